@@ -1,0 +1,1 @@
+"""Shards to checkpoints to a Hugging Face directory: pretraining with late [MASK] insertion."""

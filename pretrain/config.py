@@ -1,0 +1,298 @@
+"""Every setting of a pretraining run: typed, checked before anything is loaded, written to the run.
+
+`configs/pretrain/*.yaml` hold these fields; `--group.field value` on the command line overrides
+them. The text under a field is its `--help`. The DeepSpeed JSON is completed in `engine.py`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+
+
+class PretrainError(Exception):
+    """Something the user can mend; the text says what, where and how."""
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise PretrainError(message)
+
+
+@dataclass(kw_only=True)
+class DataConfig:
+    """Where the rows come from and how many make a step."""
+
+    path: str
+    """Folder of shards with its manifest.json, as `python -m pipeline` writes it."""
+    global_batch_size: int = 2048
+    """Sequences per optimizer step, over all ranks and accumulation steps."""
+    micro_batch_size: int = 32
+    """Sequences per forward pass on one rank."""
+
+    def __post_init__(self) -> None:
+        _require(
+            0 < self.micro_batch_size <= self.global_batch_size,
+            f"data.micro_batch_size is {self.micro_batch_size}; it must be between 1 and "
+            f"data.global_batch_size = {self.global_batch_size}",
+        )
+
+
+@dataclass(kw_only=True)
+class MaskingConfig:
+    """Corruption and late insertion (paper, section 3)."""
+
+    rate: float = 0.5
+    """Share of the tokens of a row (specials apart) that are predicted."""
+    masked_share: float = 0.8
+    """Of the predicted tokens, the share that becomes a [MASK] (a hole in the early layers)."""
+    random_share: float = 0.1
+    """Of the predicted tokens, the share replaced by a random token; the rest stays as it is."""
+    insert_layer: int = 0
+    """Encoder layers that run on the visible tokens only; 0 is ordinary masked LM."""
+    late_layers: int = 0
+    """Extra layers after the encoder, for pretraining only: not exported."""
+    mask_embedding: Literal["separate", "shared"] = "separate"
+    """The [MASK] vector: a parameter of its own, or the row of <mask> in the word embedding."""
+
+    def __post_init__(self) -> None:
+        _require(0 < self.rate < 1, f"masking.rate is {self.rate}; it must lie between 0 and 1")
+        _require(
+            min(self.masked_share, self.random_share) >= 0
+            and self.masked_share + self.random_share <= 1,
+            f"masking.masked_share = {self.masked_share} and masking.random_share = "
+            f"{self.random_share} must not be negative and may add up to 1 at most",
+        )
+        _require(self.late_layers >= 0, f"masking.late_layers is {self.late_layers}; 0 or more")
+
+
+@dataclass(kw_only=True)
+class ModelConfig:
+    """The encoder; names and defaults (base) are those of Hugging Face's RobertaConfig."""
+
+    hidden_size: int = 768
+    """Width h."""
+    num_hidden_layers: int = 12
+    """Encoder layers L, late layers not counted."""
+    num_attention_heads: int = 12
+    """Attention heads per layer."""
+    intermediate_size: int = 3072
+    """Width of the feed-forward layer."""
+    max_position_embeddings: int = 514
+    """Rows of the position table: longest sequence + 2."""
+    layer_norm_eps: float = 1e-5
+    """RoBERTa's epsilon."""
+    norm: Literal["post", "pre"] = "post"
+    """Layer norm after each block (RoBERTa) or before it (RoBERTa-PreLayerNorm)."""
+    dropout: float = 0.1
+    """On hidden states and attention weights, in training."""
+    initializer_range: float | None = 0.02
+    """Standard deviation of the initial weights; null: 1/sqrt(fan-in), better for narrow models."""
+    position_init: Literal["normal", "sinusoidal"] = "normal"
+    """Start of the position table; both stay trainable."""
+    neighbour_attention: bool = False
+    """Start queries and keys so that heads look at neighbours (see `initialise.py`)."""
+    unigram_bias: bool = False
+    """Start the head's bias at the log frequencies of the training tokens."""
+    vocab_size: int | None = None
+    """Pieces of the tokenizer; null: taken from the data."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.hidden_size % self.num_attention_heads == 0,
+            f"model.hidden_size = {self.hidden_size} is not divisible by "
+            f"model.num_attention_heads = {self.num_attention_heads}",
+        )
+        _require(0 <= self.dropout < 1, f"model.dropout is {self.dropout}; from 0 to below 1")
+
+
+@dataclass(kw_only=True)
+class OptimizerConfig:
+    """AdamW and its schedule: linear warm-up, linear decay to 0 at the end of the budget."""
+
+    lr: float = 5e-4
+    """Peak learning rate."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    """Adam's decay rates (RoBERTa)."""
+    eps: float = 1e-6
+    """Adam's epsilon (RoBERTa)."""
+    weight_decay: float = 0.01
+    """Decoupled; not on biases, norms and embeddings of positions."""
+    gradient_clipping: float = 0.0
+    """Largest global gradient norm; 0 clips nothing (RoBERTa)."""
+    warmup: float = 0.06
+    """Share of the budget over which the learning rate rises."""
+
+    def __post_init__(self) -> None:
+        _require(self.lr > 0, f"optimizer.lr is {self.lr}; it must be positive")
+        _require(0 <= self.warmup < 1, f"optimizer.warmup is {self.warmup}; from 0 to below 1")
+
+
+@dataclass(kw_only=True)
+class BudgetConfig:
+    """When the run ends: at whichever of these comes first."""
+
+    steps: int | None = None
+    """Optimizer steps."""
+    tokens: float | None = None
+    """Tokens read (rows x length; holes count)."""
+    flops: float | None = None
+    """Floating-point operations of forward and backward passes, as `python -m pretrain.flops`."""
+    hours: float | None = None
+    """Hours of training, over all restarts."""
+
+    def __post_init__(self) -> None:
+        given = {key: value for key, value in asdict(self).items() if value is not None}
+        _require(bool(given), "no budget: set one or more of budget.steps, tokens, flops, hours")
+        for key, value in given.items():
+            _require(value > 0, f"budget.{key} is {value}; it must be positive")
+
+
+@dataclass(kw_only=True)
+class RunConfig:
+    """Where results go and how often."""
+
+    output_dir: str
+    """The run's folder; a rerun of the same command goes on where the folder stands."""
+    seed: int = 0
+    """Of initial weights, row order, masks and dropout."""
+    log_every: int = 10
+    """Steps between log lines; also how often a signal to stop is looked at."""
+    eval_every: int = 500
+    """Steps between evaluations on the validation split."""
+    eval_sequences: int = 2048
+    """Validation rows that an evaluation reads."""
+    save_minutes: float = 15.0
+    """Minutes between checkpoints."""
+    keep_checkpoints: int = 2
+    """Newest checkpoints kept."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """auto: bf16 where the hardware is fast at it, else fp32."""
+    deepspeed_config: str = "configs/deepspeed/zero2.json"
+    """DeepSpeed JSON; batch sizes, clipping and precision are filled in from this config."""
+
+    def __post_init__(self) -> None:
+        for key in ("log_every", "eval_every", "eval_sequences", "keep_checkpoints"):
+            _require(getattr(self, key) > 0, f"run.{key} is {getattr(self, key)}; 1 or more")
+
+
+@dataclass(kw_only=True)
+class PretrainConfig:
+    """A pretraining run."""
+
+    data: DataConfig
+    run: RunConfig
+    budget: BudgetConfig
+    masking: MaskingConfig = field(default_factory=MaskingConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+    def __post_init__(self) -> None:
+        k, layers = self.masking.insert_layer, self.model.num_hidden_layers
+        _require(
+            0 <= k <= layers,
+            f"masking.insert_layer is {k}; it must lie between 0 and "
+            f"model.num_hidden_layers = {layers}",
+        )
+        _require(
+            k < layers or self.masking.late_layers > 0,
+            f"masking.insert_layer = {k} is the last layer and masking.late_layers is 0: the "
+            "[MASK]s would reach the head without any context. Set masking.late_layers to 1 or "
+            f"more, or masking.insert_layer below {layers}",
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the resolved config as YAML."""
+        path.write_text(yaml.safe_dump(_plain(asdict(self)), sort_keys=False))
+
+    @staticmethod
+    def load(path: Path) -> PretrainConfig:
+        """Read a YAML written by `save` or by hand; errors name the file and the key."""
+        if not path.is_file():
+            raise PretrainError(f"{path}: no such config file")
+        return parse_args(["--config", str(path)])
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, so that safe YAML can hold them."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def parse_args(argv: Sequence[str]) -> PretrainConfig:
+    """`--config FILE` (one or more, later ones win) and `--group.field value` to a checked config.
+
+    Raises:
+        PretrainError: an unknown key, a wrong type, a missing field or an impossible combination.
+    """
+    parser = ArgumentParser(
+        prog="pretrain/main.py",
+        description="Pretrain RoBERTa with late [MASK] insertion.",
+        exit_on_error=False,
+    )
+    parser.add_argument("--config", action="config", help="YAML file with the fields below")
+    parser.add_class_arguments(PretrainConfig, None)
+    _refuse_unknown_keys(argv)
+    try:
+        namespace: Namespace = parser.instantiate_classes(parser.parse_args(list(argv)))
+    except Exception as error:  # jsonargparse wraps what __post_init__ raises, too
+        raise PretrainError(_one_screen(error)) from None
+    return PretrainConfig(
+        **{f.name: getattr(namespace, f.name) for f in fields(PretrainConfig)}
+    )
+
+
+def _one_screen(error: BaseException) -> str:
+    while error.__cause__ is not None or error.__context__ is not None:
+        if isinstance(error, PretrainError):
+            break
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    return str(error).strip() or repr(error)
+
+
+def _known_keys(kind: type = PretrainConfig, prefix: str = "") -> list[str]:
+    keys = []
+    for name, hint in get_type_hints(kind).items():
+        keys += (
+            _known_keys(hint, f"{prefix}{name}.") if is_dataclass(hint) else [f"{prefix}{name}"]
+        )
+    return keys
+
+
+def _refuse_unknown_keys(argv: Sequence[str]) -> None:
+    """Name an unknown key, where it stands and the nearest known one, before types are checked."""
+    known = _known_keys()
+    for index, argument in enumerate(argv):
+        if match := re.match(r"--([a-z_]+\.[a-z_.]+)", argument):
+            _refuse(match[1], known, "the command line")
+        if argument == "--config" or argument.startswith("--config="):
+            path = Path(argument.partition("=")[2] or next(iter(argv[index + 1 : index + 2]), ""))
+            if not path.is_file():
+                raise PretrainError(f"--config {path}: no such file")
+            for group, content in (yaml.safe_load(path.read_text()) or {}).items():
+                keys = [f"{group}.{key}" for key in content] if isinstance(content, dict) else []
+                for key in keys or [group]:
+                    _refuse(key, known, str(path))
+
+
+def _refuse(key: str, known: list[str], where: str) -> None:
+    if key in known or any(name.startswith(f"{key}.") for name in known):
+        return
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else "--help lists the known ones"
+    raise PretrainError(f"{where}: unknown key {key}; {hint}")
+
+
+def exit_with(error: PretrainError) -> None:
+    """Print the error as a user should see it, and end with exit code 2."""
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(2)

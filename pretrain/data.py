@@ -1,0 +1,202 @@
+"""Any row of a shard folder by its index, in a shuffled order that one integer stands for.
+
+Reads contract A (docs/formats.md): tars are not compressed, so every block is memory-mapped where
+it lies. The order of an epoch is a permutation seeded by (seed, epoch), known without a pass over
+the data, so the whole state of the loader is the number of rows consumed: resuming costs nothing
+and the ranks may change, since a global batch is the same set of rows whoever reads it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from bisect import bisect_right
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pretrain.config import MaskingConfig, PretrainError
+from pretrain.masking import MaskedRows, mask_rows
+
+FORMAT, VERSION = "latemask-shards", 1
+
+
+class ShardFolder:
+    """A finished data set: its manifest, checked against the files beside it."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.manifest = self._read_manifest()
+        self.seq_len: int = self.manifest["seq_len"]
+        self.vocab_size: int = self.manifest["vocab_size"]
+        self.tokenizer_sha256: str = self.manifest["tokenizer_sha256"]
+        self._check_tokenizer()
+
+    def rows(self, split: str) -> Rows:
+        """The rows of `train` or `valid`."""
+        splits = self.manifest["splits"]
+        if split not in splits or splits[split]["sequences"] == 0:
+            raise PretrainError(f"{self.path}/manifest.json: no rows in split {split!r}")
+        return Rows(self.path, splits[split]["shards"], self.seq_len, self.manifest["dtype"])
+
+    def _read_manifest(self) -> dict[str, Any]:
+        file = self.path / "manifest.json"
+        if not self.path.is_dir():
+            raise PretrainError(
+                f"data.path: {self.path} is no folder; make it with "
+                f"`python -m pipeline --config FILE --output {self.path}`"
+            )
+        if not file.is_file():
+            raise PretrainError(
+                f"{file} is missing: the folder is no data set, or its pipeline run did not end; "
+                "run the `python -m pipeline` command that began it again, it goes on from there"
+            )
+        manifest = json.loads(file.read_text())
+        found = (manifest.get("format"), manifest.get("version"))
+        if found != (FORMAT, VERSION):
+            raise PretrainError(
+                f"{file}: format and version are {found}, expected {(FORMAT, VERSION)}; "
+                "make the data set again with this version of the pipeline"
+            )
+        return manifest
+
+    def _check_tokenizer(self) -> None:
+        file = self.path / "tokenizer.json"
+        if not file.is_file():
+            raise PretrainError(f"{file} is missing; run the pipeline again to restore it")
+        found = hashlib.sha256(file.read_bytes()).hexdigest()
+        if found != self.tokenizer_sha256:
+            raise PretrainError(
+                f"{file} is not the tokenizer that these shards were made with: sha256 is {found}, "
+                f"manifest.json says {self.tokenizer_sha256}; put the right file back, or run the "
+                "pipeline again"
+            )
+
+
+class Rows:
+    """One split as an array [N, T] that stays on disk."""
+
+    def __init__(self, path: Path, shards: list[dict[str, Any]], seq_len: int, dtype: str) -> None:
+        self.seq_len = seq_len
+        self._blocks: list[NDArray[np.integer]] = []
+        starts = [0]
+        for shard in shards:
+            file = path / shard["name"]
+            size = file.stat().st_size if file.is_file() else None
+            if size != shard["bytes"]:
+                found = "is missing" if size is None else f"has {size:,} bytes"
+                raise PretrainError(
+                    f"{file} {found}, manifest.json says {shard['bytes']:,} bytes; "
+                    f"`python -m pipeline verify {path}` names what to rebuild"
+                )
+            data = np.memmap(file, mode="r", dtype=np.uint8)
+            width = seq_len * np.dtype(dtype).itemsize
+            for block in shard["blocks"]:
+                begin, count = block["offset"], block["sequences"]
+                raw = data[begin : begin + count * width]
+                self._blocks.append(raw.view(dtype).reshape(count, seq_len))
+                starts.append(starts[-1] + count)
+        self._starts = starts
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def __getitem__(self, indices: NDArray[np.integer]) -> NDArray[np.int64]:
+        """[B] row indices -> [B, T] token ids."""
+        out = np.empty((len(indices), self.seq_len), dtype=np.int64)
+        for place, index in enumerate(indices):
+            block = bisect_right(self._starts, index) - 1
+            out[place] = self._blocks[block][index - self._starts[block]]
+        return out
+
+    def token_counts(self, vocab_size: int, max_rows: int = 100_000) -> NDArray[np.int64]:
+        """[V] how often each piece stands in (at most `max_rows`, evenly spread) rows."""
+        picked = np.linspace(0, len(self) - 1, min(len(self), max_rows)).astype(np.int64)
+        counts = np.zeros(vocab_size, dtype=np.int64)
+        for start in range(0, len(picked), 4096):
+            chunk = self[picked[start : start + 4096]]
+            counts += np.bincount(chunk.ravel(), minlength=vocab_size)
+        return counts
+
+
+@lru_cache(maxsize=2)
+def epoch_order(num_rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """[N] the row indices in the order in which an epoch reads them."""
+    return np.random.default_rng([seed, epoch]).permutation(num_rows)
+
+
+def rows_at(position: int, count: int, num_rows: int, seed: int) -> list[tuple[int, NDArray]]:
+    """The `count` rows that follow the first `position` ones, as (epoch, [n] indices) pieces.
+
+    An epoch ends where it ends: a batch may hold the last rows of one and the first of the next.
+    """
+    pieces = []
+    while count > 0:
+        epoch, offset = divmod(position, num_rows)
+        taken = min(count, num_rows - offset)
+        pieces.append((epoch, epoch_order(num_rows, seed, epoch)[offset : offset + taken]))
+        position, count = position + taken, count - taken
+    return pieces
+
+
+class Batches:
+    """The micro-batches of one rank, from any position on; one is made ahead in a thread."""
+
+    def __init__(
+        self,
+        rows: Rows,
+        *,
+        masking: MaskingConfig,
+        vocab_size: int,
+        seed: int,
+        global_batch_size: int,
+        micro_batch_size: int,
+        rank: int = 0,
+        num_ranks: int = 1,
+    ) -> None:
+        self.rows, self.masking, self.vocab_size, self.seed = rows, masking, vocab_size, seed
+        self.global_batch_size, self.micro_batch_size = global_batch_size, micro_batch_size
+        if global_batch_size % (micro_batch_size * num_ranks):
+            raise PretrainError(
+                f"data.global_batch_size = {global_batch_size} is not a multiple of "
+                f"data.micro_batch_size x ranks = {micro_batch_size} x {num_ranks}; "
+                f"{micro_batch_size * num_ranks * max(1, global_batch_size // (micro_batch_size * num_ranks))}"
+                " would be"
+            )
+        self.accumulation_steps = global_batch_size // (micro_batch_size * num_ranks)
+        self._rank_offset = rank * global_batch_size // num_ranks
+
+    def micro_batch(self, position: int, index: int) -> MaskedRows:
+        """The `index`-th micro-batch of this rank in the global batch that begins at `position`."""
+        begin = position + self._rank_offset + index * self.micro_batch_size
+        pieces = [
+            mask_rows(
+                self.rows[row_ids],
+                row_ids,
+                masking=self.masking,
+                vocab_size=self.vocab_size,
+                seed=self.seed,
+                epoch=epoch,
+            )
+            for epoch, row_ids in rows_at(begin, self.micro_batch_size, len(self.rows), self.seed)
+        ]
+        return MaskedRows(*(np.concatenate(parts) for parts in zip(*pieces, strict=True)))
+
+    def steps(self, position: int) -> Iterator[list[MaskedRows]]:
+        """For each optimizer step from `position` on, without end: this rank's micro-batches."""
+
+        def make(start: int) -> list[MaskedRows]:
+            return [self.micro_batch(start, index) for index in range(self.accumulation_steps)]
+
+        with ThreadPoolExecutor(1, thread_name_prefix="batches") as ahead:
+            upcoming = ahead.submit(make, position)
+            while True:
+                batch = upcoming.result()
+                position += self.global_batch_size
+                upcoming = ahead.submit(make, position)
+                yield batch

@@ -1,0 +1,149 @@
+"""A checkpoint as a Hugging Face directory that stock transformers loads, and back (contract B).
+
+`model.safetensors` holds the encoder; the stock `lm_head` is in it only for k = 0 and d = 0, where
+the stock forward pass is what was trained. Everything else that pretraining learned (late layers,
+mask vector, head) lies beside it in `late_mask.safetensors`, under our names.
+
+    python -m pretrain.export runs/NAME[/checkpoints/step-N] OUT
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    RobertaForMaskedLM,
+    RobertaModel,
+    RobertaPreLayerNormForMaskedLM,
+    RobertaPreLayerNormModel,
+)
+
+from pretrain.checkpoint import open_checkpoint
+from pretrain.config import MaskingConfig, PretrainConfig, PretrainError, exit_with
+from pretrain.convert import (
+    from_hf_config,
+    from_hf_weights,
+    to_hf_config,
+    to_hf_head,
+    to_hf_weights,
+)
+from pretrain.data import ShardFolder
+from pretrain.model import LateMaskModel
+from pretrain.model_card import model_card
+
+LATE_MASK_FILE = "late_mask.safetensors"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+
+
+def export(source: Path, folder: Path) -> None:
+    """Write `folder` from a run folder's newest checkpoint, or from one `step-*` folder.
+
+    Raises:
+        PretrainError: no complete checkpoint, or `folder` exists already.
+    """
+    if folder.exists():
+        raise PretrainError(f"{folder} exists; choose another folder, or remove it first")
+    checkpoint = open_checkpoint(source)
+    config = PretrainConfig.load(checkpoint.run_folder / "config.yaml")
+    data = ShardFolder(config.data.path)
+    weights = checkpoint.weights()
+
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    _stock_model(weights, config).save_pretrained(partial)
+    encoder = ("word_embeddings", "position_embeddings", "embedding_norm", "layers", "final_norm")
+    save_file(
+        {n: t for n, t in weights.items() if not n.startswith(tuple(f"{e}." for e in encoder))},
+        partial / LATE_MASK_FILE,
+        metadata={"format": "pt", "masking": json.dumps(asdict(config.masking))},
+    )
+    for name in TOKENIZER_FILES:
+        if (data.path / name).exists():
+            shutil.copy(data.path / name, partial / name)
+    history = checkpoint.run_folder / "metrics.jsonl"
+    (partial / "README.md").write_text(model_card(config, data, checkpoint.progress, history))
+    os.replace(partial, folder)
+
+
+def _stock_model(weights: dict[str, Tensor], config: PretrainConfig) -> nn.Module:
+    """A stock model with our weights: with its head where the stock forward pass was trained."""
+    hf_config, pre = to_hf_config(config.model), config.model.norm == "pre"
+    state = to_hf_weights(weights, config.model)
+    if config.masking.insert_layer > 0 or config.masking.late_layers > 0:
+        encoder = (RobertaPreLayerNormModel if pre else RobertaModel)(
+            hf_config, add_pooling_layer=False
+        )
+        encoder.load_state_dict(state)
+        return encoder
+    if config.masking.mask_embedding == "separate":
+        # The stock input for a [MASK] is the row of <mask>, which is never a label.
+        table = state["embeddings.word_embeddings.weight"].clone()
+        table[-1] = weights["mask_embedding"]
+        state["embeddings.word_embeddings.weight"] = table
+        weights = weights | {"word_embeddings.weight": table}
+    model = (RobertaPreLayerNormForMaskedLM if pre else RobertaForMaskedLM)(hf_config)
+    prefix = f"{model.base_model_prefix}."
+    model.load_state_dict(
+        {prefix + name: tensor for name, tensor in state.items()} | to_hf_head(weights)
+    )
+    return model
+
+
+def load(folder: Path) -> LateMaskModel:
+    """Our model from a directory that `export` wrote, or from any stock RoBERTa in a local folder.
+
+    A stock model comes back as vanilla masked LM (k = 0), ready to fill masks or to go on training.
+
+    Raises:
+        PretrainError: no such folder, another architecture, or no head to fill masks with.
+    """
+    if not (folder / "config.json").is_file():
+        raise PretrainError(f"{folder}/config.json is missing: not a Hugging Face directory")
+    model_config = from_hf_config(AutoConfig.from_pretrained(folder))
+    weights = from_hf_weights(load_file(folder / "model.safetensors"), model_config)
+    masking = MaskingConfig(mask_embedding="shared")
+    late = folder / LATE_MASK_FILE
+    if late.is_file():
+        weights |= load_file(late)
+        with safe_open(late, framework="pt") as file:
+            masking = MaskingConfig(**json.loads(file.metadata()["masking"]))
+    if "head.bias" not in weights:
+        raise PretrainError(
+            f"{folder} has neither an lm_head nor {LATE_MASK_FILE}: it can't predict tokens"
+        )
+    model = LateMaskModel(model_config, masking)
+    with torch.no_grad():
+        model.load_state_dict(weights)
+    return model
+
+
+def main(argv: Sequence[str]) -> None:
+    """Export one checkpoint."""
+    parser = argparse.ArgumentParser(prog="python -m pretrain.export", description=__doc__)
+    parser.add_argument("source", type=Path, help="run folder, or one of its checkpoints")
+    parser.add_argument("folder", type=Path, help="new folder to write")
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, force=True)
+    try:
+        export(args.source, args.folder)
+    except PretrainError as error:
+        exit_with(error)
+    print(f"wrote {args.folder}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,81 @@
+"""Fill <mask>s in text with a late-masked model, inserting them at the layer where they belong.
+
+    python -m pretrain.fill_mask runs/NAME/hf --text "Return the <mask> of two arrays." --top_k 5
+
+One JSON line a text: the text, and for each <mask> the most likely tokens with probabilities.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from pretrain.config import PretrainError, exit_with
+from pretrain.export import load
+from pretrain.model import LateMaskModel
+
+
+@torch.no_grad()
+def fill_mask(
+    model: LateMaskModel, tokenizer: PreTrainedTokenizerBase, text: str, top_k: int = 5
+) -> list[list[dict[str, Any]]]:
+    """For each <mask> of `text`, in order: the `top_k` tokens as {"token", "probability"}.
+
+    Raises:
+        PretrainError: no <mask> in the text, or more tokens than positions.
+    """
+    model.eval()
+    input_ids = torch.tensor(tokenizer(text)["input_ids"])
+    longest = model.config.max_position_embeddings - 2
+    if len(input_ids) > longest:
+        raise PretrainError(f"{len(input_ids)} tokens in {text[:60]!r}...; {longest} are possible")
+    is_hole = input_ids == tokenizer.mask_token_id
+    if not is_hole.any():
+        raise PretrainError(f"no {tokenizer.mask_token} in {text!r}")
+    positions = torch.arange(len(input_ids))
+    order = torch.cat([positions[~is_hole], positions[is_hole]])
+    logits = model.logits(input_ids[~is_hole][None], order[None], int(is_hole.sum()))[0]
+    probabilities, ids = logits.softmax(dim=-1).topk(top_k)
+    return [
+        [
+            {"token": tokenizer.decode([token]), "probability": round(probability, 4)}
+            for token, probability in zip(row_ids, row, strict=True)
+        ]
+        for row_ids, row in zip(ids.tolist(), probabilities.tolist(), strict=True)
+    ]
+
+
+def main(argv: Sequence[str]) -> None:
+    """Fill the masks of every --text, or of every line of standard input."""
+    parser = argparse.ArgumentParser(prog="python -m pretrain.fill_mask", description=__doc__)
+    parser.add_argument("folder", type=Path, help="hf/ folder of a run, or a stock RoBERTa")
+    parser.add_argument("--text", action="append", help="text with <mask>s; may be repeated")
+    parser.add_argument("--top_k", type=int, default=5, help="tokens shown for a mask")
+    parser.add_argument("--output", type=Path, help="JSON lines file; default: standard output")
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, force=True)
+    try:
+        model, tokenizer = load(args.folder), AutoTokenizer.from_pretrained(args.folder)
+        texts = args.text or [line.strip() for line in sys.stdin if line.strip()]
+        lines = [
+            json.dumps({"text": text, "masks": fill_mask(model, tokenizer, text, args.top_k)})
+            for text in texts
+        ]
+    except PretrainError as error:
+        exit_with(error)
+    if args.output:
+        args.output.write_text("\n".join(lines) + "\n")
+    else:
+        print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,110 @@
+"""Floating-point operations of a recipe, by part: as the paper counts them and as we execute them.
+
+A multiply-add is 2 operations; biases, norms, softmax, GELU and embeddings are ignored, as is
+usual. Numbers are forward passes of one row of T tokens; training is three times that in every
+part. The paper's count runs the last layer at all T positions; ours (`executed`) runs its queries
+and feed-forward only at the s predicted ones, for vanilla masked LM as for late masking.
+
+    python -m pretrain.flops --config configs/pretrain/base.yaml
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pretrain.config import MaskingConfig, ModelConfig, PretrainError, exit_with, parse_args
+from pretrain.masking import mask_counts
+
+TRAINING = 3  # forward 1, backward 2
+
+VANILLA = MaskingConfig(rate=0.15, insert_layer=0, late_layers=0)
+
+
+def layer_flops(length: float, hidden: int, intermediate: int) -> float:
+    """A self-attention layer on `length` tokens: projections, scores and sum, feed-forward."""
+    return 8 * length * hidden**2 + 4 * length**2 * hidden + 4 * length * hidden * intermediate
+
+
+def head_flops(predicted: float, hidden: int, vocab_size: int) -> float:
+    """The MLM head at `predicted` positions."""
+    return predicted * (2 * hidden**2 + 2 * hidden * vocab_size)
+
+
+def paper_flops(model: ModelConfig, masking: MaskingConfig, seq_len: int) -> dict[str, float]:
+    """Forward FLOPs of one row by part, with the paper's fractional counts."""
+    h, f = model.hidden_size, model.intermediate_size
+    k, d, layers = masking.insert_layer, masking.late_layers, model.num_hidden_layers
+    visible = seq_len * (1 - masking.masked_share * masking.rate) if k > 0 else seq_len
+    return {
+        "early layers": k * layer_flops(visible, h, f),
+        "later layers": (layers - k) * layer_flops(seq_len, h, f),
+        "late layers": d * layer_flops(seq_len, h, f),
+        "head": head_flops(masking.rate * seq_len, h, _vocab_size(model)),
+    }
+
+
+def executed_flops(model: ModelConfig, masking: MaskingConfig, seq_len: int) -> dict[str, float]:
+    """Forward FLOPs of one row by part, as `model.py` runs it, with the rounded counts."""
+    h, f = model.hidden_size, model.intermediate_size
+    k, d, layers = masking.insert_layer, masking.late_layers, model.num_hidden_layers
+    counts = mask_counts(masking, seq_len)
+    s = counts.predicted
+    final = 4 * (s + seq_len) * h**2 + 4 * s * seq_len * h + 4 * s * h * f
+    whole = layer_flops(seq_len, h, f)
+    return {
+        "early layers": k * layer_flops(counts.visible, h, f),
+        "later layers": (layers - k) * whole if d else (layers - k - 1) * whole + final,
+        "late layers": (d - 1) * whole + final if d else 0.0,
+        "head": head_flops(s, h, _vocab_size(model)),
+    }
+
+
+def training_flops(model: ModelConfig, masking: MaskingConfig, seq_len: int) -> float:
+    """Operations executed per row in training, forward and backward."""
+    return TRAINING * sum(executed_flops(model, masking, seq_len).values())
+
+
+def _vocab_size(model: ModelConfig) -> int:
+    if model.vocab_size is None:
+        raise PretrainError("model.vocab_size is not set; give --model.vocab_size 50265, say")
+    return model.vocab_size
+
+
+def table(model: ModelConfig, masking: MaskingConfig, seq_len: int) -> str:
+    """The parts of this recipe and its ratio to vanilla 15 %, in both ways of counting."""
+    lines = [f"{'MFLOP per token, forward':<26}{'paper':>10}{'executed':>12}"]
+    counts = [count(model, masking, seq_len) for count in (paper_flops, executed_flops)]
+    vanilla = [count(model, VANILLA, seq_len) for count in (paper_flops, executed_flops)]
+    for part in counts[0]:
+        lines.append(f"{part:<26}" + _row(count[part] / seq_len / 1e6 for count in counts))
+    lines.append(f"{'all':<26}" + _row(sum(c.values()) / seq_len / 1e6 for c in counts))
+    for name, skipped in (("ratio to vanilla 15 %", ()), ("ratio without the head", ("head",))):
+        ratios = []
+        for ours, base in zip(counts, vanilla, strict=True):
+            parts = [part for part in ours if part not in skipped]
+            ratios.append(sum(ours[p] for p in parts) / sum(base[p] for p in parts))
+        lines.append(f"{name:<26}" + _row(ratios))
+    return "\n".join(lines)
+
+
+def _row(values: object) -> str:
+    left, right = values  # type: ignore[misc]
+    return f"{left:>10.3f}{right:>12.3f}"
+
+
+def main(argv: Sequence[str]) -> None:
+    """Print the table for a config; the length is that of its position table."""
+    logging.basicConfig(level=logging.INFO, force=True)
+    try:
+        config = parse_args(argv)
+        model = replace(config.model, vocab_size=config.model.vocab_size or 50265)
+        print(table(model, config.masking, model.max_position_embeddings - 2))
+    except PretrainError as error:
+        exit_with(error)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

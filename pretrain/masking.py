@@ -1,0 +1,107 @@
+"""Which tokens are predicted and what stands in their place: a pure function of (seed, epoch, row).
+
+Counts are fixed per row (paper's rates, rounded), so every step has the same shapes: no padding
+mask, one compiled graph. A row comes out in the order that `model.py` reads: visible tokens that
+nobody predicts, visible tokens that are predicted (replaced or left), then the holes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pretrain.config import MaskingConfig, PretrainError
+
+NUM_LEADING_SPECIALS = 4  # <s> <pad> </s> <unk>; <mask> is the last id
+
+
+class MaskedRows(NamedTuple):
+    """B corrupted rows; T = n + m places, of which the last s are predicted."""
+
+    input_ids: NDArray[np.int64]  # [B, n] visible tokens, random replacements among them
+    position_ids: NDArray[np.int64]  # [B, T] 0-based places: of `input_ids`, then of the holes
+    labels: NDArray[np.int64]  # [B, s] the originals at the last s places
+
+
+@dataclass(frozen=True)
+class MaskCounts:
+    """Tokens of one row by what happens to them."""
+
+    visible: int  # n
+    predicted: int  # s
+    holes: int  # m
+    random: int
+
+
+def mask_counts(masking: MaskingConfig, seq_len: int) -> MaskCounts:
+    """Fixed counts for rows of `seq_len` tokens that begin with <s> and end with </s>."""
+    predicted = round(masking.rate * (seq_len - 2))
+    holes = round(masking.masked_share * predicted)
+    random = min(round(masking.random_share * predicted), predicted - holes)
+    if predicted == 0:
+        raise PretrainError(
+            f"masking.rate = {masking.rate} predicts no token of a row of {seq_len}; raise it"
+        )
+    return MaskCounts(visible=seq_len - holes, predicted=predicted, holes=holes, random=random)
+
+
+def mask_rows(
+    rows: NDArray[np.integer],
+    row_ids: NDArray[np.integer],
+    *,
+    masking: MaskingConfig,
+    vocab_size: int,
+    seed: int,
+    epoch: int,
+) -> MaskedRows:
+    """Corrupt B rows of T tokens.
+
+    Args:
+        rows: [B, T] token ids; column 0 is <s>, column T-1 is </s>.
+        row_ids: [B] each row's index in its split: a row's noise depends on it alone, so a batch
+            is the same on any number of ranks.
+        masking: rates and shares.
+        vocab_size: V; random replacements are drawn from all but the special tokens.
+        seed: of the run.
+        epoch: how often the rows have been seen before.
+    """
+    seq_len = rows.shape[1]
+    counts = mask_counts(masking, seq_len)
+    noise = _noise(seed, epoch, row_ids, 2 * seq_len)
+    keys = noise[:, :seq_len]
+    # Special tokens sort last: the frame, and the </s> between documents, are never predicted.
+    keys[(rows < NUM_LEADING_SPECIALS) | (rows == vocab_size - 1)] = np.iinfo(np.uint64).max
+    order = np.argsort(keys, axis=1, kind="stable")
+    selected, unselected = order[:, : counts.predicted], np.sort(order[:, counts.predicted :])
+    holes, visible = selected[:, : counts.holes], selected[:, counts.holes :]
+    position_ids = np.concatenate([unselected, visible, holes], axis=1)
+
+    tokens = np.take_along_axis(rows.astype(np.int64), position_ids, axis=1)
+    input_ids, labels = tokens[:, : counts.visible].copy(), tokens[:, -counts.predicted :]
+    replaced = slice(unselected.shape[1], unselected.shape[1] + counts.random)
+    draws = noise[:, seq_len : seq_len + counts.random]
+    ordinary = vocab_size - NUM_LEADING_SPECIALS - 1
+    input_ids[:, replaced] = NUM_LEADING_SPECIALS + (draws % np.uint64(ordinary)).astype(np.int64)
+    return MaskedRows(input_ids, position_ids, np.ascontiguousarray(labels))
+
+
+def _noise(seed: int, epoch: int, row_ids: NDArray[np.integer], count: int) -> NDArray[np.uint64]:
+    """[B, count] random 64-bit words, a function of (seed, epoch, row id, column) alone.
+
+    A counter-based generator (splitmix64), since seeding one of numpy's generators per row costs
+    more than the draws.
+    """
+    start = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)
+    row_keys = _splitmix64(start + row_ids.astype(np.uint64))
+    return _splitmix64(row_keys[:, None] + np.arange(count, dtype=np.uint64)[None, :])
+
+
+def _splitmix64(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Steele, Lea and Flood's (2014) finaliser over the golden-ratio sequence; wraps on purpose."""
+    z = state * np.uint64(0x9E3779B97F4A7C15) + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))

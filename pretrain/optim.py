@@ -1,0 +1,63 @@
+"""Parameter groups, AdamW, and the schedule as a pure function of progress."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import nn
+
+from pretrain.config import BudgetConfig, OptimizerConfig
+
+
+@dataclass
+class Progress:
+    """How far a run has come, over all its restarts; saved with every checkpoint."""
+
+    step: int = 0  # optimizer steps
+    sequences: int = 0  # rows consumed: the position of the loader
+    tokens: int = 0
+    flops: float = 0.0
+    hours: float = 0.0
+
+    def fraction(self, budget: BudgetConfig) -> float:
+        """Share of the budget that is used, 0 to 1; the limit that is nearest counts."""
+        used = {
+            "steps": self.step,
+            "tokens": self.tokens,
+            "flops": self.flops,
+            "hours": self.hours,
+        }
+        limits = {key: limit for key, limit in asdict(budget).items() if limit is not None}
+        return min(1.0, max(used[key] / limit for key, limit in limits.items()))
+
+
+def learning_rate(config: OptimizerConfig, fraction: float) -> float:
+    """Linear warm-up from 0 to `lr` over the first `warmup` of the budget, then linear to 0."""
+    if fraction < config.warmup:
+        return config.lr * fraction / config.warmup
+    return config.lr * (1 - fraction) / (1 - config.warmup)
+
+
+def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, object]]:
+    """Weight decay on matrices and word embeddings; none on biases, norms, positions, vectors."""
+    named = list(model.named_parameters())
+
+    def decays(name: str, parameter: nn.Parameter) -> bool:
+        return parameter.ndim >= 2 and not name.startswith("position_embeddings")
+
+    return [
+        {"params": [p for n, p in named if decays(n, p)], "weight_decay": config.weight_decay},
+        {"params": [p for n, p in named if not decays(n, p)], "weight_decay": 0.0},
+    ]
+
+
+def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """AdamW over `parameter_groups`, in its fused form."""
+    return torch.optim.AdamW(
+        parameter_groups(model, config),
+        lr=config.lr,
+        betas=config.betas,
+        eps=config.eps,
+        fused=True,
+    )
