@@ -1,0 +1,169 @@
+"""A linear layer whose frozen weight is multiplied by a learned binary mask (methods §2.1).
+
+forward:  M_bin = 1[scores > threshold] (strict),  y = x (W ⊙ M_bin)ᵀ + b
+backward: straight-through, dL/dscores = (dL/dW_hat) ⊙ W;  W and b get no gradient.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
+from torch import nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+
+def masked_weight(
+    weight: torch.Tensor, scores: torch.Tensor, threshold: float
+) -> torch.Tensor:
+    """W ⊙ 1[scores > threshold], both [out, in]; compared in the scores' own precision."""
+    return torch.where(scores > threshold, weight, weight.new_zeros(()))
+
+
+class MaskedLinearFunction(torch.autograd.Function):
+    """x [..., in] → [..., out]. Keeps no second copy of W: the backward masks it again."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        scores: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        threshold: float,
+    ) -> torch.Tensor:
+        ctx.save_for_backward(x, scores, weight)
+        ctx.threshold = threshold
+        # Masked in W's precision, then cast: bf16 must see the same mask as fp32.
+        effective = masked_weight(weight, scores, threshold).to(x.dtype)
+        return F.linear(x, effective, bias if bias is None else bias.to(x.dtype))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, scores, weight = ctx.saved_tensors
+        grad_x = grad_scores = None
+        if ctx.needs_input_grad[0]:
+            grad_x = grad @ masked_weight(weight, scores, ctx.threshold).to(grad.dtype)
+        if ctx.needs_input_grad[1]:
+            grad_weight = grad.flatten(0, -2).T @ x.flatten(0, -2)
+            grad_scores = grad_weight.to(scores.dtype).mul_(weight)
+        return grad_x, grad_scores, None, None, None
+
+
+def initial_scores(
+    shape: torch.Size, threshold: float, scale: float, sparsity: float, seed: int
+) -> torch.Tensor:
+    """Scores ~ U(-c, (c + τ)/p0 - c), fp32 on the CPU: a share p0 is at or below τ, so masked."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.empty(shape).uniform_(
+        -scale, (scale + threshold) / sparsity - scale, generator=generator
+    )
+
+
+class MaskedLinear(nn.Module, BaseTunerLayer):
+    """PEFT's wrapper around one `nn.Linear`.
+
+    Per adapter it has `mask_scores` [out, in] in fp32, and, if the layer belongs to the task's
+    head, its own frozen or trained `mask_weight` and `mask_bias`: the base has none for the head.
+    """
+
+    adapter_layer_names = ("mask_scores",)
+    other_param_names = ("mask_weight", "mask_bias")
+
+    def __init__(self, base_layer: nn.Linear) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.mask_scores = nn.ParameterDict()
+        self.mask_weight = nn.ParameterDict()
+        self.mask_bias = nn.ParameterDict()
+        self.threshold: dict[str, float] = {}
+        self._disable_adapters = False
+        self.merged_adapters: list[str] = []
+        self._unmerged: tuple[torch.Tensor, torch.Tensor | None] | None = None
+        self._active_adapter: list[str] = []
+
+    def add_mask(
+        self, adapter_name: str, scores: torch.Tensor | None, threshold: float, is_head: bool,
+        trains_head: bool,
+    ) -> None:
+        """Give the layer a mask (`scores`), or weights of its own (`is_head`), or both."""
+        base = self.base_layer
+        self.threshold[adapter_name] = threshold
+        if scores is not None:
+            self.mask_scores[adapter_name] = nn.Parameter(scores.to(base.weight.device))
+        if is_head:
+            self.mask_weight[adapter_name] = nn.Parameter(base.weight.detach().clone(), trains_head)
+            if base.bias is not None:
+                self.mask_bias[adapter_name] = nn.Parameter(base.bias.detach().clone(), trains_head)
+
+    def own(self, adapter_name: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Weight and bias that `adapter_name` masks: its own ones in the head, else the base's."""
+        if adapter_name not in self.mask_weight:
+            return self.base_layer.weight, self.base_layer.bias
+        bias = self.mask_bias[adapter_name] if adapter_name in self.mask_bias else None
+        return self.mask_weight[adapter_name], bias
+
+    def effective(self, adapter_name: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Weight and bias the layer computes with under `adapter_name`, W ⊙ M_bin and b."""
+        weight, bias = self.own(adapter_name)
+        if adapter_name in self.mask_scores:
+            scores = self.mask_scores[adapter_name]
+            weight = masked_weight(weight, scores, self.threshold[adapter_name])
+        return weight, bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x [..., in] → [..., out]."""
+        if self.disable_adapters and self.merged:
+            self.unmerge()
+        name = self._active_mask()
+        if self.disable_adapters or self.merged or name is None:
+            return self.base_layer(x)
+        weight, bias = self.own(name)
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))
+        if name not in self.mask_scores:
+            return F.linear(x, weight.to(x.dtype), bias if bias is None else bias.to(x.dtype))
+        return MaskedLinearFunction.apply(
+            x, self.mask_scores[name], weight, bias, self.threshold[name]
+        )
+
+    def _active_mask(self) -> str | None:
+        active = [name for name in self.active_adapters if name in self.threshold]
+        if len(active) > 1:
+            raise ValueError(f"One mask at a time; active are {', '.join(active)}.")
+        return active[0] if active else None
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Write W ⊙ M_bin into the base layer (`safe_merge` has nothing to check: no arithmetic)."""
+        for name in check_adapters_to_merge(self, adapter_names):
+            if name not in self.threshold:
+                continue
+            if self.merged:
+                raise ValueError(f"{self.merged_adapters[0]} is merged already; unmerge it first.")
+            base = self.base_layer
+            weight, bias = self.effective(name)
+            self._unmerged = (base.weight.data, None if base.bias is None else base.bias.data)
+            base.weight.data = weight.detach().clone()
+            if bias is not None:
+                base.bias.data = bias.detach().clone()
+            self.merged_adapters.append(name)
+
+    def unmerge(self) -> None:
+        """Put the base layer's weights back, bit for bit."""
+        if self._unmerged is None:
+            return
+        self.base_layer.weight.data, bias = self._unmerged
+        if bias is not None:
+            self.base_layer.bias.data = bias
+        self._unmerged = None
+        self.merged_adapters.clear()
+
+    def _move_adapter_to_device_of_base_layer(
+        self, adapter_name: str, device: torch.device | None = None
+    ) -> None:
+        # PEFT's version casts to the base's dtype; scores stay in fp32 (methods §2.4).
+        device = device or self.base_layer.weight.device
+        for values in (self.mask_scores, self.mask_weight, self.mask_bias):
+            if adapter_name in values:
+                values[adapter_name].data = values[adapter_name].data.to(device)
