@@ -77,6 +77,7 @@ class Parser(HfArgumentParser):
     """argparse whose errors are ours: one line with the nearest flag, no page of usage."""
 
     def error(self, message: str) -> NoReturn:
+        """What argparse calls for any mistake."""
         raise FinetuneError(message[0].upper() + message[1:] + ". All flags: --help.")
 
 
@@ -96,7 +97,9 @@ def make_parser() -> Parser:
 
 def flag_names(parser: argparse.ArgumentParser) -> set[str]:
     """Names of all flags, without dashes."""
-    return {option.removeprefix("--") for action in parser._actions for option in action.option_strings}
+    return {
+        option.removeprefix("--") for action in parser._actions for option in action.option_strings
+    }
 
 
 def parse(parser: Parser, words: Sequence[str], source: str = "command line") -> argparse.Namespace:

@@ -2,4 +2,4 @@
 
 
 class FinetuneError(Exception):
-    """A mistake in the input (file, flag, model, mask) with what was found and what would be right."""
+    """A mistake in the input: says which file, flag, model or mask, what was found and expected."""

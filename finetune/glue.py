@@ -78,6 +78,11 @@ def run(command: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    from transformers.utils import logging as hf_logging
+
+    # Which head weights are new, and a bar for each load, is noise here: one line a job says it.
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
     )

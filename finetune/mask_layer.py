@@ -10,12 +10,10 @@ import torch
 import torch.nn.functional as F
 from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import nn
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 
-def masked_weight(
-    weight: torch.Tensor, scores: torch.Tensor, threshold: float
-) -> torch.Tensor:
+def masked_weight(weight: torch.Tensor, scores: torch.Tensor, threshold: float) -> torch.Tensor:
     """W ⊙ 1[scores > threshold], both [out, in]; compared in the scores' own precision."""
     return torch.where(scores > threshold, weight, weight.new_zeros(()))
 
@@ -32,6 +30,7 @@ class MaskedLinearFunction(torch.autograd.Function):
         bias: torch.Tensor | None,
         threshold: float,
     ) -> torch.Tensor:
+        """x (W ⊙ M_bin)ᵀ + b, in the precision of `x`."""
         ctx.save_for_backward(x, scores, weight)
         ctx.threshold = threshold
         # Masked in W's precision, then cast: bf16 must see the same mask as fp32.
@@ -41,6 +40,7 @@ class MaskedLinearFunction(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Gradients of `x` and `scores`, each only where it is asked for."""
         x, scores, weight = ctx.saved_tensors
         grad_x = grad_scores = None
         if ctx.needs_input_grad[0]:
@@ -84,7 +84,11 @@ class MaskedLinear(nn.Module, BaseTunerLayer):
         self._active_adapter: list[str] = []
 
     def add_mask(
-        self, adapter_name: str, scores: torch.Tensor | None, threshold: float, is_head: bool,
+        self,
+        adapter_name: str,
+        scores: torch.Tensor | None,
+        threshold: float,
+        is_head: bool,
         trains_head: bool,
     ) -> None:
         """Give the layer a mask (`scores`), or weights of its own (`is_head`), or both."""
@@ -101,8 +105,7 @@ class MaskedLinear(nn.Module, BaseTunerLayer):
         """Weight and bias that `adapter_name` masks: its own ones in the head, else the base's."""
         if adapter_name not in self.mask_weight:
             return self.base_layer.weight, self.base_layer.bias
-        bias = self.mask_bias[adapter_name] if adapter_name in self.mask_bias else None
-        return self.mask_weight[adapter_name], bias
+        return self.mask_weight[adapter_name], self.mask_bias.get(adapter_name)
 
     def effective(self, adapter_name: str) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Weight and bias the layer computes with under `adapter_name`, W ⊙ M_bin and b."""
@@ -135,7 +138,7 @@ class MaskedLinear(nn.Module, BaseTunerLayer):
         return active[0] if active else None
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Write W ⊙ M_bin into the base layer (`safe_merge` has nothing to check: no arithmetic)."""
+        """Write W ⊙ M_bin into the base layer; nothing for `safe_merge` to check: no arithmetic."""
         for name in check_adapters_to_merge(self, adapter_names):
             if name not in self.threshold:
                 continue

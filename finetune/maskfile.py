@@ -38,5 +38,5 @@ def weights_sha256(named: Iterable[tuple[str, torch.Tensor]]) -> str:
         data = tensor.detach().cpu().contiguous()
         header = f"{name} {str(data.dtype).removeprefix('torch.')} {list(data.shape)}\n"
         digest.update(header.encode())
-        digest.update(data.view(torch.uint8).numpy() if data.dim() else data.numpy())
+        digest.update(data.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

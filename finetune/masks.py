@@ -15,6 +15,7 @@ from peft.config import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner
 from peft.utils import PeftType, register_peft_method
 from torch import nn
+from transformers import PreTrainedModel
 
 from finetune.architectures import MATRICES, default_blocks, find_architecture
 from finetune.errors import FinetuneError
@@ -39,11 +40,14 @@ class MaskConfig(PeftConfig):
         default=False, metadata={"help": "train the head's weights instead of masking them"}
     )
     initial_sparsity: float = field(default=0.05, metadata={"help": "p0, share of zeros at start"})
-    threshold: float = field(default=0.01, metadata={"help": "τ: a score above it keeps its weight"})
+    threshold: float = field(
+        default=0.01, metadata={"help": "τ: a score above it keeps its weight"}
+    )
     init_scale: float = field(default=0.02, metadata={"help": "c, see methods §2.1"})
     seed: int = field(default=0, metadata={"help": "of the initial scores, equal for every task"})
     head_modules: list[str] | None = field(
-        default=None, metadata={"help": "random modules, saved whole; default: all outside the base"}
+        default=None,
+        metadata={"help": "random modules, saved whole; default: all outside the base"},
     )
     task: str | None = None
     labels: list[str] | None = None
@@ -74,7 +78,9 @@ class MaskModel(BaseTuner):
         # What is needed is the model, not its configuration: see _prepare_model.
         return peft_config
 
-    def _prepare_model(self, config: MaskConfig, model: nn.Module) -> None:
+    def _prepare_model(  # type: ignore[override]
+        self, config: MaskConfig, model: PreTrainedModel
+    ) -> None:
         """Check the base's identity and fill in what the config left open."""
         if config.head_modules is None:
             config.head_modules = [
@@ -198,7 +204,7 @@ def base_sha256(model: nn.Module, head_modules: list[str]) -> str:
     return weights_sha256(named)
 
 
-def _default_targets(config: MaskConfig, model: nn.Module) -> list[str]:
+def _default_targets(config: MaskConfig, model: PreTrainedModel) -> list[str]:
     """Full names of the modules that `blocks`, `matrices`, ... choose; each of them must exist."""
     names = find_architecture(model.config.model_type)
     prefix = _base_prefix(model)
@@ -232,7 +238,9 @@ def _targets(config: MaskConfig, model: nn.Module) -> list[tuple[str, nn.Module]
     # Adapters that are there already are targets themselves, not the layers inside them.
     modules = [pair for pair in modules if ".base_layer" not in pair[0]]
     wanted = config.target_modules
-    patterns = [wanted] if isinstance(wanted, str) else [rf"(.*\.)?{re.escape(w)}" for w in wanted or ()]
+    patterns = (
+        [wanted] if isinstance(wanted, str) else [rf"(.*\.)?{re.escape(w)}" for w in wanted or ()]
+    )
     targets: dict[str, nn.Module] = {}
     for pattern in patterns:
         matches = {name: module for name, module in modules if re.fullmatch(pattern, name)}

@@ -36,9 +36,7 @@ def needs_run(job: Job) -> bool:
         return True
     found = json.loads((job.folder / "job.json").read_text(encoding="utf-8"))
     differing = sorted(
-        key
-        for key in found.keys() | job.settings.keys()
-        if found.get(key) != job.settings.get(key)
+        key for key in found.keys() | job.settings.keys() if found.get(key) != job.settings.get(key)
     )
     if differing:
         changes = "\n".join(

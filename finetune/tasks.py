@@ -84,9 +84,7 @@ GLUE = {
         test={"": "test_matched.tsv", "-mm": "test_mismatched.tsv"},
         hub=("premise", "hypothesis"),
     ),
-    "qnli": Task(
-        "QNLI", ("question", "sentence"), labels=ENTAILMENT, hub=("question", "sentence")
-    ),
+    "qnli": Task("QNLI", ("question", "sentence"), labels=ENTAILMENT, hub=("question", "sentence")),
     "rte": Task("RTE", PAIR, labels=ENTAILMENT, hub=PAIR),
     "wnli": Task("WNLI", PAIR, hub=PAIR),
 }
@@ -190,9 +188,7 @@ def read_split(path: Path, task: Task, labels: tuple[str, ...], is_test: bool = 
     return Split(texts, targets if task.is_regression else [int(target) for target in targets])
 
 
-def _target(
-    text: str, task: Task, labels: tuple[str, ...], path: Path, number: int
-) -> float:
+def _target(text: str, task: Task, labels: tuple[str, ...], path: Path, number: int) -> float:
     if task.is_regression:
         try:
             return float(text)
@@ -259,7 +255,7 @@ def _load_from_hub(name: str, task: Task, with_test: bool) -> TaskData:
         hub = datasets.load_dataset("nyu-mll/glue", name)
     except Exception as error:
         raise FinetuneError(
-            f"GLUE task {name} could not be fetched from the Hub ({type(error).__name__}: {error}). "
+            f"GLUE task {name} could not be fetched from the Hub: {error}. "
             "Give a local copy in GLUE's layout with --data_dir."
         ) from error
     names = {"": "", "-mm": "_mismatched"} if len(task.dev) > 1 else {"": ""}

@@ -1,8 +1,9 @@
 """One job: a task, a method, a seed, on the Hugging Face Trainer.
 
-A job is a folder `OUT/TASK/METHOD/seed-N`. It holds what `run_glue.py` writes (`train_results.json`,
-`eval_results.json`, `predict_results_TASK.txt`), the model or the mask, `job.json` with the settings,
-and, written last of all, `all_results.json`: a folder without it is an unfinished job.
+A job is a folder `OUT/TASK/METHOD/seed-N`. It holds what `run_glue.py` writes
+(`train_results.json`, `eval_results.json`, `predict_results_TASK.txt`), the model or the mask,
+`job.json` with the settings, and, written last of all, `all_results.json`: a folder without it is
+an unfinished job.
 """
 
 import logging
@@ -57,9 +58,7 @@ class LengthBatchedTrainer(Trainer):
         return SequentialSampler(eval_dataset)
 
 
-def build_model(
-    job: Job, backbone: Backbone, encoded: EncodedTask
-) -> PreTrainedModel:
+def build_model(job: Job, backbone: Backbone, encoded: EncodedTask) -> PreTrainedModel:
     """The pretrained encoder with a fresh head for the task; the head is drawn from the seed."""
     task, labels = encoded.data.task, encoded.data.labels
     heads = (
@@ -152,9 +151,7 @@ def decide(logits: np.ndarray, encoded: EncodedTask) -> np.ndarray:
     return logits.argmax(axis=1)
 
 
-def _evaluate(
-    trainer: Trainer, encoded: EncodedTask, rows: Rows, suffix: str
-) -> dict[str, float]:
+def _evaluate(trainer: Trainer, encoded: EncodedTask, rows: Rows, suffix: str) -> dict[str, float]:
     logits, metrics = predict(trainer, rows)
     targets = np.array([row["labels"] for row in rows])
     scores = score(encoded.data.task.metrics, targets, decide(logits, encoded))
@@ -184,5 +181,3 @@ def precision() -> dict[str, bool]:
     if torch.cuda.is_available():
         return {"bf16": torch.cuda.is_bf16_supported(including_emulation=False)}
     return {"bf16": torch.cpu._is_amx_tile_supported()}
-
-
