@@ -1,0 +1,82 @@
+"""Text to clean text, or the reason why it is dropped. Pure.
+
+`normalise` is for any text; `docstring_prose` first reduces a Python docstring to its prose:
+what is left should read as English, since the pretrained model sees little of it.
+"""
+
+import inspect
+import re
+import unicodedata
+
+from pipeline.config import Cleaning
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\ufeff\ufffe\uffff\ud800-\udfff]")
+_BLANKS = re.compile(r"[^\S\n]+")
+_FENCE = re.compile(r"^\s*(```|~~~)")
+_RULER = re.compile(r"^\s*[-=~^\"'`#*+_.:|<>\s]{3,}\s*$")
+_DIRECTIVE = re.compile(r"^\s*\.\. ")
+_ROLE = re.compile(r":[a-zA-Z][\w:+.-]*:`~?([^`<]*?)(?:\s*<[^`>]*>)?`")
+_LINK = re.compile(r"`([^`<]+?)\s*<[^`>]+>`_{1,2}")
+_TICKS = re.compile(r"`+([^`\n]*)`+_{0,2}")
+_URL = re.compile(r"https?://\S+")
+
+
+def normalise(text: str) -> str:
+    """Unicode NFC, no control characters, single blanks, no blank lines more than one."""
+    text = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
+    text = _BLANKS.sub(" ", _CONTROL.sub("", text))
+    lines = [line.strip() for line in text.split("\n")]
+    kept = [line for i, line in enumerate(lines) if line or (i and lines[i - 1])]
+    return "\n".join(kept).strip()
+
+
+def docstring_prose(text: str) -> str:
+    """A docstring without doctests, fenced or literal code, rulers, directives and role marks."""
+    kept: list[str] = []
+    fenced = doctest = False
+    code_indent = -1  # lines deeper than this belong to a literal block or directive
+    for line in inspect.cleandoc(text).split("\n"):
+        indent = len(line) - len(line.lstrip())
+        if _FENCE.match(line):
+            fenced = not fenced
+            continue
+        if not line.strip():
+            doctest = False
+            kept.append("")
+            continue
+        if line.lstrip().startswith((">>> ", ">>>\t")) or line.strip() == ">>>":
+            doctest = True
+        if code_indent >= 0 and indent <= code_indent:
+            code_indent = -1
+        if fenced or doctest or code_indent >= 0 or _RULER.match(line):
+            continue
+        if _DIRECTIVE.match(line):
+            code_indent = indent
+            continue
+        if line.rstrip().endswith("::"):
+            code_indent = indent
+            line = line.rstrip()[:-1]
+        kept.append(_URL.sub("", _inline(line)))
+    return "\n".join(kept)
+
+
+def _inline(line: str) -> str:
+    return _TICKS.sub(r"\1", _LINK.sub(r"\1", _ROLE.sub(r"\1", line))).replace("**", "")
+
+
+def drop_reason(text: str, cleaning: Cleaning) -> str | None:
+    """Why a normalised text is not kept: `too_short`, `too_long`, `not_prose`; None when it is."""
+    if len(text) < cleaning.min_characters:
+        return "too_short"
+    if len(text) > cleaning.max_characters:
+        return "too_long"
+    visible = sum(not c.isspace() for c in text)
+    if sum(map(str.isalpha, text)) < cleaning.min_alphabetic * visible:
+        return "not_prose"
+    return None
+
+
+def clean(text: str, markup: str, cleaning: Cleaning) -> tuple[str, str | None]:
+    """The clean text and None, or the clean text and the reason why it is dropped."""
+    text = normalise(docstring_prose(text) if markup == "docstring" else text)
+    return text, drop_reason(text, cleaning)

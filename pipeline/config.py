@@ -1,0 +1,224 @@
+"""The configuration of a corpus: dataclasses, their checks, and the hash that names a run.
+
+The text under a field is its help on the command line. What decides the bytes of the shards
+is in here and nothing else, so `sha256(config)` answers "is this folder the one I asked for?";
+runner, workers and the output folder are no part of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from pipeline.errors import PipelineError
+
+
+@dataclass(kw_only=True)
+class Source:
+    """Where documents come from."""
+
+    kind: Literal["text", "jsonl", "python-docs"]
+    """Reader: text files, JSON lines (.jsonl, .gz, .bz2, .zst), or the docstrings of every
+    installed Python library and the standard library."""
+    name: str = ""
+    """Prefix of the document ids and the name in counts; the kind when empty. The documents of
+    python-docs are counted under their library instead."""
+    paths: list[str] = field(default_factory=list)
+    """Files or glob patterns (text, jsonl)."""
+    documents: Literal["file", "line", "blank-lines"] = "file"
+    """text: what one document is (a file, a line, a block between blank lines)."""
+    text_key: str = "text"
+    """jsonl: key of the text."""
+    id_key: str = "id"
+    """jsonl: key of the document's id; the line number where a record lacks it."""
+    min_docstring_characters: int = 200
+    """python-docs: shorter docstrings are not read at all."""
+    markup: Literal["plain", "docstring"] = "plain"
+    """docstring: dedent, drop doctests, code blocks, rulers and directives, keep the prose."""
+
+
+@dataclass(kw_only=True)
+class Cleaning:
+    """Which texts are kept, after Unicode NFC and white-space normalisation."""
+
+    min_characters: int = 100
+    """Shorter texts are dropped."""
+    max_characters: int = 1_000_000
+    """Longer texts are dropped."""
+    min_alphabetic: float = 0.6
+    """Least share of letters among the characters that are not white space."""
+
+
+@dataclass(kw_only=True)
+class Split:
+    """Shares of the documents, decided by the hash of the document id."""
+
+    valid: float = 0.005
+    """Share for validation."""
+    tasks: float = 0.0
+    """Share set aside for the demo tasks; in neither train nor valid."""
+
+
+@dataclass(kw_only=True)
+class Tokenizer:
+    """Byte-level BPE with RoBERTa's special tokens at RoBERTa's ids."""
+
+    path: str | None = None
+    """Folder of a finished tokenizer to use; it is trained on the corpus when empty."""
+    vocab_size: int = 50_265
+    """Number of tokens, special tokens included."""
+    sample_bytes: int = 100_000_000
+    """UTF-8 bytes of training text that the tokenizer is trained on."""
+    seed: int = 0
+    """Chooses the sample."""
+
+
+@dataclass(kw_only=True)
+class Shards:
+    """How the rows are laid out in tar files."""
+
+    train: int = 64
+    """Number of training tars."""
+    valid: int = 1
+    """Number of validation tars."""
+    block_sequences: int = 1024
+    """Rows in one tar member."""
+
+
+@dataclass(kw_only=True)
+class Tasks:
+    """Two demo tasks in GLUE layout, from the documents of the `tasks` split."""
+
+    libraries: int = 8
+    """Classes of the `library` task: the libraries with most documents."""
+    library_train: int = 4000
+    """Training examples of `library`."""
+    library_dev: int = 1000
+    """Dev examples of `library`; test has as many."""
+    same_docstring_train: int = 8000
+    """Training examples of `same_docstring`."""
+    same_docstring_dev: int = 1000
+    """Dev examples of `same_docstring`; test has as many."""
+    max_characters: int = 300
+    """Length of a sentence, at most."""
+
+
+@dataclass(kw_only=True)
+class Config:
+    """Corpora to tar shards: read, clean, deduplicate, split, tokenize, pack, write."""
+
+    output: str
+    """Folder for shards, tokenizer and manifest."""
+    sources: list[Source]
+    """What to read."""
+    seq_len: int = 128
+    """Tokens in a row, `<s>` and the last `</s>` included."""
+    chunk_bytes: int = 8_000_000
+    """Input files are worked on in groups of about this many bytes."""
+    cleaning: Cleaning = field(default_factory=Cleaning)
+    """Which texts are kept."""
+    split: Split = field(default_factory=Split)
+    """Shares of validation and tasks."""
+    tokenizer: Tokenizer = field(default_factory=Tokenizer)
+    """Trained or loaded."""
+    shards: Shards = field(default_factory=Shards)
+    """Layout of the tars."""
+    tasks: Tasks | None = None
+    """Demo tasks; none when empty."""
+
+    def __post_init__(self) -> None:
+        """Raise PipelineError naming every impossible key at once."""
+        problems = list(_problems(self))
+        if problems:
+            raise PipelineError("this configuration can't work:\n  " + "\n  ".join(problems))
+
+    @property
+    def dtype(self) -> Literal["uint16", "uint32"]:
+        """Smallest unsigned type that holds a token id."""
+        return "uint16" if self.tokenizer.vocab_size <= 65_535 else "uint32"
+
+    def content(self) -> dict[str, Any]:
+        """All that decides the bytes of the shards, as JSON types (so: without `output`)."""
+        content = asdict(self)
+        del content["output"]
+        return content
+
+    def sha256(self) -> str:
+        """Hash of `content`: the identity of a run."""
+        return hashlib.sha256(json.dumps(self.content(), sort_keys=True).encode()).hexdigest()
+
+
+def _problems(config: Config) -> Any:
+    if not config.output:
+        yield "output: an empty path; give a folder"
+    if not config.sources:
+        yield "sources: empty; list at least one"
+    names = [source_name(s) for s in config.sources]
+    for i, source in enumerate(config.sources):
+        if source.kind != "python-docs" and not source.paths:
+            yield f"sources[{i}].paths: empty, and kind {source.kind} reads files; list some"
+        if source.kind == "python-docs" and source.paths:
+            yield f"sources[{i}].paths: python-docs finds its files itself; remove the paths"
+        if names.count(source_name(source)) > 1:
+            yield f"sources[{i}].name: {source_name(source)!r} twice; ids would clash, rename one"
+    tokenizer, shards, tasks = config.tokenizer, config.shards, config.tasks
+    least = 256 + 5
+    positive: dict[str, tuple[int, int]] = {
+        "seq_len": (config.seq_len, 3),
+        "chunk_bytes": (config.chunk_bytes, 1),
+        "tokenizer.vocab_size": (tokenizer.vocab_size, least),
+        "tokenizer.sample_bytes": (tokenizer.sample_bytes, 1),
+        "shards.train": (shards.train, 1),
+        "shards.valid": (shards.valid, 1),
+        "shards.block_sequences": (shards.block_sequences, 1),
+        "cleaning.min_characters": (config.cleaning.min_characters, 1),
+        "cleaning.max_characters": (
+            config.cleaning.max_characters,
+            config.cleaning.min_characters,
+        ),
+    }
+    if tasks:
+        positive |= {
+            "tasks.libraries": (tasks.libraries, 2),
+            "tasks.library_train": (tasks.library_train, tasks.libraries),
+            "tasks.library_dev": (tasks.library_dev, tasks.libraries),
+            "tasks.same_docstring_train": (tasks.same_docstring_train, 2),
+            "tasks.same_docstring_dev": (tasks.same_docstring_dev, 2),
+            "tasks.max_characters": (tasks.max_characters, 50),
+        }
+    for key, (value, minimum) in positive.items():
+        if value < minimum:
+            yield f"{key}: {value}, must be at least {minimum}"
+    shares = {
+        "cleaning.min_alphabetic": config.cleaning.min_alphabetic,
+        "split.valid": config.split.valid,
+        "split.tasks": config.split.tasks,
+    }
+    for key, share in shares.items():
+        if not 0 <= share < 1:
+            yield f"{key}: {share}, must be a share in [0, 1)"
+    if config.split.valid <= 0:
+        yield "split.valid: 0, but a validation shard is always written; try 0.005"
+    if config.split.valid + config.split.tasks >= 1:
+        yield "split: valid + tasks leave nothing for train"
+    if (tasks is not None) != (config.split.tasks > 0):
+        yield "tasks and split.tasks: give both or neither"
+
+
+def source_name(source: Source) -> str:
+    """Name of a source in ids and counts."""
+    return source.name or source.kind
+
+
+def differing_keys(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[str]:
+    """Lines `key: theirs -> ours`, by dotted key, for two JSON-like configs."""
+    lines = []
+    for key in sorted(ours.keys() | theirs.keys()):
+        a, b = ours.get(key, "(absent)"), theirs.get(key, "(absent)")
+        if isinstance(a, dict) and isinstance(b, dict):
+            lines += differing_keys(a, b, f"{prefix}{key}.")
+        elif a != b:
+            lines.append(f"{prefix}{key}: {b} -> {a}")
+    return lines

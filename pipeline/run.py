@@ -1,0 +1,167 @@
+"""One run, from config to manifest: what is done already is left alone, the rest is done.
+
+The order: claim the folder, plan the chunks (once: the plan is kept, so an interrupted run goes on
+with the same input), graph one, tokenizer, graph two, demo tasks, balance, manifest. Beam is
+imported only when a graph has something to do.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pipeline import balance, work
+from pipeline.config import Config
+from pipeline.documents import documents_path, duplicates_path, rejected_path
+from pipeline.errors import PipelineError
+from pipeline.shards import shard_names
+from pipeline.sources import Chunk, InputFile, plan
+from pipeline.tokens import tokens_path
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int], None]  # step, done, total
+
+
+def run(config: Config, options: list[str], overwrite: bool, progress: Progress) -> dict[str, Any]:
+    """Make the data folder of `config`; `options` are Beam's. Returns the manifest."""
+    folder = Path(config.output)
+    started = time.monotonic()
+    work.check_ownership(folder)
+    with work.lock(folder):
+        manifest = work.begin(folder, config, overwrite)
+        if manifest and not (missing := _missing(folder, manifest)):
+            log.info("%s: finished already, nothing to do (--overwrite makes it anew)", folder)
+            return manifest
+        if manifest:
+            log.info("%s: rebuilding %s", folder, ", ".join(missing))
+        made = _make(folder, config, options, progress)
+        if manifest and made != manifest:
+            raise PipelineError(
+                f"{folder}: the rebuilt shards differ from those in {work.MANIFEST}: the input or "
+                "a library has changed since; pass --overwrite to make the whole folder anew"
+            )
+        work.write_json(folder / work.MANIFEST, made)
+        work.remove_strays(folder, {shard["name"] for s in made["splits"].values() for shard in s["shards"]})
+    log.info("%s: finished in %.0f s", folder, time.monotonic() - started)
+    return made
+
+
+def _make(folder: Path, config: Config, options: list[str], progress: Progress) -> dict[str, Any]:
+    chunks = _planned(folder, config)
+    files = sum(len(chunk.files) for chunk in chunks)
+    size = sum(file.bytes for chunk in chunks for file in chunk.files)
+    log.info("input: %s files, %.1f MB, in %d chunks", f"{files:,}", size / 1e6, len(chunks))
+
+    if not (folder / work.WORK / "deduplicated.json").exists() or not all(
+        work.read_receipt(documents_path(folder, c.index)) for c in chunks
+    ):
+        from pipeline import graph
+
+        with _watched("read and clean", [documents_path(folder, c.index) for c in chunks], progress):
+            graph.clean_and_deduplicate(chunks, config, folder, options)
+        _raise_errors(folder, chunks)
+    cleaned = balance.cleaned(folder, len(chunks))
+
+    from pipeline import tokenizer
+
+    start = time.monotonic()
+    progress("tokenizer", 0, 1)
+    model = tokenizer.provide(folder, config, len(chunks))
+    progress("tokenizer", 1, 1)
+    log.info(
+        "tokenizer: %s tokens, %.1f s", f"{model.get_vocab_size():,}", time.monotonic() - start
+    )
+
+    names = [folder / name for *_, name in shard_names(config)]
+    if not all(work.read_receipt(path) for path in names):
+        from pipeline import graph
+
+        targets = [*(tokens_path(folder, c.index) for c in chunks), *names]
+        with _watched("tokenize and pack", targets, progress):
+            graph.tokenize_and_shard(chunks, config, folder, options)
+    if config.tasks:
+        from pipeline import tasks
+
+        tasks.write(folder, config, len(chunks))
+    rejected = b"".join(
+        path.read_bytes()
+        for chunk in chunks
+        if (path := rejected_path(folder, chunk.index)).exists()
+    )
+    work.write_atomic(folder / "rejected.jsonl", rejected)
+    return balance.manifest(folder, config, cleaned, len(chunks), files, model.get_vocab_size())
+
+
+def _planned(folder: Path, config: Config) -> list[Chunk]:
+    """The chunks of this run: those it began with, if it has begun."""
+    path = folder / work.WORK / "plan.json"
+    stored = work.load_json(path)
+    if stored is None:
+        chunks = plan(config.sources, config.chunk_bytes)
+        work.write_atomic(path, json.dumps([asdict(chunk) for chunk in chunks]).encode())
+        return chunks
+    return [
+        Chunk(c["index"], c["source"], tuple(InputFile(**file) for file in c["files"]))
+        for c in stored
+    ]
+
+
+def _missing(folder: Path, manifest: dict[str, Any]) -> list[str]:
+    """Files of a finished folder that aren't there, or not in full (cheap: no hashing)."""
+    sizes = {s["name"]: s["bytes"] for split in manifest["splits"].values() for s in split["shards"]}
+    names = [*sizes, "tokenizer.json", "tokenizer_config.json", "rejected.jsonl"]
+    if manifest["config"]["tasks"]:
+        names += [f"tasks/{t}/{s}.tsv" for t in ("library", "same_docstring") for s in ("train", "dev", "test")]
+    paths = {name: folder / name for name in names}
+    return [
+        name
+        for name, path in paths.items()
+        if not path.exists() or path.stat().st_size != sizes.get(name, path.stat().st_size)
+    ]
+
+
+def _raise_errors(folder: Path, chunks: list[Chunk]) -> None:
+    """PipelineError with what the workers had to say about their files."""
+    errors = []
+    for chunk in chunks:
+        path = work.error_path(folder, chunk.index)
+        if path.exists():
+            errors.append(path.read_text())
+            path.unlink()
+    if errors:
+        rest = f"\n(and {len(errors) - 3} more)" if len(errors) > 3 else ""
+        raise PipelineError("\n".join(errors[:3]) + rest)
+    lost = [c.index for c in chunks if not duplicates_path(folder, c.index).exists()]
+    if lost:
+        raise PipelineError(f"the runner lost chunks {lost[:10]}: use another --runner")
+
+
+@contextmanager
+def _watched(step: str, targets: list[Path], progress: Progress) -> Iterator[None]:
+    """Tell every second how many of `targets` are there: runners report only at their end."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while True:
+            progress(step, sum(path.exists() for path in targets), len(targets))
+            if ended.wait(1):
+                return
+
+    start = time.monotonic()
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    progress(step, sum(path.exists() for path in targets), len(targets))
+    log.info("%s: %d files, %.1f s", step, len(targets), time.monotonic() - start)

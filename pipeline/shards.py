@@ -1,0 +1,127 @@
+"""The bytes of a shard: a webdataset tar of blocks, each a `.tokens.npy` [n, seq_len].
+
+Format: docs/formats.md, section A. Nothing here depends on the clock, the user or the machine.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import work
+from pipeline.config import Config
+from pipeline.errors import PipelineError
+from pipeline.pack import pack
+from pipeline.split import SplitName
+from pipeline.tokens import shard_documents, shard_number
+
+
+def shard_name(split: SplitName, shard: int, of: int) -> str:
+    """File name of a shard: `train-00000-of-00004.tar`."""
+    return f"{split}-{shard:05}-of-{of:05}.tar"
+
+
+def shard_names(config: Config) -> list[tuple[SplitName, int, str]]:
+    """(split, number in the split, file name) of every shard of a data folder."""
+    counts: dict[SplitName, int] = {"train": config.shards.train, "valid": config.shards.valid}
+    return [(s, i, shard_name(s, i, of)) for s, of in counts.items() for i in range(of)]
+
+
+def write_shard(
+    folder: Path, split: SplitName, shard: int, config: Config, chunks: int
+) -> dict[str, Any]:
+    """Pack and write one shard; the receipt, at once when it has been done before.
+
+    The receipt is what manifest.json says of the shard, and its documents and leftover tokens.
+    """
+    of = config.shards.train if split == "train" else config.shards.valid
+    path = folder / shard_name(split, shard, of)
+    if receipt := work.read_receipt(path):
+        return receipt
+    documents = shard_documents(folder, chunks, shard_number(split, shard, config.shards))
+    rows, leftover = pack(documents, config.seq_len, config.dtype)
+    content, blocks = tar_bytes(rows, f"{shard:05}", config.shards.block_sequences)
+    work.write_atomic(path, content)
+    return work.write_receipt(
+        path,
+        name=path.name,
+        sequences=len(rows),
+        tokens=rows.size,
+        blocks=blocks,
+        documents=len(documents),
+        leftover_tokens=leftover,
+    )
+
+
+def tar_bytes(rows: np.ndarray, prefix: str, block_sequences: int) -> tuple[bytes, list[dict]]:
+    """A tar of `rows` [n, seq_len] in blocks, and each block's key, offset and sequences.
+
+    `offset` is where the block's first token lies in the tar: np.memmap(tar, dtype, "r", offset,
+    (sequences, seq_len)) is the block.
+    """
+    buffer = io.BytesIO()
+    blocks = []
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for start in range(0, len(rows), block_sequences):
+            block = np.ascontiguousarray(rows[start : start + block_sequences])
+            array = io.BytesIO()
+            np.save(array, block)
+            key = f"{prefix}-{len(blocks):06}"
+            member = tarfile.TarInfo(f"{key}.tokens.npy")
+            member.size = len(array.getvalue())
+            member.mode = 0o644
+            data_starts = buffer.tell() + tarfile.BLOCKSIZE
+            tar.addfile(member, io.BytesIO(array.getvalue()))
+            offset = data_starts + member.size - block.nbytes
+            blocks.append({"key": key, "offset": offset, "sequences": len(block)})
+    return buffer.getvalue(), blocks
+
+
+def shard_problem(folder: Path, shard: dict[str, Any], manifest: dict[str, Any]) -> str | None:
+    """What is wrong with one shard of a manifest, naming the block; None when it is whole."""
+    path = folder / shard["name"]
+    if not path.exists():
+        return "is missing"
+    content = path.read_bytes()
+    seq_len, dtype = manifest["seq_len"], np.dtype(manifest["dtype"])
+    for number, block in enumerate(shard["blocks"]):
+        shape = (block["sequences"], seq_len)
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(
+            header, {"descr": dtype.str, "fortran_order": False, "shape": shape}
+        )
+        npy, end = header.getvalue(), block["offset"] + shape[0] * seq_len * dtype.itemsize
+        where = f"block {block['key']} ({number + 1} of {len(shard['blocks'])})"
+        if end > len(content):
+            return f"is cut off in {where}: {len(content):,} bytes, the block ends at {end:,}"
+        if content[block["offset"] - len(npy) : block["offset"]] != npy:
+            return f"has no array of shape {shape}, {dtype} where {where} should be"
+        rows = np.frombuffer(content, dtype, shape[0] * seq_len, block["offset"]).reshape(shape)
+        if rows.size and int(rows.max()) >= manifest["vocab_size"]:
+            return f"holds token {int(rows.max())} of {manifest['vocab_size']} in {where}"
+        if (rows[:, 0] != 0).any() or (rows[:, -1] != 2).any():
+            return f"has rows without <s> first and </s> last in {where}"
+    if len(content) != shard["bytes"]:
+        return f"has {len(content):,} bytes, expected {shard['bytes']:,}"
+    if (found := work.file_sha256(path)) != shard["sha256"]:
+        return f"has sha256 {found[:12]}…, expected {shard['sha256'][:12]}… (a byte was changed)"
+    return None
+
+
+def read_rows(folder: Path, shard: dict[str, Any], manifest: dict[str, Any]) -> np.ndarray:
+    """All rows [sequences, seq_len] of one shard; PipelineError when it is damaged."""
+    path, seq_len = folder / shard["name"], manifest["seq_len"]
+    try:
+        blocks = [
+            np.memmap(path, manifest["dtype"], "r", b["offset"], (b["sequences"], seq_len))
+            for b in shard["blocks"]
+        ]
+    except (OSError, ValueError) as error:
+        raise PipelineError(
+            f"{path}: can't be read ({error}); see `python -m pipeline verify {folder}`"
+        ) from error
+    return np.concatenate([np.empty((0, seq_len), manifest["dtype"]), *blocks])

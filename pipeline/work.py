@@ -1,0 +1,165 @@
+"""What a data folder holds while it is made, and the rules by which it may be touched.
+
+`OUTPUT/.work` keeps the config and the plan of the run, the cleaned documents and the tokens of
+every chunk, and a receipt beside each finished file. Every file is written under a temporary name
+and renamed, so whatever is there is whole, and a killed run goes on behind the last receipt.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Config, differing_keys
+from pipeline.errors import PipelineError
+
+WORK = ".work"
+MANIFEST = "manifest.json"
+_OURS = ("train-*-of-*.tar", "valid-*-of-*.tar", "tokenizer.json", "tokenizer_config.json")
+_LEFTOVERS = (*_OURS, "rejected.jsonl", "*.tmp")
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Put `content` at `path`: all of it, or nothing of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """`write_atomic`, readable, keys in the order given."""
+    write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_receipt(path: Path, **facts: Any) -> dict[str, Any]:
+    """Certify the finished file at `path`; returns the receipt, `facts` plus bytes and sha256."""
+    receipt = {**facts, "bytes": path.stat().st_size, "sha256": file_sha256(path)}
+    write_json(_receipt_path(path), receipt)
+    return receipt
+
+
+def read_receipt(path: Path, check: bool = True) -> dict[str, Any] | None:
+    """The receipt of a finished file; None when it has none, or (`check`) is not as certified."""
+    try:
+        receipt = json.loads(_receipt_path(path).read_text())
+        if check and file_sha256(path) != receipt["sha256"]:
+            return None
+    except FileNotFoundError:
+        return None
+    return receipt
+
+
+def _receipt_path(path: Path) -> Path:
+    folder = path.parent if path.parent.parent.name == WORK else path.parent / WORK / "shards"
+    return folder / f"{path.name}.receipt.json"
+
+
+@contextlib.contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold a data folder for this process; PipelineError when another one holds it.
+
+    The operating system releases the lock when the process ends, however it ends.
+    """
+    work = folder / WORK
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            raise PipelineError(
+                f"{folder}: another run is writing this folder (process {file.read().strip()}); "
+                "wait for it, or choose another --output"
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def check_ownership(folder: Path) -> None:
+    """PipelineError when `folder` holds something that no run of ours began."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise PipelineError(f"{folder}: a file; --output must name a folder")
+    names = sorted(p.name for p in folder.iterdir())
+    if names and MANIFEST not in names and WORK not in names:
+        raise PipelineError(
+            f"{folder}: holds files that this program didn't write ({', '.join(names[:5])}"
+            f"{', …' if len(names) > 5 else ''}); choose an empty --output"
+        )
+
+
+def begin(folder: Path, config: Config, overwrite: bool) -> dict[str, Any] | None:
+    """Claim a locked folder for `config`; the manifest, if a run with it has finished here.
+
+    Raises PipelineError when the folder belongs to another config and `overwrite` is not set.
+    """
+    if overwrite:
+        _clear(folder)
+    manifest = load_json(folder / MANIFEST)
+    begun = manifest["config"] if manifest else load_json(folder / WORK / "config.json")
+    if begun is None:
+        write_json(folder / WORK / "config.json", config.content())
+    elif begun != config.content():
+        keys = "\n  ".join(differing_keys(config.content(), begun))
+        raise PipelineError(
+            f"{folder}: {'finished' if manifest else 'begun'} with another config (there -> now):"
+            f"\n  {keys}\nChoose another --output, or pass --overwrite to make it anew."
+        )
+    return manifest
+
+
+def load_json(path: Path) -> Any:
+    """The content of a JSON file; None when there is no such file."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise PipelineError(f"{path}: not JSON ({error}); remake the folder, --overwrite") from error
+
+
+def remove_strays(folder: Path, keep: set[str]) -> None:
+    """Remove shards and temporary files of ours that are not named in `keep`."""
+    for pattern in (*_OURS[:2], "*.tmp"):
+        for path in folder.glob(pattern):
+            if path.name not in keep:
+                path.unlink()
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a run writes, the manifest first, and nothing else; the lock stays."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+    for pattern in _LEFTOVERS:
+        for path in folder.glob(pattern):
+            path.unlink()
+    shutil.rmtree(folder / "tasks", ignore_errors=True)
+    for path in (folder / WORK).iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != "lock":
+            path.unlink()
+
+
+def error_path(folder: Path, chunk: int) -> Path:
+    """Where a worker leaves the text of a user's error in a chunk."""
+    return folder / WORK / "errors" / f"{chunk:05}.txt"
