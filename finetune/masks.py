@@ -95,7 +95,7 @@ class MaskModel(BaseTuner):
             )
         config.base_sha256 = found
         if config.target_modules is None:
-            config.target_modules = "|".join(map(re.escape, _default_targets(config, model)))
+            config.target_modules = _default_targets(config, model)
         for name, module in _targets(config, model):
             if not isinstance(module, nn.Linear | MaskedLinear):
                 raise FinetuneError(
@@ -204,8 +204,8 @@ def base_sha256(model: nn.Module, head_modules: list[str]) -> str:
     return weights_sha256(named)
 
 
-def _default_targets(config: MaskConfig, model: PreTrainedModel) -> list[str]:
-    """Full names of the modules that `blocks`, `matrices`, ... choose; each of them must exist."""
+def _default_targets(config: MaskConfig, model: PreTrainedModel) -> str:
+    """Regular expression of the modules that `blocks`, `matrices`, ... choose; all must exist."""
     names = find_architecture(model.config.model_type)
     prefix = _base_prefix(model)
     depth = len(model.get_submodule(f"{prefix}.{names.block}"))  # type: ignore[arg-type]
@@ -214,22 +214,20 @@ def _default_targets(config: MaskConfig, model: PreTrainedModel) -> list[str]:
     outside = [block for block in config.blocks if not 0 <= block < depth]
     if outside:
         raise FinetuneError(f"blocks: found {outside}; this encoder has 0 to {depth - 1}.")
-    inner = dict(zip(MATRICES, names.matrices, strict=True))
-    targets = [
-        f"{prefix}.{names.block}.{block}.{inner[matrix]}"
-        for block in config.blocks
-        for matrix in config.matrices
-    ]
-    if config.mask_pooler:
-        targets += [f"{prefix}.{name}" for name in names.pooler]
+    inner = [names.matrices[MATRICES.index(matrix)] for matrix in config.matrices]
+    single = [f"{prefix}.{name}" for name in names.pooler] if config.mask_pooler else []
     if config.mask_classifier or config.train_classifier:
-        targets += names.classifier
+        single += names.classifier
     modules = dict(model.named_modules())
+    blocks = [f"{prefix}.{names.block}.{block}" for block in config.blocks]
+    targets = [f"{block}.{name}" for block in blocks for name in inner] + single
     absent = [name for name in targets if name not in modules]
     if absent:
         linear = [name for name, module in modules.items() if isinstance(module, nn.Linear)]
         raise FinetuneError(f"No module {', '.join(absent)}; there are: {', '.join(linear)}.")
-    return targets
+    grouped = rf"{prefix}\.{re.escape(names.block)}\.({'|'.join(map(str, config.blocks))})\."
+    grouped += f"({'|'.join(map(re.escape, inner))})"
+    return "|".join([grouped, *map(re.escape, single)])
 
 
 def _targets(config: MaskConfig, model: nn.Module) -> list[tuple[str, nn.Module]]:

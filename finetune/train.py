@@ -104,7 +104,7 @@ def run_job(job: Job, backbone: Backbone, encoded: EncodedTask) -> dict[str, Any
     trainer = LengthBatchedTrainer(
         model=model,
         args=arguments,
-        train_dataset=encoded.train,  # type: ignore[arg-type]
+        train_dataset=encoded.train,
         data_collator=DataCollatorWithPadding(backbone.tokenizer),
         processing_class=backbone.tokenizer,
     )

@@ -1,0 +1,46 @@
+"""Token rows: lengths capped to the model's positions, pads and pairs as the model expects."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModel, DataCollatorWithPadding
+
+from finetune.encode import Backbone, by_length, encode_task
+from finetune.errors import FinetuneError
+from finetune.tasks import load_task
+
+
+def test_rows_fit_the_positions_and_give_the_same_states_padded_or_not(
+    tiny_model: Path, tiny_tasks: Path
+) -> None:
+    backbone = Backbone.load(str(tiny_model))
+    assert backbone.positions == 20  # 22 rows in RoBERTa's table, of which 2 are never used
+    encoded = encode_task(load_task("rte", tiny_tasks), backbone, 512)
+    rows = encoded.dev[""]
+    assert max(len(row["input_ids"]) for row in rows) <= 20
+    assert all(row["input_ids"].count(2) == 3 for row in rows)  # <s> a </s></s> b </s>
+    model = AutoModel.from_pretrained(tiny_model).eval()
+    collate = DataCollatorWithPadding(backbone.tokenizer)
+    inputs = [{k: v for k, v in row.items() if k != "labels"} for row in rows[:8]]
+    with torch.no_grad():
+        padded = model(**collate(inputs)).last_hidden_state[:, 0]
+        alone = [model(**collate([one])).last_hidden_state[0, 0] for one in inputs]
+    torch.testing.assert_close(padded, torch.stack(alone), rtol=1e-4, atol=1e-5)
+
+
+def test_by_length_is_a_permutation_longest_first(tiny_model: Path, tiny_tasks: Path) -> None:
+    encoded = encode_task(load_task("library", tiny_tasks), Backbone.load(str(tiny_model)), 16)
+    order = by_length(encoded.train)
+    lengths = [len(encoded.train[index]["input_ids"]) for index in order]
+    assert sorted(order) == list(range(96))
+    assert lengths == sorted(lengths, reverse=True)
+
+
+def test_labels_of_an_open_task_come_from_its_training_file(tiny_tasks: Path) -> None:
+    assert load_task("library", tiny_tasks).labels == ("lib-blue", "lib-green", "lib-red")
+
+
+def test_a_folder_without_a_model(tmp_path: Path) -> None:
+    with pytest.raises(FinetuneError, match="--model_name_or_path"):
+        Backbone.load(str(tmp_path))

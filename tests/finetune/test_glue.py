@@ -1,0 +1,191 @@
+"""The command line end to end on a random tiny RoBERTa; each command in this process, by `main`."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from finetune.errors import FinetuneError
+from finetune.glue import main
+from finetune.load import load_model
+from finetune.table import collect
+
+
+def command(model: Path, data: Path, out: Path, *more: str) -> list[str]:
+    return [
+        "--model_name_or_path", str(model), "--data_dir", str(data), "--output_dir", str(out),
+        "--max_seq_length", "32", "--num_train_epochs", "2", *more,
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs(
+    tiny_model: Path, tiny_tasks: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[str]]:
+    """Both methods, two tasks, two seeds; with predictions."""
+    out = tmp_path_factory.mktemp("runs")
+    # Width 16 has few bits to choose from: they need larger and more steps than a real encoder's.
+    recipe = tmp_path_factory.mktemp("config") / "recipe.yaml"
+    recipe.write_text(
+        "methods:\n"
+        "  finetune: {learning_rate: 0.01}\n"
+        "  mask: {learning_rate: 0.1, initial_sparsity: 0.3}\n"
+    )
+    words = command(
+        tiny_model, tiny_tasks, out, "--config", str(recipe),
+        "--task_name", "library", "rte", "--method", "finetune", "mask", "--seed", "1", "2",
+        "--per_device_train_batch_size", "8", "--num_train_epochs", "8",
+        "--do_train", "--do_eval", "--do_predict",
+    )  # fmt: skip
+    main(words)
+    return out, words
+
+
+@pytest.mark.parametrize("method", ["finetune", "mask"])
+def test_a_job_leaves_what_run_glue_leaves(runs: tuple[Path, list[str]], method: str) -> None:
+    folder = runs[0] / "library" / method / "seed-1"
+    parts = [
+        json.loads((folder / f"{part}_results.json").read_text()) for part in ("train", "eval")
+    ]
+    combined = json.loads((folder / "all_results.json").read_text())
+    assert combined == parts[0] | parts[1]
+    assert {"train_loss", "train_runtime", "train_samples"} <= set(parts[0])
+    assert {"eval_accuracy", "eval_loss", "eval_runtime", "eval_samples", "epoch"} <= set(parts[1])
+    assert (parts[0]["train_samples"], parts[1]["eval_samples"]) == (96, 40)
+    lines = (folder / "predict_results_library.txt").read_text().splitlines()
+    assert lines[0] == "index\tprediction"
+    assert [line.split("\t")[0] for line in lines[1:]] == [str(index) for index in range(10)]
+    assert {line.split("\t")[1] for line in lines[1:]} <= {"lib-red", "lib-blue", "lib-green"}
+
+
+@pytest.mark.parametrize("method", ["finetune", "mask"])
+def test_the_saved_model_gives_the_predictions_and_the_score(
+    runs: tuple[Path, list[str]], tiny_model: Path, tiny_tasks: Path, method: str
+) -> None:
+    """Read by hand, one sentence at a time: no padding, no sorting, no Trainer."""
+    folder = runs[0] / "library" / method / "seed-2"
+    model = load_model(folder, str(tiny_model))
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    labels = ["lib-blue", "lib-green", "lib-red"]
+
+    def predict(file: str) -> tuple[list[str], list[list[str]]]:
+        rows = [
+            line.split("\t") for line in (tiny_tasks / "library" / file).read_text().split("\n")
+        ]
+        with torch.no_grad():
+            logits = [model(**tokenizer(row[0], return_tensors="pt")).logits for row in rows[1:-1]]
+        return [labels[int(value.argmax())] for value in logits], rows[1:-1]
+
+    predictions, _ = predict("test.tsv")
+    written = (folder / "predict_results_library.txt").read_text().splitlines()[1:]
+    assert [line.split("\t")[1] for line in written] == predictions
+    predictions, rows = predict("dev.tsv")
+    accuracy = np.mean([row[1] == label for row, label in zip(rows, predictions, strict=True)])
+    results = json.loads((folder / "eval_results.json").read_text())
+    assert results["eval_accuracy"] == pytest.approx(accuracy)
+
+
+@pytest.mark.parametrize("method", ["finetune", "mask"])
+def test_both_methods_learn_the_first_word(runs: tuple[Path, list[str]], method: str) -> None:
+    cells = {(c.task, c.method): c for c in collect(runs[0])}
+    assert cells["library", method].median > 0.6  # three classes
+
+
+def test_a_finetuned_folder_is_a_stock_model(runs: tuple[Path, list[str]]) -> None:
+    folder = runs[0] / "rte" / "finetune" / "seed-1"
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    assert model.config.id2label == {0: "entailment", 1: "not_entailment"}
+
+
+def test_a_rerun_does_nothing_and_an_unfinished_job_is_run_again(
+    runs: tuple[Path, list[str]],
+) -> None:
+    out, words = runs
+    unfinished = out / "rte" / "mask" / "seed-2"
+    mask = (unfinished / "adapter_model.safetensors").read_bytes()
+    (unfinished / "all_results.json").unlink()
+    (unfinished / "adapter_model.safetensors").write_bytes(b"half")
+    stamps = {path: path.stat().st_mtime_ns for path in out.rglob("all_results.json")}
+    main(words)
+    for path, stamp in stamps.items():
+        assert path.stat().st_mtime_ns == stamp
+    assert (unfinished / "all_results.json").is_file()
+    assert (unfinished / "adapter_model.safetensors").read_bytes() == mask
+
+
+def test_other_settings_in_the_same_folder_are_refused(runs: tuple[Path, list[str]]) -> None:
+    out, words = runs
+    before = (out / "library" / "mask" / "seed-1" / "all_results.json").read_bytes()
+    with pytest.raises(FinetuneError, match=r"learning_rate: found 0\.01, asked for 0\.5"):
+        main([*words, "--learning_rate", "0.5"])
+    assert (out / "library" / "mask" / "seed-1" / "all_results.json").read_bytes() == before
+
+
+def test_config_layers(tiny_model: Path, tiny_tasks: Path, tmp_path: Path) -> None:
+    """File < its methods < its tasks < command line; --config brings required flags."""
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        f"model_name_or_path: {tiny_model}\ndata_dir: {tiny_tasks}\ntask_name: [library, rte]\n"
+        "method: [finetune, mask]\nseed: 3\nmax_seq_length: 32\nmax_steps: 1\nweight_decay: 0.3\n"
+        "methods: {mask: {learning_rate: 0.5, initial_sparsity: 0.2}}\n"
+        "tasks: {rte: {learning_rate: 0.25}}\n"
+    )
+    main(["--config", str(config), "--output_dir", str(tmp_path / "o"), "--weight_decay", "0.1"])
+
+    def job(task: str, method: str) -> dict:
+        path = tmp_path / "o" / task / method / "seed-3" / "job.json"
+        return json.loads(path.read_text())
+
+    assert job("library", "finetune")["learning_rate"] == 5e-5  # run_glue.py's default
+    assert job("library", "mask")["learning_rate"] == 0.5
+    assert job("rte", "mask")["learning_rate"] == 0.25
+    assert job("rte", "mask")["mask"]["initial_sparsity"] == 0.2
+    assert job("rte", "finetune")["weight_decay"] == 0.1
+    assert job("library", "mask")["lr_scheduler_type"] == "constant"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--task_name", "ret"], r"--task_name ret: no such task.*rte"),
+        (["--task_name", "rte", "--method", "prune"], r"--method prune: expected"),
+        (
+            ["--task_name", "rte", "--learning_rat", "1"],
+            r"--learning_rat\. Did you mean learning_rate",
+        ),
+        (["--task_name", "rte", "--learning_rate", "fast"], r"learning-rate: invalid float value"),
+        (["--task_name", "cola"], r"CoLA/train\.tsv: No such file"),
+        (
+            ["--task_name", "rte", "--mask_blocks", "5", "--method", "mask"],
+            r"\[5\]; this encoder has",
+        ),
+    ],
+)
+def test_errors(
+    tiny_model: Path, tiny_tasks: Path, tmp_path: Path, words: list[str], message: str
+) -> None:
+    with pytest.raises(FinetuneError, match=message):
+        main(command(tiny_model, tiny_tasks, tmp_path / "out", *words))
+    assert not list(tmp_path.rglob("*_results.json"))
+
+
+def test_unknown_key_in_a_config_names_file_and_nearest(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("methods: {mask: {initial_sparsty: 0.1}}\n")
+    with pytest.raises(FinetuneError, match=r"c\.yaml, methods\.mask: .*initial_sparsity"):
+        main(["--config", str(config), "--task_name", "rte"])
+
+
+def test_a_user_error_is_one_screen_without_traceback(tiny_model: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "finetune.glue", "--model_name_or_path", str(tmp_path / "none"),
+         "--task_name", "rte", "--data_dir", str(tmp_path), "--output_dir", str(tmp_path / "o")],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr and "RTE/train.tsv" in done.stderr
