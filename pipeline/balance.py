@@ -43,7 +43,9 @@ def cleaned(folder: Path, chunks: int) -> dict[str, Any]:
     _equal("duplicates in all chunks", duplicates, leaf.get("duplicates", 0))
     _equal("kept + duplicates", leaf.get("kept", 0) + duplicates, clean)
     for source, count in counts.items():
-        _equal(f"clean + dropped of {source}", sum(count[k] for k in ("clean", *DROPS)), count["read"])
+        _equal(
+            f"clean + dropped of {source}", sum(count[k] for k in ("clean", *DROPS)), count["read"]
+        )
     return {"counts": counts, "rejected": rejected, "duplicates": duplicates}
 
 
@@ -56,8 +58,8 @@ def manifest(
     for chunk in range(chunks):
         receipt = _receipt(tokens_path(folder, chunk))
         lengths.update({int(k): n for k, n in receipt["lengths"].items()})
-        for source, splits in receipt["counts"].items():
-            sources[source].update(splits)
+        for source, in_splits in receipt["counts"].items():
+            sources[source].update(in_splits)
     for count in sources.values():
         count["duplicate"] = count.pop("clean", 0) - sum(count[split] for split in SPLITS)
     total: Counter[str] = sum(sources.values(), Counter())
@@ -76,11 +78,11 @@ def manifest(
         entry["shards"].append({key: receipt[key] for key in keys})
         for key in ("sequences", "tokens", "documents", "leftover_tokens"):
             entry[key] += receipt[key]
-    for split, entry in splits.items():
-        _equal(f"documents in the {split} shards", entry["documents"], total[split])
+    for name, entry in splits.items():
+        _equal(f"documents in the {name} shards", entry["documents"], total[name])
         if entry["sequences"] == 0:
             raise PipelineError(
-                f"the {split} split has no full row of {config.seq_len} tokens: "
+                f"the {name} split has no full row of {config.seq_len} tokens: "
                 "more text, a larger share or a smaller seq_len is needed"
             )
     return {

@@ -15,7 +15,7 @@ _BLANKS = re.compile(r"[^\S\n]+")
 _FENCE = re.compile(r"^\s*(```|~~~)")
 _RULER = re.compile(r"^\s*[-=~^\"'`#*+_.:|<>\s]{3,}\s*$")
 _DIRECTIVE = re.compile(r"^\s*\.\. ")
-_ROLE = re.compile(r":[a-zA-Z][\w:+.-]*:`~?([^`<]*?)(?:\s*<[^`>]*>)?`")
+_ROLE = re.compile(r":[a-zA-Z][\w:+.-]*:`[~.!]*([^`<]*?)(?:\s*<[^`>]*>)?`")
 _LINK = re.compile(r"`([^`<]+?)\s*<[^`>]+>`_{1,2}")
 _TICKS = re.compile(r"`+([^`\n]*)`+_{0,2}")
 _URL = re.compile(r"https?://\S+")
@@ -70,7 +70,7 @@ def drop_reason(text: str, cleaning: Cleaning) -> str | None:
         return "too_short"
     if len(text) > cleaning.max_characters:
         return "too_long"
-    visible = sum(not c.isspace() for c in text)
+    visible = sum(map(len, text.split()))
     if sum(map(str.isalpha, text)) < cleaning.min_alphabetic * visible:
         return "not_prose"
     return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from pipeline.errors import PipelineError
@@ -222,3 +222,12 @@ def differing_keys(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "
         elif a != b:
             lines.append(f"{prefix}{key}: {b} -> {a}")
     return lines
+
+
+def option_names(sections: bool) -> list[str]:
+    """Keys of the config: the top ones, and with `sections` those of every section too."""
+    top = [f.name for f in fields(Config)]
+    if not sections:
+        return top
+    parts = (Source, Cleaning, Split, Tokenizer, Shards, Tasks)
+    return top + [f.name for part in parts for f in fields(part)]

@@ -7,6 +7,7 @@ docstrings in plain one-line quotes, and this project itself.
 from __future__ import annotations
 
 import ast
+import gc
 import os
 import sysconfig
 import warnings
@@ -52,7 +53,11 @@ def docstrings(source: bytes, min_characters: int) -> Iterator[tuple[str, str]]:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # invalid escapes in other people's code
-        module = ast.parse(source)
+        gc.disable()  # a tree is no garbage: half the time would go into looking for some
+        try:
+            module = ast.parse(source)
+        finally:
+            gc.enable()
     seen: dict[str, int] = {}
     for name, node in _definitions(module, ""):
         seen[name] = seen.get(name, 0) + 1

@@ -13,22 +13,21 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from pipeline import dedup, documents, shards, tokenizer, tokens, work
 from pipeline.config import Config
 from pipeline.errors import PipelineError
 from pipeline.sources import Chunk
 from pipeline.split import SplitName
-
-log = logging.getLogger(__name__)
 
 
 def clean_and_deduplicate(
@@ -71,6 +70,11 @@ def tokenize_and_shard(
     return work.load_json(summary) or {}
 
 
+def beam_option_names() -> set[str]:
+    """Names of every option that some part of Beam takes, without the dashes."""
+    return set(PipelineOptions([]).get_all_options())
+
+
 def _read_and_clean(
     chunk: Chunk, config: Config, folder: str
 ) -> Iterator[tuple[int, tuple[int, list[dedup.Record]]]]:
@@ -103,7 +107,7 @@ def _write_duplicates(
 
 
 def _tokenize(chunk: int, config: Config, folder: str) -> Iterator[tuple[int, int]]:
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one process a core is Beam's business
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one worker a core is the runner's business
     model = tokenizer.load(Path(folder) / tokenizer.FILES[0])
     tokens.tokenize_chunk(Path(folder), chunk, config, model)
     for shard in range(config.shards.train + config.shards.valid):
@@ -141,7 +145,7 @@ def _pipeline(options: list[str]) -> beam.Pipeline:
     parsed = PipelineOptions(options)
     if parsed.get_all_options()["runner"] not in (None, "DirectRunner"):
         return beam.Pipeline(options=parsed)
-    local = ["--direct_running_mode=multi_processing", f"--direct_num_workers={os.cpu_count()}"]
-    local += ["--default_sdk_harness_log_level=WARNING"]
-    logging.getLogger("apache_beam").setLevel(logging.WARNING)
-    return beam.Pipeline(FnApiRunner(), options=PipelineOptions(local + options))
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)  # errors in workers are raised
+    workers = SubprocessSDKEnvironment.from_command_string(f"{sys.executable} -m pipeline.worker")
+    local = [f"--direct_num_workers={os.cpu_count()}", *options]  # the last one counts
+    return beam.Pipeline(FnApiRunner(default_environment=workers), options=PipelineOptions(local))

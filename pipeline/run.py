@@ -11,23 +11,23 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline import balance, work
+from pipeline import balance, tasks, tokenizer, work
 from pipeline.config import Config
 from pipeline.documents import documents_path, duplicates_path, rejected_path
 from pipeline.errors import PipelineError
+from pipeline.progress import Progress
 from pipeline.shards import shard_names
 from pipeline.sources import Chunk, InputFile, plan
+from pipeline.tasks import FILES as TASK_FILES
 from pipeline.tokens import tokens_path
 
 log = logging.getLogger(__name__)
-
-Progress = Callable[[str, int, int], None]  # step, done, total
 
 
 def run(config: Config, options: list[str], overwrite: bool, progress: Progress) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def run(config: Config, options: list[str], overwrite: bool, progress: Progress)
                 "a library has changed since; pass --overwrite to make the whole folder anew"
             )
         work.write_json(folder / work.MANIFEST, made)
-        work.remove_strays(folder, {shard["name"] for s in made["splits"].values() for shard in s["shards"]})
+        work.remove_strays(folder, {name for *_, name in shard_names(config)})
     log.info("%s: finished in %.0f s", folder, time.monotonic() - started)
     return made
 
@@ -65,12 +65,12 @@ def _make(folder: Path, config: Config, options: list[str], progress: Progress) 
     ):
         from pipeline import graph
 
-        with _watched("read and clean", [documents_path(folder, c.index) for c in chunks], progress):
+        with _watched(
+            "read and clean", [documents_path(folder, c.index) for c in chunks], progress
+        ):
             graph.clean_and_deduplicate(chunks, config, folder, options)
         _raise_errors(folder, chunks)
     cleaned = balance.cleaned(folder, len(chunks))
-
-    from pipeline import tokenizer
 
     start = time.monotonic()
     progress("tokenizer", 0, 1)
@@ -88,8 +88,6 @@ def _make(folder: Path, config: Config, options: list[str], progress: Progress) 
         with _watched("tokenize and pack", targets, progress):
             graph.tokenize_and_shard(chunks, config, folder, options)
     if config.tasks:
-        from pipeline import tasks
-
         tasks.write(folder, config, len(chunks))
     rejected = b"".join(
         path.read_bytes()
@@ -116,10 +114,12 @@ def _planned(folder: Path, config: Config) -> list[Chunk]:
 
 def _missing(folder: Path, manifest: dict[str, Any]) -> list[str]:
     """Files of a finished folder that aren't there, or not in full (cheap: no hashing)."""
-    sizes = {s["name"]: s["bytes"] for split in manifest["splits"].values() for s in split["shards"]}
+    sizes = {
+        s["name"]: s["bytes"] for split in manifest["splits"].values() for s in split["shards"]
+    }
     names = [*sizes, "tokenizer.json", "tokenizer_config.json", "rejected.jsonl"]
     if manifest["config"]["tasks"]:
-        names += [f"tasks/{t}/{s}.tsv" for t in ("library", "same_docstring") for s in ("train", "dev", "test")]
+        names += [f"tasks/{name}" for name in TASK_FILES]
     paths = {name: folder / name for name in names}
     return [
         name

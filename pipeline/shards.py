@@ -57,14 +57,16 @@ def write_shard(
     )
 
 
-def tar_bytes(rows: np.ndarray, prefix: str, block_sequences: int) -> tuple[bytes, list[dict]]:
+def tar_bytes(
+    rows: np.ndarray, prefix: str, block_sequences: int
+) -> tuple[bytes, list[dict[str, Any]]]:
     """A tar of `rows` [n, seq_len] in blocks, and each block's key, offset and sequences.
 
     `offset` is where the block's first token lies in the tar: np.memmap(tar, dtype, "r", offset,
     (sequences, seq_len)) is the block.
     """
     buffer = io.BytesIO()
-    blocks = []
+    blocks: list[dict[str, Any]] = []
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for start in range(0, len(rows), block_sequences):
             block = np.ascontiguousarray(rows[start : start + block_sequences])

@@ -103,7 +103,9 @@ def _matching_files(source: Source) -> list[InputFile]:
     """Files of a text or jsonl source, sorted; ids begin with the source's and the file's name."""
     found: dict[str, InputFile] = {}
     for pattern in source.paths:
-        matches = sorted(p for p in glob.glob(pattern, recursive=True) if Path(p).is_file())
+        # Path.glob takes no absolute pattern
+        found_now = glob.iglob(pattern, recursive=True)  # noqa: PTH207
+        matches = sorted(path for path in found_now if Path(path).is_file())
         if not matches:
             raise PipelineError(
                 f"sources ({source_name(source)}): no file matches {pattern!r}; "
@@ -111,7 +113,10 @@ def _matching_files(source: Source) -> list[InputFile]:
             )
         for path in matches:
             name = f"{source_name(source)}/{Path(path).name}"
-            if found.setdefault(name, InputFile(path, name, Path(path).stat().st_size)).path != path:
+            if (
+                found.setdefault(name, InputFile(path, name, Path(path).stat().st_size)).path
+                != path
+            ):
                 raise PipelineError(
                     f"sources ({source_name(source)}): {found[name].path} and {path} have the same "
                     "name, so their documents would have the same ids; put them in two sources"
@@ -126,11 +131,8 @@ def _text_blocks(path: str) -> Iterator[bytes]:
             if path.endswith(".zst"):
                 yield from _zstd_blocks(raw)
                 return
-            stream: IO[bytes] = raw
-            if path.endswith(".gz"):
-                stream = gzip.open(raw)  # type: ignore[assignment]
-            elif path.endswith(".bz2"):
-                stream = bz2.open(raw)  # type: ignore[assignment]
+            opened = {".gz": gzip.GzipFile, ".bz2": bz2.BZ2File}.get(Path(path).suffix)
+            stream: IO[bytes] = opened(raw) if opened else raw
             while block := stream.read(1 << 20):
                 yield block
     except (EOFError, gzip.BadGzipFile, zstandard.ZstdError) as error:

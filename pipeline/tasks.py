@@ -29,7 +29,9 @@ from pipeline.errors import PipelineError
 from pipeline.sources import Document
 from pipeline.split import document_hash, split_of
 
-FILES = tuple(f"{t}/{s}.tsv" for t in ("library", "same_docstring") for s in ("train", "dev", "test"))
+FILES = tuple(
+    f"{t}/{s}.tsv" for t in ("library", "same_docstring") for s in ("train", "dev", "test")
+)
 
 _SENTENCE_END = re.compile(r"(?<=[a-z)\]][.!?])\s+(?=[A-Z])")
 _SENTENCE = re.compile(r"[A-Z][^\n\t]*[.!?]")
@@ -115,24 +117,24 @@ def same_docstring(documents: list[Document], tasks: Tasks) -> dict[str, list[st
     rows: dict[str, list[str]] = {}
     seen: set[str] = set()
     for split, size in sizes.items():
-        pairs: list[Pair] = []
+        chosen: list[Pair] = []
         per_library: Counter[str] = Counter()
-        while by_document and len(pairs) < size:
+        while by_document and len(chosen) < size:
             for pair in by_document.pop():
                 # a library with more could not hand its sentences to other libraries
                 room = per_library[pair.library] < size // 4
-                if room and not seen & {pair.first, pair.second} and len(pairs) < size:
+                if room and not seen & {pair.first, pair.second} and len(chosen) < size:
                     per_library[pair.library] += 1
                     seen |= {pair.first, pair.second}
-                    pairs.append(pair)
-        if len(pairs) < size:
+                    chosen.append(pair)
+        if len(chosen) < size:
             raise PipelineError(
-                f"tasks.same_docstring: too few sentence pairs for {split} ({len(pairs)}, {size} "
+                f"tasks.same_docstring: too few sentence pairs for {split} ({len(chosen)}, {size} "
                 "wanted); lower tasks.same_docstring_train or raise split.tasks"
             )
         half = size // 2
-        lines = [f"{p.first}\t{p.second}\tsame" for p in pairs[:half]]
-        lines += [f"{p.first}\t{p.second}\tdifferent" for p in _handed_round(pairs[half:size])]
+        lines = [f"{p.first}\t{p.second}\tsame" for p in chosen[:half]]
+        lines += [f"{p.first}\t{p.second}\tdifferent" for p in _handed_round(chosen[half:size])]
         rows[split] = _shuffled(lines)
     return rows
 

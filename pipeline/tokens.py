@@ -37,7 +37,9 @@ def shard_number(split: SplitName, shard: int, shards: Shards) -> int:
     return shard + (shards.train if split == "valid" else 0)
 
 
-def tokenize_chunk(folder: Path, chunk: int, config: Config, tokenizer: Tokenizer) -> dict[str, Any]:
+def tokenize_chunk(
+    folder: Path, chunk: int, config: Config, tokenizer: Tokenizer
+) -> dict[str, Any]:
     """Tokenize the kept documents of a chunk; the receipt, at once when it has been done before.
 
     The receipt's counts are documents by source and split; `lengths` the number of documents of
@@ -81,7 +83,7 @@ def tokenize_chunk(folder: Path, chunk: int, config: Config, tokenizer: Tokenize
 def shard_documents(folder: Path, chunks: int, number: int) -> list[np.ndarray]:
     """Token ids of the documents of one shard, ordered by document hash (then chunk)."""
     parts: list[np.ndarray] = []
-    keys: list[tuple[int, int, int, int]] = []
+    keys: list[tuple[int, ...]] = []
     for chunk in range(chunks):
         with np.load(index_path(folder, chunk)) as index:
             shard, hashes, lengths = index["shard"], index["hash"], index["length"]

@@ -135,7 +135,9 @@ def load_json(path: Path) -> Any:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise PipelineError(f"{path}: not JSON ({error}); remake the folder, --overwrite") from error
+        raise PipelineError(
+            f"{path}: not JSON ({error}); remake the folder, --overwrite"
+        ) from error
 
 
 def remove_strays(folder: Path, keep: set[str]) -> None:
