@@ -72,6 +72,8 @@ def parse(arguments: list[str]) -> tuple[Config, Any]:
                 if k in option_names(sections=False)
             }
         )
+    except PipelineError as error:
+        raise PipelineError(f"{_files(arguments)}{error}") from error
     except (argparse.ArgumentError, jsonargparse.ArgumentError, TypeError, ValueError) as error:
         raise PipelineError(f"{_files(arguments)}{error}{_did_you_mean(str(error))}") from error
     return config, values

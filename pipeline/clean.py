@@ -15,6 +15,7 @@ _BLANKS = re.compile(r"[^\S\n]+")
 _FENCE = re.compile(r"^\s*(```|~~~)")
 _RULER = re.compile(r"^\s*[-=~^\"'`#*+_.:|<>\s]{3,}\s*$")
 _DIRECTIVE = re.compile(r"^\s*\.\. ")
+_SHORT_ROLE = re.compile(r":[a-zA-Z][\w:+.-]*:`~[\w.]*?(\w+)`")  # shows its last part only
 _ROLE = re.compile(r":[a-zA-Z][\w:+.-]*:`[~.!]*([^`<]*?)(?:\s*<[^`>]*>)?`")
 _LINK = re.compile(r"`([^`<]+?)\s*<[^`>]+>`_{1,2}")
 _TICKS = re.compile(r"`+([^`\n]*)`+_{0,2}")
@@ -61,7 +62,9 @@ def docstring_prose(text: str) -> str:
 
 
 def _inline(line: str) -> str:
-    return _TICKS.sub(r"\1", _LINK.sub(r"\1", _ROLE.sub(r"\1", line))).replace("**", "")
+    return _TICKS.sub(
+        r"\1", _LINK.sub(r"\1", _ROLE.sub(r"\1", _SHORT_ROLE.sub(r"\1", line)))
+    ).replace("**", "")
 
 
 def drop_reason(text: str, cleaning: Cleaning) -> str | None:

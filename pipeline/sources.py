@@ -131,7 +131,7 @@ def _text_blocks(path: str) -> Iterator[bytes]:
             if path.endswith(".zst"):
                 yield from _zstd_blocks(raw)
                 return
-            opened = {".gz": gzip.GzipFile, ".bz2": bz2.BZ2File}.get(Path(path).suffix)
+            opened = {".gz": gzip.open, ".bz2": bz2.open}.get(Path(path).suffix)
             stream: IO[bytes] = opened(raw) if opened else raw
             while block := stream.read(1 << 20):
                 yield block

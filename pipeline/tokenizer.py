@@ -55,7 +55,7 @@ def load(path: Path) -> Tokenizer:
 def train(folder: Path, config: Config, chunks: int) -> None:
     """Train on a sample of the training documents and write both files into `folder`."""
     tokenizer = train_on(_sample(folder, config, chunks), config.tokenizer.vocab_size)
-    work.write_atomic(folder / FILES[1], json.dumps(_settings(config.seq_len), indent=1).encode())
+    work.write_atomic(folder / FILES[1], json.dumps(settings(config.seq_len), indent=1).encode())
     work.write_atomic(folder / FILES[0], tokenizer.to_str(pretty=True).encode())
 
 
@@ -93,7 +93,7 @@ def _sample(folder: Path, config: Config, chunks: int) -> Iterator[str]:
                     yield document.text
 
 
-def _settings(seq_len: int) -> dict[str, Any]:
+def settings(seq_len: int) -> dict[str, Any]:
     """tokenizer_config.json as transformers writes it for RoBERTa."""
     return {
         "tokenizer_class": "RobertaTokenizer",

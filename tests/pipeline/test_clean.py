@@ -1,0 +1,58 @@
+import unicodedata
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.clean import clean, docstring_prose, normalise
+from pipeline.config import Cleaning
+
+
+@given(st.text())
+def test_normalising_is_idempotent_and_tidy(text: str) -> None:
+    result = normalise(text)
+    assert normalise(result) == result
+    assert unicodedata.is_normalized("NFC", result)
+    assert "  " not in result
+    assert "\n\n\n" not in result
+    assert "\t" not in result
+
+
+def test_accents_and_blanks() -> None:
+    assert normalise("Cafe\u0301 \t au\u00a0lait \r\n\n\n\n two\x00") == "Caf\u00e9 au lait\n\ntwo"
+
+
+def test_docstring_keeps_the_prose_and_drops_the_code() -> None:
+    text = """Return the :class:`~a.b.Thing` of ``x``.
+
+    Parameters
+    ----------
+    x : int
+
+    .. versionadded:: 1.2
+        Some note.
+
+    For example::
+
+        code(here)
+
+    >>> f(1)
+    2
+
+    See `the guide <http://example.org/guide>`_.
+
+    ```python
+    fenced()
+    ```
+    """
+    prose = normalise(docstring_prose(text))
+    assert prose == (
+        "Return the Thing of x.\n\nParameters\nx : int\n\nFor example:\n\nSee the guide."
+    )
+
+
+def test_each_drop_reason() -> None:
+    rules = Cleaning(min_characters=10, max_characters=20, min_alphabetic=0.5)
+    assert clean("short", "plain", rules)[1] == "too_short"
+    assert clean("x" * 21, "plain", rules)[1] == "too_long"
+    assert clean("1234567890 ab", "plain", rules)[1] == "not_prose"
+    assert clean("a good text", "plain", rules) == ("a good text", None)

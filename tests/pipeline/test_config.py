@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import pytest
+
+from pipeline.__main__ import main, parse
+from pipeline.errors import PipelineError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("name", ["demo", "wikibooks"])
+def test_configs_of_the_repository_are_valid(name: str) -> None:
+    config, _ = parse(["--config", str(ROOT / f"configs/pipeline/{name}.yaml"), "--seq_len", "64"])
+    assert config.seq_len == 64
+    assert "output" not in config.content()
+
+
+@pytest.mark.parametrize(
+    ("yaml", "words"),
+    [
+        ("outputt: a\nsources: [{kind: python-docs}]", ["outputt", "did you mean 'output'"]),
+        ("sources: [{kind: jsonl, pats: [a]}]", ["pats", "did you mean 'paths'"]),
+        ("sources: [{kind: python-docs}]\nseq_len: many", ["seq_len", "many"]),
+        ("sources: [{kind: jsonl}]", ["sources[0].paths"]),
+        ("sources: [{kind: python-docs}]\nseq_len: 2", ["seq_len: 2", "at least 3"]),
+        ("sources: [{kind: python-docs}]\nsplit: {tasks: 0.1}", ["tasks", "both or neither"]),
+    ],
+)
+def test_a_wrong_config_is_told_by_key_and_file(
+    tmp_path: Path, yaml: str, words: list[str]
+) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("output: a\n" + yaml if "outputt" not in yaml else yaml)
+    with pytest.raises(PipelineError) as error:
+        parse(["--config", str(path)])
+    for word in [*words, "c.yaml"]:
+        assert word in str(error.value)
+
+
+def test_an_option_of_nobody_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--runer", "DirectRunner"]) == 1
+    assert "did you mean --runner" in capsys.readouterr().err

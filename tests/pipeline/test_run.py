@@ -1,0 +1,142 @@
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import webdataset
+
+from pipeline.config import Config, Shards
+from pipeline.errors import PipelineError
+from pipeline.run import run
+from pipeline.verify import problems, verify
+
+IN_MEMORY = ["--direct_num_workers=1"]
+
+
+def _run(config: Config, *options: str, overwrite: bool = False) -> dict:
+    return run(config, ["--runner=DirectRunner", *options], overwrite, lambda *_: None)
+
+
+def _bytes(folder: Path) -> dict[str, bytes]:
+    names = [*folder.glob("*.tar"), *folder.glob("*.json*")]
+    return {path.name: path.read_bytes() for path in names}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("finished") / "data"
+
+
+def test_counts_rows_and_bytes_on_two_layouts_of_workers(
+    make_config: Callable[..., Config], finished: Path
+) -> None:
+    manifest = _run(make_config(output=str(finished)), "--direct_num_workers=2")
+    total = manifest["counts"]["total"]
+    assert total["read"] == 360
+    assert total["too_short"] == 6
+    assert total["duplicate"] == 11  # twelve copies of one text
+    assert total["train"] + total["valid"] == 343
+    assert problems(finished) == []
+
+    tokenizer_tokens = 0
+    for split, entry in manifest["splits"].items():
+        urls = [str(finished / shard["name"]) for shard in entry["shards"]]
+        rows = np.concatenate(
+            [s["tokens.npy"] for s in webdataset.WebDataset(urls, shardshuffle=False).decode()]
+        )
+        assert rows.shape == (entry["sequences"], 32)
+        separators = (rows[:, 1:-1] == 2).sum()
+        gaps = entry["documents"] - len(urls)
+        assert gaps - len(urls) <= separators <= gaps, split
+        tokenizer_tokens = max(tokenizer_tokens, int(rows.max()) + 1)
+    assert tokenizer_tokens <= manifest["vocab_size"] - 1  # <mask> never stands in the data
+
+    other = make_config()
+    _run(other, "--direct_num_workers=1")
+    assert _bytes(Path(other.output)) == _bytes(finished)
+
+
+def test_a_finished_folder_needs_no_beam_and_little_time(
+    make_config: Callable[..., Config], finished: Path
+) -> None:
+    config = make_config(output=str(finished))
+    code = (
+        "import sys, pickle, time; from pipeline.run import run; start = time.monotonic();"
+        "run(pickle.load(sys.stdin.buffer), [], False, lambda *_: None);"
+        "assert 'apache_beam' not in sys.modules and 'torch' not in sys.modules;"
+        "print(time.monotonic() - start)"
+    )
+    import pickle
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=pickle.dumps(config), capture_output=True, check=True
+    )
+    assert float(done.stdout) < 1
+
+
+def test_a_deleted_shard_comes_back_with_the_same_bytes(
+    make_config: Callable[..., Config], finished: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(finished, folder)
+    before = _bytes(folder)
+    (folder / "train-00001-of-00003.tar").unlink()
+    kept = (folder / "train-00000-of-00003.tar").stat().st_mtime_ns
+    assert verify(folder) == 1
+    _run(make_config(), *IN_MEMORY)
+    assert _bytes(folder) == before
+    assert (folder / "train-00000-of-00003.tar").stat().st_mtime_ns == kept
+    shutil.rmtree(folder / ".work")
+    (folder / "valid-00000-of-00001.tar").unlink()
+    _run(make_config(), *IN_MEMORY)
+    assert _bytes(folder) == before
+
+
+def test_another_config_is_refused_by_key_and_foreign_files_stay(
+    make_config: Callable[..., Config], finished: Path, tmp_path: Path
+) -> None:
+    before = _bytes(finished)
+    with pytest.raises(PipelineError, match=r"shards\.train: 3 -> 5"):
+        _run(make_config(output=str(finished), shards=Shards(train=5, block_sequences=16)))
+    assert _bytes(finished) == before
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "thesis.tex").write_text("dear")
+    with pytest.raises(PipelineError, match=r"thesis\.tex"):
+        _run(make_config(), overwrite=True)
+    assert [p.name for p in (tmp_path / "data").iterdir()] == ["thesis.tex"]
+
+
+def test_two_runs_cannot_write_one_folder(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    (tmp_path / "data" / ".work").mkdir(parents=True)
+    with (tmp_path / "data" / ".work" / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(PipelineError, match="another run"):
+            _run(make_config())
+
+
+def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(
+    make_config: Callable[..., Config], finished: Path, corpus: Path, tmp_path: Path
+) -> None:
+    config = make_config()
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"output": config.output, **config.content()}))
+    command = [sys.executable, "-m", "pipeline", "--config", str(path)]
+    for pattern in (".work/documents/*.zst", ".work/tokens/*.npy"):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+        while process.poll() is None and not list(Path(config.output).glob(pattern)):
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert not (Path(config.output) / "manifest.json").exists()
+    _run(config, *IN_MEMORY)
+    assert _bytes(tmp_path / "data") == _bytes(finished)
