@@ -45,6 +45,27 @@ METHOD_DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 
+# Beginnings of the names of flags that change no result.
+PRESENTATION = (
+    "dataloader_num_workers",
+    "dataloader_persistent_workers",
+    "dataloader_pin_memory",
+    "dataloader_prefetch_factor",
+    "disable_tqdm",
+    "hub_",
+    "include_num_input_tokens_seen",
+    "log_",
+    "logging_",
+    "per_device_eval_batch_size",
+    "project",
+    "push_to_hub",
+    "report_to",
+    "run_name",
+    "save_",
+    "trackio_",
+)
+
+
 @dataclass
 class GlueArguments:
     """What `run_glue.py` calls data and model arguments, and the choice of jobs."""
@@ -175,6 +196,16 @@ class Settings:
     output_dir: Path
     training: dict[str, Any]
     mask: dict[str, Any]
+
+    def deciding(self, method: str) -> dict[str, Any]:
+        """The flags that decide a job's results: not how it is shown, logged, stored or fed."""
+        decided = {
+            name: value
+            for name, value in self.training.items()
+            if not name.startswith(PRESENTATION)
+        }
+        decided["max_seq_length"] = self.glue.max_seq_length
+        return decided | ({"mask": self.mask} if method == "mask" else {})
 
 
 def resolve(

@@ -68,9 +68,7 @@ def run(command: Sequence[str]) -> None:
                 "seed": seed,
                 "model": identity,
                 "data": tasks[name].sha256,
-                "max_seq_length": settings.glue.max_seq_length,
-                **settings.training,
-                **({"mask": settings.mask} if method == "mask" else {}),
+                **settings.deciding(method),
             }
             job = Job(name, method, seed, folder, settings.training, settings.mask, record)
             jobs.append((job, settings.glue.max_seq_length))

@@ -6,6 +6,7 @@ A job is a folder `OUT/TASK/METHOD/seed-N`. It holds what `run_glue.py` writes
 an unfinished job.
 """
 
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -98,7 +99,10 @@ METHODS: dict[str, Callable[..., PreTrainedModel]] = {"finetune": _finetune, "ma
 def run_job(job: Job, backbone: Backbone, encoded: EncodedTask) -> dict[str, Any]:
     """Train, evaluate and predict as the job's flags say; returns what `all_results.json` holds."""
     job.folder.mkdir(parents=True, exist_ok=True)
-    write_json(job.folder / "job.json", job.settings)
+    record = job.folder / "job.json"
+    # Checkpoints of an unfinished job are gone on from only if they are this very job's.
+    resumes = record.is_file() and json.loads(record.read_text(encoding="utf-8")) == job.settings
+    write_json(record, job.settings)
     arguments = TrainingArguments(output_dir=str(job.folder), seed=job.seed, **job.training)
     model = build_model(job, backbone, encoded)
     trainer = LengthBatchedTrainer(
@@ -110,7 +114,7 @@ def run_job(job: Job, backbone: Backbone, encoded: EncodedTask) -> dict[str, Any
     )
     results: dict[str, Any] = {}
     if arguments.do_train:
-        resumed = get_last_checkpoint(str(job.folder))
+        resumed = get_last_checkpoint(str(job.folder)) if resumes else None
         metrics = trainer.train(resume_from_checkpoint=resumed).metrics
         metrics["train_samples"] = len(encoded.train)
         results |= _finish(job, "train", metrics)

@@ -111,7 +111,7 @@ def test_a_rerun_does_nothing_and_an_unfinished_job_is_run_again(
     (unfinished / "all_results.json").unlink()
     (unfinished / "adapter_model.safetensors").write_bytes(b"half")
     stamps = {path: path.stat().st_mtime_ns for path in out.rglob("all_results.json")}
-    main(words)
+    main([*words, "--logging_steps", "7", "--per_device_eval_batch_size", "3"])
     for path, stamp in stamps.items():
         assert path.stat().st_mtime_ns == stamp
     assert (unfinished / "all_results.json").is_file()

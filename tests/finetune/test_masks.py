@@ -147,7 +147,7 @@ def test_m6_trainable_tensors_and_elements() -> None:
 def test_m6_bert_base_has_the_papers_number_of_bits() -> None:
     with torch.device("meta"):
         base = BertForSequenceClassification(BertConfig())
-    names = {name: module for name, module in base.named_modules()}
+    names = dict(base.named_modules())
     blocks = [f"bert.encoder.layer.{block}." for block in default_blocks(12)]
     bits = sum(
         module.weight.numel()
