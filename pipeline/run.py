@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from pipeline import balance, tasks, tokenizer, work
@@ -63,8 +64,7 @@ def _make(folder: Path, config: Config, options: list[str], progress: Progress) 
     if not (folder / work.WORK / "deduplicated.json").exists() or not all(
         work.read_receipt(documents_path(folder, c.index)) for c in chunks
     ):
-        from pipeline import graph
-
+        graph = _graph()
         with _watched(
             "read and clean", [documents_path(folder, c.index) for c in chunks], progress
         ):
@@ -82,8 +82,7 @@ def _make(folder: Path, config: Config, options: list[str], progress: Progress) 
 
     names = [folder / name for *_, name in shard_names(config)]
     if not all(work.read_receipt(path) for path in names):
-        from pipeline import graph
-
+        graph = _graph()
         targets = [*(tokens_path(folder, c.index) for c in chunks), *names]
         with _watched("tokenize and pack", targets, progress):
             graph.tokenize_and_shard(chunks, config, folder, options)
@@ -96,6 +95,16 @@ def _make(folder: Path, config: Config, options: list[str], progress: Progress) 
     )
     work.write_atomic(folder / "rejected.jsonl", rejected)
     return balance.manifest(folder, config, cleaned, len(chunks), files, model.get_vocab_size())
+
+
+def _graph() -> ModuleType:
+    """The graphs; Beam's import warns of Google's packages, which nobody here asked for."""
+    logging.disable(logging.WARNING)
+    try:
+        from pipeline import graph
+    finally:
+        logging.disable(logging.NOTSET)
+    return graph
 
 
 def _planned(folder: Path, config: Config) -> list[Chunk]:

@@ -15,7 +15,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 import zstandard
 
@@ -131,8 +131,9 @@ def _text_blocks(path: str) -> Iterator[bytes]:
             if path.endswith(".zst"):
                 yield from _zstd_blocks(raw)
                 return
-            opened = {".gz": gzip.open, ".bz2": bz2.open}.get(Path(path).suffix)
-            stream: IO[bytes] = opened(raw) if opened else raw
+            stream: IO[bytes] = raw
+            if path.endswith((".gz", ".bz2")):
+                stream = cast(IO[bytes], (gzip if path.endswith(".gz") else bz2).open(raw))
             while block := stream.read(1 << 20):
                 yield block
     except (EOFError, gzip.BadGzipFile, zstandard.ZstdError) as error:
