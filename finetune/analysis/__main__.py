@@ -4,6 +4,7 @@ import logging
 import sys
 
 from jsonargparse import ArgumentParser
+from transformers.utils import logging as hf_logging
 
 from finetune.analysis import tsne
 from finetune.errors import FinetuneError
@@ -27,6 +28,8 @@ def main(command: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
     )

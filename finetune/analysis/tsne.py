@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 import torch
 from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
 from transformers import AutoModel, DataCollatorWithPadding, PreTrainedModel
 
 from finetune.encode import Backbone, Rows, by_length, encode_task
@@ -100,7 +101,9 @@ def first_token_states(model: PreTrainedModel, rows: Rows, backbone: Backbone) -
 def _embed(states: np.ndarray, seed: int) -> np.ndarray:
     if len(states) <= 30:
         raise FinetuneError(f"{len(states)} sentences; t-SNE at its defaults needs over 30.")
-    return TSNE(random_state=seed).fit_transform(states)
+    # Its many tiny parallel loops are slower on several threads, far slower on a busy machine.
+    with threadpool_limits(1):
+        return TSNE(random_state=seed).fit_transform(states)
 
 
 def _write_csv(
