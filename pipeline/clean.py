@@ -19,6 +19,7 @@ _SHORT_ROLE = re.compile(r":[a-zA-Z][\w:+.-]*:`~[\w.]*?(\w+)`")  # shows its las
 _ROLE = re.compile(r":[a-zA-Z][\w:+.-]*:`[~.!]*([^`<]*?)(?:\s*<[^`>]*>)?`")
 _LINK = re.compile(r"`([^`<]+?)\s*<[^`>]+>`_{1,2}")
 _TICKS = re.compile(r"`+([^`\n]*)`+_{0,2}")
+_PARAGRAPHS = re.compile(r"\n\s*\n")
 _URL = re.compile(r"https?://\S+")
 
 
@@ -58,7 +59,14 @@ def docstring_prose(text: str) -> str:
             code_indent = indent
             line = line.rstrip()[:-1]
         kept.append(_URL.sub("", _inline(line)))
-    return "\n".join(kept)
+    return _unwrap("\n".join(kept))
+
+
+def _unwrap(text: str) -> str:
+    """One line per paragraph: a docstring's other line breaks are those of its source file."""
+    return "\n\n".join(
+        " ".join(block.split()) for block in _PARAGRAPHS.split(text) if block.strip()
+    )
 
 
 def _inline(line: str) -> str:

@@ -98,10 +98,10 @@ class RunFolder:
                 )
         temporary = file.with_suffix(".yaml.partial")
         config.save(temporary)
-        os.replace(temporary, file)
+        temporary.replace(file)
 
     def newest(self) -> Checkpoint | None:
-        """The complete checkpoint with the most steps; damaged ones are passed over, with a word."""
+        """The complete checkpoint with the most steps; damaged ones are passed over and named."""
         for path in sorted(self.checkpoints.glob("step-*"), reverse=True):
             try:
                 return _read(path)
@@ -129,7 +129,7 @@ class RunFolder:
         for file in [*partial.iterdir(), partial]:
             _fsync(file)
         shutil.rmtree(final, ignore_errors=True)  # the same step, saved again after a resume
-        os.replace(partial, final)
+        partial.replace(final)
         _fsync(self.checkpoints)
         for old in sorted(self.checkpoints.glob("step-*"))[:-keep]:
             shutil.rmtree(old)

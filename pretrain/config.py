@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, NoReturn, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
@@ -98,8 +98,6 @@ class ModelConfig:
     """Standard deviation of the initial weights; null: 1/sqrt(fan-in), better for narrow models."""
     position_init: Literal["normal", "sinusoidal"] = "normal"
     """Start of the position table; both stay trainable."""
-    neighbour_attention: bool = False
-    """Start queries and keys so that heads look at neighbours (see `initialise.py`)."""
     unigram_bias: bool = False
     """Start the head's bias at the log frequencies of the training tokens."""
     vocab_size: int | None = None
@@ -243,12 +241,10 @@ def parse_args(argv: Sequence[str]) -> PretrainConfig:
     parser.add_class_arguments(PretrainConfig, None)
     _refuse_unknown_keys(argv)
     try:
-        namespace: Namespace = parser.instantiate_classes(parser.parse_args(list(argv)))
+        namespace: Namespace = parser.instantiate(parser.parse_args(list(argv)))
     except Exception as error:  # jsonargparse wraps what __post_init__ raises, too
         raise PretrainError(_one_screen(error)) from None
-    return PretrainConfig(
-        **{f.name: getattr(namespace, f.name) for f in fields(PretrainConfig)}
-    )
+    return PretrainConfig(**{f.name: getattr(namespace, f.name) for f in fields(PretrainConfig)})
 
 
 def _one_screen(error: BaseException) -> str:
@@ -262,9 +258,8 @@ def _one_screen(error: BaseException) -> str:
 def _known_keys(kind: type = PretrainConfig, prefix: str = "") -> list[str]:
     keys = []
     for name, hint in get_type_hints(kind).items():
-        keys += (
-            _known_keys(hint, f"{prefix}{name}.") if is_dataclass(hint) else [f"{prefix}{name}"]
-        )
+        nested = isinstance(hint, type) and is_dataclass(hint)
+        keys += _known_keys(hint, f"{prefix}{name}.") if nested else [f"{prefix}{name}"]
     return keys
 
 
@@ -292,7 +287,7 @@ def _refuse(key: str, known: list[str], where: str) -> None:
     raise PretrainError(f"{where}: unknown key {key}; {hint}")
 
 
-def exit_with(error: PretrainError) -> None:
+def exit_with(error: PretrainError) -> NoReturn:
     """Print the error as a user should see it, and end with exit code 2."""
     print(f"error: {error}", file=sys.stderr)
     raise SystemExit(2)

@@ -121,9 +121,7 @@ def from_hf_weights(stock: dict[str, Tensor], model: ModelConfig) -> dict[str, T
                 stock[theirs] if isinstance(theirs, str) else torch.cat([stock[t] for t in theirs])
             )
     if model.norm == "pre":
-        weights |= {
-            f"final_norm.{kind}": stock[f"LayerNorm.{kind}"] for kind in ("weight", "bias")
-        }
+        weights |= {f"final_norm.{kind}": stock[f"LayerNorm.{kind}"] for kind in ("weight", "bias")}
     if "lm_head.dense.weight" in stock:
         weights |= {ours: stock[theirs] for ours, theirs in _HEAD.items()}
     return weights

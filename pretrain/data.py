@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -161,14 +161,14 @@ class Batches:
     ) -> None:
         self.rows, self.masking, self.vocab_size, self.seed = rows, masking, vocab_size, seed
         self.global_batch_size, self.micro_batch_size = global_batch_size, micro_batch_size
-        if global_batch_size % (micro_batch_size * num_ranks):
+        at_once = micro_batch_size * num_ranks
+        if global_batch_size % at_once:
             raise PretrainError(
                 f"data.global_batch_size = {global_batch_size} is not a multiple of "
                 f"data.micro_batch_size x ranks = {micro_batch_size} x {num_ranks}; "
-                f"{micro_batch_size * num_ranks * max(1, global_batch_size // (micro_batch_size * num_ranks))}"
-                " would be"
+                f"{at_once * max(1, global_batch_size // at_once)} would be"
             )
-        self.accumulation_steps = global_batch_size // (micro_batch_size * num_ranks)
+        self.accumulation_steps = global_batch_size // at_once
         self._rank_offset = rank * global_batch_size // num_ranks
 
     def micro_batch(self, position: int, index: int) -> MaskedRows:
@@ -187,7 +187,7 @@ class Batches:
         ]
         return MaskedRows(*(np.concatenate(parts) for parts in zip(*pieces, strict=True)))
 
-    def steps(self, position: int) -> Iterator[list[MaskedRows]]:
+    def steps(self, position: int) -> Generator[list[MaskedRows], None, None]:
         """For each optimizer step from `position` on, without end: this rank's micro-batches."""
 
         def make(start: int) -> list[MaskedRows]:

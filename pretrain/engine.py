@@ -10,10 +10,13 @@ import logging
 import os
 import resource
 import shutil
+import sys
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pretrain.config import PretrainConfig, PretrainError
@@ -75,15 +78,20 @@ def start_ranks() -> tuple[int, int, torch.device]:
     else:
         device = torch.device("cpu")
         environment.setdefault("DS_ACCELERATOR", "cpu")
-        local_ranks = int(environment.get("LOCAL_WORLD_SIZE", world_size))
+        local_ranks = int(environment.get("LOCAL_SIZE", environment.get("LOCAL_WORLD_SIZE", "1")))
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_ranks))
+    # DeepSpeed's C++ parts are built once per environment and live in it.
+    environment.setdefault("TORCH_EXTENSIONS_DIR", str(Path(sys.prefix) / "torch_extensions"))
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
     import deepspeed  # only now: it reads DS_ACCELERATOR when it is imported
 
     if device.type == "cpu" and not _has_compiler():
         # DeepSpeed would try to build its shared-memory collectives and fail; gloo needs nothing.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         if int(environment["RANK"]) == 0:
-            logger.warning("no C++ compiler: collectives go through gloo, slower than shared memory")
+            logger.warning(
+                "no C++ compiler: collectives go through gloo, slower than shared memory"
+            )
     if world_size == 1:
         # A port that other runs on this machine may hold is not needed for one rank.
         store = torch.distributed.HashStore()
@@ -116,7 +124,7 @@ class Engine:
         self.optimizer = make_optimizer(model, config.optimizer)
         self.deepspeed_config = complete_deepspeed_config(config, self.num_ranks, self.precision)
         self.stage = self.deepspeed_config.get("zero_optimization", {}).get("stage", 0)
-        self.names = {name: parameter for name, parameter in model.named_parameters()}
+        self.names = dict(model.named_parameters())
         self._engine, *_ = deepspeed.initialize(
             model=model,
             optimizer=self.optimizer,
@@ -158,9 +166,8 @@ class Engine:
         sums = torch.zeros(3, device=self.device, dtype=torch.float64)
         for batch in batches:
             output = self._engine(*self._to_device(batch))
-            sums += torch.stack(
-                [output.loss_sum.double(), output.correct.double(), sums.new_tensor(batch.labels.size)]
-            )
+            predicted = sums.new_tensor(batch.labels.size)
+            sums += torch.stack([output.loss_sum.double(), output.correct.double(), predicted])
         self._engine.train()
         torch.distributed.all_reduce(sums)
         return (sums[0] / sums[2]).item(), (sums[1] / sums[2]).item()
@@ -194,6 +201,7 @@ class Engine:
 
         Collective. Only rank 0 keeps the result (on the CPU); the others get empty dicts.
         """
+        self._link_moments()
         weights: dict[str, Tensor] = {}
         moments: dict[str, Tensor] = {}
         for name, parameter in self.names.items():
@@ -208,6 +216,7 @@ class Engine:
     def restore_moments(self, moments: dict[str, Tensor], adam_steps: int) -> None:
         """Put back what `gather_state` took, on any number of ranks and under any ZeRO stage."""
         self._materialise_moments()
+        self._link_moments()
         for name, parameter in self.names.items():
             for key in MOMENTS:
                 self._set_moment(parameter, key, moments[f"{key}.{name}"])
@@ -215,7 +224,7 @@ class Engine:
             state["step"] = torch.as_tensor(float(adam_steps), device=state["step"].device)
 
     def _materialise_moments(self) -> None:
-        """The optimizer's state does not exist before its first step: make one that moves nothing."""
+        """Take a step that moves nothing: the optimizer has no state before its first one."""
         for group in self.optimizer.param_groups:
             group["lr"] = 0.0
         batch = self._dummy_batch()
@@ -223,6 +232,15 @@ class Engine:
             output = self._engine(*batch)
             self._engine.backward(output.loss_sum * 0.0)
             self._engine.step()
+
+    def _link_moments(self) -> None:
+        """ZeRO-1 and -2 link moments to parameters after the first group's first step, when those
+        of the other groups do not exist yet (DeepSpeed 0.19.8): link them again.
+        """
+        zero = self._engine.optimizer
+        if hasattr(zero, "_hp_optimizer_states_linked"):
+            zero._hp_optimizer_states_linked = False
+            zero._lazy_init_hp_params_optimizer_state()
 
     def _dummy_batch(self) -> tuple[Tensor, Tensor, Tensor]:
         ids = torch.zeros(1, 2, dtype=torch.long, device=self.device)
@@ -245,9 +263,9 @@ class Engine:
 
         value = value.to(self.device)
         if hasattr(parameter, "ds_id"):  # ZeRO-3: pad as its partitions are padded
-            zero3 = parameter._z3_optimizer
-            flat = torch.zeros(parameter.partition_numel() * self.num_ranks, device=self.device)
-            flat[: value.numel()] = value.flatten()
+            zero3: Any = parameter._z3_optimizer  # type: ignore[attr-defined]
+            padded = parameter.partition_numel() * self.num_ranks  # type: ignore[attr-defined]
+            flat = F.pad(value.flatten(), (0, padded - value.numel()))
             local = flat.chunk(self.num_ranks)[self.rank]
             zero3.set_local_hp_param(local, parameter, key)
         elif hasattr(parameter, "_hp_mapping"):
@@ -293,3 +311,14 @@ def complete_deepspeed_config(
         "bf16": {"enabled": precision == "bf16"},
         "steps_per_print": 10**12,  # its own log lines; ours are in metrics.py
     }
+
+
+def main() -> None:
+    """Build DeepSpeed's C++ parts now rather than at the first run (`make` does this once)."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
+    start_ranks()
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

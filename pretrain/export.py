@@ -12,24 +12,26 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
     AutoConfig,
+    PreTrainedModel,
     RobertaForMaskedLM,
     RobertaModel,
     RobertaPreLayerNormForMaskedLM,
     RobertaPreLayerNormModel,
 )
+from transformers.utils.logging import disable_progress_bar
 
 from pretrain.checkpoint import open_checkpoint
 from pretrain.config import MaskingConfig, PretrainConfig, PretrainError, exit_with
@@ -64,6 +66,7 @@ def export(source: Path, folder: Path) -> None:
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
+    disable_progress_bar()  # of a file that takes no time
     _stock_model(weights, config).save_pretrained(partial)
     encoder = ("word_embeddings", "position_embeddings", "embedding_norm", "layers", "final_norm")
     save_file(
@@ -76,12 +79,13 @@ def export(source: Path, folder: Path) -> None:
             shutil.copy(data.path / name, partial / name)
     history = checkpoint.run_folder / "metrics.jsonl"
     (partial / "README.md").write_text(model_card(config, data, checkpoint.progress, history))
-    os.replace(partial, folder)
+    partial.replace(folder)
 
 
-def _stock_model(weights: dict[str, Tensor], config: PretrainConfig) -> nn.Module:
+def _stock_model(weights: dict[str, Tensor], config: PretrainConfig) -> PreTrainedModel:
     """A stock model with our weights: with its head where the stock forward pass was trained."""
-    hf_config, pre = to_hf_config(config.model), config.model.norm == "pre"
+    hf_config: Any = to_hf_config(config.model)
+    pre = config.model.norm == "pre"
     state = to_hf_weights(weights, config.model)
     if config.masking.insert_layer > 0 or config.masking.late_layers > 0:
         encoder = (RobertaPreLayerNormModel if pre else RobertaModel)(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from pretrain.config import MaskingConfig, ModelConfig, PretrainError, exit_with, parse_args
@@ -90,9 +90,8 @@ def table(model: ModelConfig, masking: MaskingConfig, seq_len: int) -> str:
     return "\n".join(lines)
 
 
-def _row(values: object) -> str:
-    left, right = values  # type: ignore[misc]
-    return f"{left:>10.3f}{right:>12.3f}"
+def _row(values: Iterable[float]) -> str:
+    return "".join(f"{value:>{width}.3f}" for value, width in zip(values, (10, 12), strict=True))
 
 
 def main(argv: Sequence[str]) -> None:

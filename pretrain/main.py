@@ -10,6 +10,7 @@ be mended. 75: stopped by a signal after saving; the same command goes on from t
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -87,6 +88,8 @@ def run_from_command_line(argv: Sequence[str]) -> int:
     try:
         return main(parse_args(argv))
     except PretrainError as error:
+        if os.environ.get("RANK", "0") != "0":
+            raise SystemExit(2) from None  # rank 0 says it
         exit_with(error)
 
 

@@ -99,7 +99,7 @@ def _noise(seed: int, epoch: int, row_ids: NDArray[np.integer], count: int) -> N
     return _splitmix64(row_keys[:, None] + np.arange(count, dtype=np.uint64)[None, :])
 
 
-def _splitmix64(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def _splitmix64(state: NDArray[np.unsignedinteger]) -> NDArray[np.uint64]:
     """Steele, Lea and Flood's (2014) finaliser over the golden-ratio sequence; wraps on purpose."""
     z = state * np.uint64(0x9E3779B97F4A7C15) + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

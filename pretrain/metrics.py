@@ -92,7 +92,9 @@ _SHORT = {
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}" if value < 1e-2 else f"{value:.3f}"
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3f}" if abs(value) >= 1e-2 else f"{value:.3g}"
 
 
 def _keep_up_to(path: Path, step: int) -> Any:

@@ -23,6 +23,13 @@ from pretrain.loss import linear_cross_entropy
 PADDING_IDX = 1  # RoBERTa: the first token of a row has position id PADDING_IDX + 1
 
 
+def vocab_size_of(config: ModelConfig) -> int:
+    """V; `main.resolve` has taken it from the data when the config left it open."""
+    if config.vocab_size is None:
+        raise ValueError("model.vocab_size is not resolved")
+    return config.vocab_size
+
+
 class MlmOutput(NamedTuple):
     """What one micro-batch gives: sums over its B * s predicted positions, to be weighted later."""
 
@@ -86,7 +93,7 @@ class MlmHead(nn.Module):
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+        self.bias = nn.Parameter(torch.zeros(vocab_size_of(config)))
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[..., h] -> [..., h]: what is multiplied with the word embedding."""
@@ -103,7 +110,7 @@ class LateMaskModel(nn.Module):
     def __init__(self, config: ModelConfig, masking: MaskingConfig) -> None:
         super().__init__()
         self.config, self.masking = config, masking
-        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.word_embeddings = nn.Embedding(vocab_size_of(config), config.hidden_size)
         self.position_embeddings = nn.Embedding(
             config.max_position_embeddings, config.hidden_size, padding_idx=PADDING_IDX
         )
@@ -153,7 +160,7 @@ class LateMaskModel(nn.Module):
         return self.head(self._finish(hidden))
 
     def encode(self, input_ids: Tensor) -> Tensor:
-        """[B, T] token ids without [MASK] -> [B, T, h]: what stock RoBERTa computes after export."""
+        """[B, T] token ids without [MASK] -> [B, T, h]: what stock RoBERTa computes."""
         positions = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
         hidden = self.embed(input_ids, positions)
         for layer in self.layers:
@@ -165,11 +172,11 @@ class LateMaskModel(nn.Module):
         return self._embed(self.word_embeddings(input_ids), position_ids)
 
     def embed_masks(self, position_ids: Tensor) -> Tensor:
-        """[B, m] places of the holes -> [B, m, h]: the mask vector and the position, nothing else."""
+        """[B, m] places of the holes -> [B, m, h]: the mask vector and the position."""
         if self.masking.mask_embedding == "separate":
-            vector = self.mask_embedding
+            vector: Tensor = self.mask_embedding
         else:
-            vector = self.word_embeddings.weight[self.config.vocab_size - 1]  # <mask> is last
+            vector = self.word_embeddings.weight[-1]  # <mask> is the last piece
         return self._embed(vector, position_ids)
 
     def _embed(self, vectors: Tensor, position_ids: Tensor) -> Tensor:

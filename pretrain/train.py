@@ -134,9 +134,7 @@ def train(config: PretrainConfig, data: ShardFolder, run: RunFolder, device: tor
                 finished
             ):
                 loss, accuracy = engine.evaluate(validation)
-                metrics.log(
-                    progress, fraction, {"valid/loss": loss, "valid/accuracy": accuracy}
-                )
+                metrics.log(progress, fraction, {"valid/loss": loss, "valid/accuracy": accuracy})
             if (due or stopping or finished) and progress.step > saved_at:
                 _save(engine, run, progress, config.run.keep_checkpoints)
                 last_saved, saved_at = time.monotonic(), progress.step
@@ -207,7 +205,7 @@ def _describe(
 
 
 class _StopFlag:
-    """Set by the first TERM, INT, USR1 or USR2; the loop saves and ends. A second one ends at once."""
+    """Set by the first TERM, INT, USR1 or USR2: the loop saves and ends. A second ends at once."""
 
     def __init__(self) -> None:
         self.requested = False

@@ -46,7 +46,7 @@ def test_docstring_keeps_the_prose_and_drops_the_code() -> None:
     """
     prose = normalise(docstring_prose(text))
     assert prose == (
-        "Return the Thing of x.\n\nParameters\nx : int\n\nFor example:\n\nSee the guide."
+        "Return the Thing of x.\n\nParameters x : int\n\nFor example:\n\nSee the guide."
     )
 
 

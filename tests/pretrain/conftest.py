@@ -1,0 +1,176 @@
+"""A small data set in contract A's format, written without the project's own writer."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from tokenizers import AddedToken, Tokenizer
+from tokenizers.implementations import ByteLevelBPETokenizer
+
+from pretrain.config import PretrainConfig, parse_args
+
+SEQ_LEN = 32
+WORDS = [
+    "the",
+    "a",
+    "of",
+    "array",
+    "list",
+    "value",
+    "returns",
+    "given",
+    "shape",
+    "number",
+    "file",
+    "name",
+    "is",
+    "to",
+    "and",
+    "in",
+]
+
+
+def _text(rng: np.random.Generator, words: int) -> str:
+    # Each word is followed by one of two: there is something to learn.
+    index, out = int(rng.integers(len(WORDS))), []
+    for _ in range(words):
+        out.append(WORDS[index])
+        index = (2 * index + int(rng.integers(2))) % len(WORDS)
+    return " ".join(out)
+
+
+def _write_tar(path: Path, rows: np.ndarray, block_rows: int) -> dict:
+    blocks = []
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for number, start in enumerate(range(0, len(rows), block_rows)):
+            block, buffer = rows[start : start + block_rows], io.BytesIO()
+            np.save(buffer, block)
+            info = tarfile.TarInfo(f"{number:08d}.tokens.npy")
+            info.size = len(buffer.getvalue())
+            header = info.size - block.nbytes
+            offset = tar.offset + tarfile.BLOCKSIZE + header
+            tar.addfile(info, io.BytesIO(buffer.getvalue()))
+            blocks.append({"key": f"{number:08d}", "offset": offset, "sequences": len(block)})
+    content = path.read_bytes()
+    return {
+        "name": path.name,
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "sequences": len(rows),
+        "tokens": rows.size,
+        "blocks": blocks,
+    }
+
+
+@pytest.fixture(scope="session")
+def shard_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """200 training and 64 validation rows of 32 tokens over a vocabulary of about 300."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    bpe = ByteLevelBPETokenizer()
+    specials = ["<s>", "<pad>", "</s>", "<unk>"]
+    text = [_text(rng, 200) for _ in range(50)]
+    bpe.train_from_iterator(text, vocab_size=290, special_tokens=specials, show_progress=False)
+    bpe.add_special_tokens([AddedToken("<mask>", lstrip=True)])
+    bpe.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(
+            {
+                "tokenizer_class": "PreTrainedTokenizerFast",
+                "bos_token": "<s>",
+                "eos_token": "</s>",
+                "cls_token": "<s>",
+                "sep_token": "</s>",
+                "pad_token": "<pad>",
+                "unk_token": "<unk>",
+                "mask_token": "<mask>",
+            }
+        )
+    )
+    vocab_size = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab_size()
+    splits = {}
+    for split, count, shards in (("train", 200, 2), ("valid", 64, 1)):
+        stream: list[int] = []
+        while len(stream) < count * (SEQ_LEN - 2):
+            stream += [*bpe.encode(_text(rng, 40)).ids, 2]
+        body = np.array(stream[: count * (SEQ_LEN - 2)], dtype=np.uint16).reshape(count, -1)
+        rows = np.pad(body, ((0, 0), (1, 1)))
+        rows[:, -1] = 2
+        parts = np.array_split(rows, shards)
+        infos = [
+            _write_tar(folder / f"{split}-{i:05d}-of-{shards:05d}.tar", part, 48)
+            for i, part in enumerate(parts)
+        ]
+        splits[split] = {"shards": infos, "sequences": count, "tokens": rows.size}
+    (folder / "manifest.json").write_text(
+        json.dumps(
+            {
+                "format": "latemask-shards",
+                "version": 1,
+                "seq_len": SEQ_LEN,
+                "dtype": "uint16",
+                "vocab_size": vocab_size,
+                "tokenizer_sha256": hashlib.sha256(
+                    (folder / "tokenizer.json").read_bytes()
+                ).hexdigest(),
+                "splits": splits,
+                "counts": {},
+                "config": {"sources": [{"name": "synthetic"}]},
+                "config_sha256": "",
+            }
+        )
+    )
+    return folder
+
+
+TINY: dict[str, dict[str, object]] = {
+    "data": {"global_batch_size": 16, "micro_batch_size": 4},
+    "masking": {"insert_layer": 1},
+    "model": {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "max_position_embeddings": SEQ_LEN + 2,
+        "dropout": 0.1,
+        "initializer_range": None,
+        "position_init": "sinusoidal",
+    },
+    "optimizer": {"lr": 3e-3, "gradient_clipping": 1.0},
+    "budget": {"steps": 12},
+    "run": {"log_every": 1, "eval_every": 6, "eval_sequences": 64, "precision": "fp32"},
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_config_file(shard_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """YAML of a run of seconds; it lacks only `run.output_dir`."""
+    content = TINY | {"data": TINY["data"] | {"path": str(shard_folder)}}
+    file = tmp_path_factory.mktemp("config") / "tiny.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+@pytest.fixture
+def tiny_config(tiny_config_file: Path, tmp_path: Path) -> Callable[..., PretrainConfig]:
+    """The same as a config; arguments are `--group.field value` overrides."""
+
+    def make(*overrides: str) -> PretrainConfig:
+        output = ["--run.output_dir", str(tmp_path / "run")]
+        return parse_args(["--config", str(tiny_config_file), *output, *overrides])
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
