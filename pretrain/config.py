@@ -248,11 +248,11 @@ def parse_args(argv: Sequence[str]) -> PretrainConfig:
 
 
 def _one_screen(error: BaseException) -> str:
-    while error.__cause__ is not None or error.__context__ is not None:
-        if isinstance(error, PretrainError):
-            break
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
-    return str(error).strip() or repr(error)
+    """Our own words where they are the cause, else jsonargparse's, which name the key."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, PretrainError):
+        cause = cause.__cause__ or cause.__context__
+    return str(cause or error).strip()
 
 
 def _known_keys(kind: type = PretrainConfig, prefix: str = "") -> list[str]:

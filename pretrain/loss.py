@@ -19,10 +19,14 @@ MAX_CHUNK_LOGITS = 2**24  # 64 MB in fp32: large enough for full-speed matrix pr
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        labels: Tensor,
+        needs_gradient: bool,
     ) -> tuple[Tensor, Tensor]:
         rows = max(1, MAX_CHUNK_LOGITS // weight.shape[0])
-        needs_gradient = any(ctx.needs_input_grad)
         loss_sum = hidden.new_zeros((), dtype=torch.float32)
         correct = torch.zeros((), dtype=torch.long, device=hidden.device)
         if needs_gradient:
@@ -52,10 +56,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(
         ctx: Any, grad_loss: Tensor, _grad_correct: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, None]:
+    ) -> tuple[Tensor, Tensor, Tensor, None, None]:
         grad_hidden, grad_weight, grad_bias = ctx.saved_tensors
         scale = grad_loss.to(grad_hidden.dtype)
-        return grad_hidden * scale, grad_weight * scale, grad_bias * scale, None
+        return grad_hidden * scale, grad_weight * scale, grad_bias * scale, None, None
 
 
 def linear_cross_entropy(
@@ -73,4 +77,5 @@ def linear_cross_entropy(
         The summed loss in nats (fp32 scalar, differentiable) and the number of rows whose largest
         logit is the label (int64 scalar).
     """
-    return _LinearCrossEntropy.apply(hidden, weight, bias, labels)
+    # Asked here: inside a Function's forward, gradients are always off.
+    return _LinearCrossEntropy.apply(hidden, weight, bias, labels, torch.is_grad_enabled())

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# What `make demo` runs: the three stages' own commands, then the report. Each of them goes on where
+# it was interrupted and leaves finished work alone, so this script may be started again any time.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+OUT=runs/demo
+SECONDS=0
+step() { printf '\n\033[1m[%3d s] %s\033[0m\n' "$SECONDS" "$*"; }
+pretrain() { deepspeed --num_accelerators "$RANKS" pretrain/main.py --config configs/pretrain/demo.yaml "$@"; }
+
+# One rank a GPU, or two on the processor.
+GPUS=$(python -c 'import torch; print(torch.cuda.device_count())')
+RANKS=$((GPUS > 0 ? 1 : 2))
+
+step "1/6 corpus: the docstrings of installed packages, as tar shards"
+python -m pipeline --config configs/pipeline/demo.yaml
+
+step "2/6 pretrain with late masking, 50 %, for a fixed number of operations"
+pretrain
+
+step "3/6 the same with vanilla masking, 15 %, for as many operations"
+pretrain --masking.rate 0.15 --masking.insert_layer 0 --run.output_dir "$OUT/vanilla"
+
+step "4/6 two tasks, finetuned and masked"
+python -m finetune.glue --config configs/glue/demo.yaml \
+  --model_name_or_path "$OUT/late/hf" --data_dir "$OUT/data/tasks" --output_dir "$OUT/glue"
+python -m finetune.glue table "$OUT/glue"
+
+step "5/6 pictures: filled masks, t-SNE"
+if [ ! -s "$OUT/filled.jsonl" ]; then
+  python -m pretrain.fill_mask "$OUT/late/hf" --output "$OUT/filled.jsonl" \
+    --text "Returns the number<mask> elements in the list." \
+    --text "The default is<mask>." \
+    --text "If True, return<mask> copy of the array." \
+    --text "The name of the<mask> to be used."
+fi
+if [ ! -s "$OUT/tsne.png" ]; then
+  python -m finetune.analysis tsne --model_name_or_path "$OUT/late/hf" --runs "$OUT/glue" \
+    --task_name library --data_dir "$OUT/data/tasks" --max_seq_length 64 --output "$OUT/tsne"
+fi
+
+step "6/6 report"
+python -m demo.report "$OUT"

@@ -1,0 +1,54 @@
+"""Configs: what is refused, before anything is loaded, and in which words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pretrain.config import PretrainConfig, PretrainError, parse_args
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "configs/pretrain").glob("*.yaml")), ids=str)
+def test_shipped_configs_are_valid(file: Path) -> None:
+    parse_args(["--config", str(file)])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["--masking.insert_layer", "3"], r"insert_layer is 3.*num_hidden_layers = 2"),
+        (["--masking.insert_layer", "2"], r"late_layers is 0.*without any context"),
+        (["--masking.rate", "1.5"], r"masking\.rate is 1\.5"),
+        (["--masking.rate", "many"], "rate"),
+        (["--masking.masked_share", "0.95"], "add up to 1"),
+        (["--model.num_attention_heads", "3"], "not divisible"),
+        (["--data.micro_batch_size", "32"], r"micro_batch_size is 32"),
+        (["--masking.insert_leyer", "1"], r"command line: unknown key.*insert_layer"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml"),
+    ],
+)
+def test_refusals_name_the_key(
+    tiny_config: Callable[..., PretrainConfig], overrides: list[str], message: str
+) -> None:
+    with pytest.raises(PretrainError, match=f"(?s){message}"):
+        tiny_config(*overrides)
+
+
+def test_an_unknown_key_names_the_file_and_the_nearest(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump({"masking": {"ratee": 0.5}}))
+    with pytest.raises(PretrainError, match=r"mine\.yaml: unknown key masking\.ratee.*rate"):
+        parse_args(["--config", str(file)])
+
+
+def test_a_saved_config_is_read_back_the_same(
+    tiny_config: Callable[..., PretrainConfig], tmp_path: Path
+) -> None:
+    config = tiny_config()
+    config.save(tmp_path / "config.yaml")
+    assert PretrainConfig.load(tmp_path / "config.yaml") == config

@@ -1,0 +1,107 @@
+"""Rows, their order and their errors, against webdataset and brute force."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import webdataset
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pretrain.config import PretrainConfig, PretrainError
+from pretrain.data import Batches, ShardFolder, rows_at
+
+
+def all_rows(folder: Path, split: str) -> np.ndarray:
+    shards = sorted(str(p) for p in folder.glob(f"{split}-*.tar"))
+    samples = webdataset.WebDataset(shards, shardshuffle=False).decode()
+    return np.concatenate([sample["tokens.npy"] for sample in samples])
+
+
+def test_any_row_is_the_one_that_webdataset_reads(shard_folder: Path) -> None:
+    rows, expected = ShardFolder(shard_folder).rows("train"), all_rows(shard_folder, "train")
+    assert len(rows) == len(expected) == 200
+    picked = np.random.default_rng(0).permutation(200)
+    np.testing.assert_array_equal(rows[picked], expected[picked])
+    np.testing.assert_array_equal(
+        rows.token_counts(400), np.bincount(expected.ravel(), minlength=400)
+    )
+
+
+@given(st.integers(1, 30), st.integers(0, 100), st.integers(0, 80), st.integers(0, 5))
+def test_an_epoch_reads_every_row_once(num_rows: int, position: int, count: int, seed: int) -> None:
+    stream = [
+        (epoch, int(row))
+        for epoch, rows in rows_at(0, position + count, num_rows, seed)
+        for row in rows
+    ]
+    assert [
+        (epoch, int(row))
+        for epoch, rows in rows_at(position, count, num_rows, seed)
+        for row in rows
+    ] == stream[position:]
+    for epoch in range((position + count) // num_rows):
+        assert sorted(row for e, row in stream if e == epoch) == list(range(num_rows))
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_a_global_batch_is_the_same_on_any_ranks(
+    shard_folder: Path, tiny_config: Callable[..., PretrainConfig], ranks: int
+) -> None:
+    data, config = ShardFolder(shard_folder), tiny_config()
+
+    def batch(num_ranks: int, micro: int) -> list[list[np.ndarray]]:
+        parts = []
+        for rank in range(num_ranks):
+            batches = Batches(
+                data.rows("train"), masking=config.masking, vocab_size=data.vocab_size, seed=3,
+                global_batch_size=16, micro_batch_size=micro, rank=rank, num_ranks=num_ranks,
+            )  # fmt: skip
+            steps = batches.steps(position=192)  # across the end of an epoch
+            parts += next(steps)
+            steps.close()
+        return [np.concatenate(field) for field in zip(*parts, strict=True)]  # type: ignore[misc]
+
+    for ours, whole in zip(batch(ranks, 4), batch(1, 16), strict=True):
+        np.testing.assert_array_equal(ours, whole)
+
+
+def test_batch_arithmetic_that_does_not_work_out(shard_folder: Path) -> None:
+    data = ShardFolder(shard_folder)
+    with pytest.raises(PretrainError, match=r"6 x 2; 12 would be"):
+        Batches(
+            data.rows("train"), masking=None, vocab_size=9, seed=0,  # type: ignore[arg-type]
+            global_batch_size=16, micro_batch_size=6, num_ranks=2,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "manifest.json").unlink(), r"manifest\.json is missing"),
+        (lambda f: (f / "tokenizer.json").write_text("{}"), "not the tokenizer"),
+        (lambda f: (f / "tokenizer.json").unlink(), r"tokenizer\.json is missing"),
+        (lambda f: (f / "train-00001-of-00002.tar").write_bytes(b"x"), "has 1 bytes"),
+        (lambda f: (f / "train-00001-of-00002.tar").unlink(), "of-00002.tar is missing"),
+        (lambda f: rewrite(f, version=9), "expected"),
+        (lambda f: shutil.rmtree(f), "is no folder"),
+    ],
+)
+def test_damaged_folders_are_errors_that_name_the_file(
+    shard_folder: Path, tmp_path: Path, damage: Callable[[Path], object], message: str
+) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(shard_folder, folder)
+    damage(folder)
+    with pytest.raises(PretrainError, match=message):
+        ShardFolder(folder).rows("train")
+
+
+def rewrite(folder: Path, **changes: object) -> None:
+    file = folder / "manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))

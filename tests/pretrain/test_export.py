@@ -1,0 +1,127 @@
+"""Export to and import from stock transformers, and filling masks from what was exported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import (
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    RobertaConfig,
+    RobertaForMaskedLM,
+    pipeline,
+)
+
+from pretrain import fill_mask as fill_mask_module
+from pretrain.checkpoint import RunFolder
+from pretrain.config import PretrainConfig, PretrainError
+from pretrain.data import ShardFolder
+from pretrain.export import export, load
+from pretrain.fill_mask import fill_mask
+from pretrain.initialise import initialise
+from pretrain.main import resolve
+from pretrain.model import LateMaskModel
+from pretrain.optim import Progress
+
+Make = Callable[..., PretrainConfig]
+
+
+def exported(tiny_config: Make, *overrides: str) -> tuple[LateMaskModel, Path]:
+    config = tiny_config("--model.initializer_range", "0.2", *overrides)
+    config = resolve(config, ShardFolder(config.data.path))
+    model = LateMaskModel(config.model, config.masking)
+    initialise(model, seed=0)
+    run = RunFolder(config.run.output_dir)
+    run.path.mkdir()
+    run.adopt(config)
+    run.save(dict(model.state_dict()), {}, Progress(step=1), keep=1)
+    export(run.path, run.path / "hf")
+    return model.eval(), run.path / "hf"
+
+
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_stock_transformers_loads_a_late_masked_encoder(tiny_config: Make, norm: str) -> None:
+    model, folder = exported(tiny_config, "--model.norm", norm, "--masking.late_layers", "1")
+    stock = AutoModel.from_pretrained(folder, add_pooling_layer=False).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert (tokenizer.pad_token_id, tokenizer.mask_token_id) == (1, model.config.vocab_size - 1)
+    short, long = torch.arange(4, 24)[None], torch.arange(40, 72)[None]
+    with torch.no_grad():
+        for ids in (short, long):
+            theirs = stock(ids).last_hidden_state
+            torch.testing.assert_close(model.encode(ids), theirs, atol=1e-5, rtol=0)
+        padded = torch.cat([short, torch.ones(1, 12, dtype=torch.long)], dim=1)
+        theirs = stock(padded, attention_mask=(padded != 1).long()).last_hidden_state[:, :20]
+        torch.testing.assert_close(model.encode(short), theirs, atol=1e-5, rtol=0)
+    AutoModelForSequenceClassification.from_pretrained(folder)
+    AutoModelForMaskedLM.from_pretrained(folder)
+    assert not [name for name in stock.state_dict() if "late" in name]
+
+
+@pytest.mark.parametrize("embedding", ["shared", "separate"])
+def test_vanilla_export_fills_masks_with_stock_transformers(
+    tiny_config: Make, embedding: str
+) -> None:
+    vanilla = ("--masking.insert_layer", "0", "--masking.mask_embedding", embedding)
+    _, folder = exported(tiny_config, *vanilla)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    theirs = pipeline("fill-mask", model=str(folder), tokenizer=tokenizer, top_k=3)
+    text = "the array of<mask> given"
+    expected = theirs(text)
+    (ours,) = fill_mask(load(folder), tokenizer, text, top_k=3)
+    for a, b in zip(ours, expected, strict=True):
+        assert a["token"] == b["token_str"]
+        assert a["probability"] == pytest.approx(b["score"], abs=2e-4)
+
+
+def test_a_folder_gives_back_the_whole_model(tiny_config: Make) -> None:
+    model, folder = exported(tiny_config, "--masking.late_layers", "2")
+    for name, tensor in load(folder).state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[name]), name
+
+
+def test_import_of_a_stock_roberta(tmp_path: Path) -> None:
+    config = RobertaConfig(
+        vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=32, max_position_embeddings=40, layer_norm_eps=1e-5, type_vocab_size=1,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    stock = RobertaForMaskedLM(config).eval()
+    with torch.no_grad():
+        for parameter in stock.parameters():
+            parameter += 0.3 * torch.randn_like(parameter)
+    stock.save_pretrained(tmp_path / "stock")
+    ours, ids = load(tmp_path / "stock").eval(), torch.randint(4, 49, (3, 20))
+    with torch.no_grad():
+        expected = stock.roberta(ids).last_hidden_state
+        torch.testing.assert_close(ours.encode(ids), expected, atol=1e-5, rtol=0)
+        positions = torch.arange(20).expand(3, -1)
+        with_mask = torch.cat([ids[:, :17], torch.full((3, 3), 49)], dim=1)
+        logits = ours.logits(ids[:, :17], positions, 3)
+        torch.testing.assert_close(logits, stock(with_mask).logits[:, 17:], atol=1e-5, rtol=0)
+
+
+def test_the_model_card_and_the_refusal_to_write_over(tiny_config: Make) -> None:
+    _, folder = exported(tiny_config)
+    card = (folder / "README.md").read_text()
+    assert "The [MASK]s entered at layer 1 of 2" in card
+    assert "library_name: transformers" in card
+    with pytest.raises(PretrainError, match="exists"):
+        export(folder.parent, folder)
+
+
+def test_fill_mask_command(tiny_config: Make, tmp_path: Path) -> None:
+    _, folder = exported(tiny_config)
+    out = tmp_path / "filled.jsonl"
+    text = "the<mask> of a<mask> list"
+    fill_mask_module.main([str(folder), "--text", text, "--top_k", "2", "--output", str(out)])
+    line = json.loads(out.read_text())
+    assert [len(guesses) for guesses in line["masks"]] == [2, 2]
+    with pytest.raises(SystemExit):
+        fill_mask_module.main([str(folder), "--text", "nothing to fill"])
