@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 COLOURS = ("#0f766e", "#c2410c")  # late masking, vanilla
 GREY = "#6b7280"
-_STYLE = {
+_STYLE: Any = {
     "font.size": 9,
     "svg.fonttype": "none",
     "axes.spines.top": False,

@@ -41,9 +41,10 @@ def to_hf_config(model: ModelConfig) -> PreTrainedConfig:
         max_position_embeddings=model.max_position_embeddings,
         layer_norm_eps=model.layer_norm_eps,
         hidden_act="gelu",
-        # A model pretrained without dropout is finetuned with RoBERTa's all the same.
-        hidden_dropout_prob=0.1,
-        attention_probs_dropout_prob=0.1,
+        hidden_dropout_prob=model.dropout,
+        attention_probs_dropout_prob=model.dropout,
+        # New heads are drawn with this: 0.02 would silence those of a narrow model.
+        initializer_range=model.initializer_range or model.hidden_size**-0.5,
         type_vocab_size=1,
         bos_token_id=0,
         pad_token_id=1,
