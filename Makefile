@@ -1,4 +1,4 @@
-# make demo | test | test-long | lint: each works on a fresh clone and makes .venv first.
+# make demo | test | test-long | bench | lint: each works on a fresh clone and makes .venv first.
 #
 #   PYTHON=python3.12          which Python makes .venv (3.11 or newer)
 #   TORCH_INDEX_URL=URL        the index that has torch's CPU build. The plain pin brings the CUDA
@@ -12,7 +12,7 @@ RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" TORCH_EXTENSIONS_DIR="$(CURDIR)/$(VEN
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test test-long lint format venv clean-demo
+.PHONY: demo test test-long bench lint format venv
 
 demo: $(READY)
 	@$(RUN) bash demo/run.sh
@@ -23,8 +23,8 @@ test: $(READY)
 test-long: $(READY)
 	$(RUN) python -m pytest -m long
 
-
-
+bench: $(READY)
+	$(RUN) python -m benchmarks.step
 
 lint: $(READY)
 	$(RUN) ruff check .
