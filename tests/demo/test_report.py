@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from html.parser import HTMLParser
@@ -13,7 +12,6 @@ import yaml
 
 from demo.report import build, main
 
-PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 COUNTS = {
     "read": 4321, "too_short": 21, "too_long": 0, "not_prose": 0, "duplicate": 300,
     "train": 3000, "valid": 100, "tasks": 900, "characters": 5_000_000,
@@ -59,7 +57,7 @@ def demo_folder(tmp_path: Path) -> Path:
     write(tmp_path / "glue/library/mask/seed-1/adapter_model.safetensors", "x" * 120_000)
     filled = {"text": "a<mask> <b>", "masks": [[{"token": " list", "probability": 0.25}]]}
     write(tmp_path / "filled.jsonl", filled)
-    (tmp_path / "tsne.png").write_bytes(base64.b64decode(PIXEL))
+    (tmp_path / "tsne.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     return tmp_path
 
 
