@@ -16,10 +16,10 @@ RANKS=$((GPUS > 0 ? 1 : 2))
 step "1/6 corpus: the docstrings of installed packages, as tar shards"
 python -m pipeline --config configs/pipeline/demo.yaml
 
-step "2/6 pretrain with late masking, 50 %, for a fixed number of operations"
+step "2/6 pretrain with late masking, 50 %"
 pretrain
 
-step "3/6 the same with vanilla masking, 15 %, for as many operations"
+step "3/6 the same with vanilla masking, 15 %, on the same budget"
 pretrain --masking.rate 0.15 --masking.insert_layer 0 --run.output_dir "$OUT/vanilla"
 
 step "4/6 two tasks, finetuned and masked"
