@@ -46,7 +46,7 @@ if [ ! -s "$OUT/filled.jsonl" ]; then
 fi
 if [ ! -s "$OUT/tsne.png" ]; then
   python -m finetune.analysis tsne --model_name_or_path "$OUT/late/hf" --runs "$OUT/glue" \
-    --task_name library --data_dir "$OUT/data/tasks" --max_seq_length 48 --output "$OUT/tsne"
+    --task_name library --data_dir "$OUT/data/tasks" --max_seq_length 64 --output "$OUT/tsne"
 fi
 
 step "6/6 report"

@@ -33,6 +33,7 @@ FILES = tuple(
     f"{t}/{s}.tsv" for t in ("library", "same_docstring") for s in ("train", "dev", "test")
 )
 
+MIN_SENTENCE_CHARACTERS = 60  # shorter ones ("If None, all are used.") stand anywhere
 _SENTENCE_END = re.compile(r"(?<=[a-z)\]][.!?])\s+(?=[A-Z])")
 _SENTENCE = re.compile(r"[A-Z][^\n\t]*[.!?]")
 
@@ -171,7 +172,7 @@ def _is_sentence(text: str, max_characters: int) -> bool:
     words = text.split()
     letters = sum(map(str.isalpha, text))
     return (
-        25 <= len(text) <= max_characters
+        MIN_SENTENCE_CHARACTERS <= len(text) <= max_characters
         and len(words) >= 5
         and letters >= 0.7 * len(text)
         and bool(_SENTENCE.fullmatch(text))
