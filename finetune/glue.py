@@ -8,12 +8,11 @@ The flags are `run_glue.py`'s; `--help` lists them. Without --do_train, --do_eva
 trains and evaluates.
 """
 
-import logging
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from finetune.console import set_up
 from finetune.errors import FinetuneError
 
 
@@ -77,15 +76,7 @@ def run(command: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    from transformers.utils import logging as hf_logging
-
-    # Which head weights are new, and a bar for each load, is noise here: one line a job says it.
-    hf_logging.set_verbosity_error()
-    hf_logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
-    )
+    set_up()
     try:
         main(sys.argv[1:])
     except FinetuneError as error:

@@ -21,6 +21,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     DataCollatorWithPadding,
     PreTrainedModel,
+    PrinterCallback,
     Trainer,
     TrainingArguments,
     set_seed,
@@ -31,6 +32,7 @@ from finetune.encode import Backbone, EncodedTask, Rows, by_length
 from finetune.files import write_json, write_text
 from finetune.masks import MaskConfig
 from finetune.metrics import score
+from finetune.progress import LogLines
 
 logger = logging.getLogger(__name__)
 
@@ -112,6 +114,9 @@ def run_job(job: Job, backbone: Backbone, encoded: EncodedTask) -> dict[str, Any
         data_collator=DataCollatorWithPadding(backbone.tokenizer),
         processing_class=backbone.tokenizer,
     )
+    if arguments.disable_tqdm:
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(LogLines(f"{job.task}, {job.method}, seed {job.seed}"))
     results: dict[str, Any] = {}
     if arguments.do_train:
         resumed = get_last_checkpoint(str(job.folder)) if resumes else None

@@ -111,6 +111,13 @@ class ModelConfig:
         )
         _require(0 <= self.dropout < 1, f"model.dropout is {self.dropout}; from 0 to below 1")
 
+    @property
+    def pieces(self) -> int:
+        """V, the vocabulary's size; PretrainError while it is left to the data."""
+        if self.vocab_size is None:
+            raise PretrainError("model.vocab_size is not set; give --model.vocab_size 50265, say")
+        return self.vocab_size
+
 
 @dataclass(kw_only=True)
 class OptimizerConfig:

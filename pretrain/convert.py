@@ -31,9 +31,8 @@ _TOKEN_TYPE = "embeddings.token_type_embeddings.weight"
 def to_hf_config(model: ModelConfig) -> PreTrainedConfig:
     """The stock config that computes what our encoder computes."""
     kind = RobertaPreLayerNormConfig if model.norm == "pre" else RobertaConfig
-    assert model.vocab_size is not None
     return kind(
-        vocab_size=model.vocab_size,
+        vocab_size=model.pieces,
         hidden_size=model.hidden_size,
         num_hidden_layers=model.num_hidden_layers,
         num_attention_heads=model.num_attention_heads,

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils import logging as hf_logging
 
 from pretrain.config import PretrainError, exit_with
 from pretrain.export import load
@@ -62,6 +63,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--output", type=Path, help="JSON lines file; default: standard output")
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING, force=True)
+    hf_logging.disable_progress_bar()
     try:
         model, tokenizer = load(args.folder), AutoTokenizer.from_pretrained(args.folder)
         texts = args.text or [line.strip() for line in sys.stdin if line.strip()]

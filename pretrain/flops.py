@@ -42,7 +42,7 @@ def paper_flops(model: ModelConfig, masking: MaskingConfig, seq_len: int) -> dic
         "early layers": k * layer_flops(visible, h, f),
         "later layers": (layers - k) * layer_flops(seq_len, h, f),
         "late layers": d * layer_flops(seq_len, h, f),
-        "head": head_flops(masking.rate * seq_len, h, _vocab_size(model)),
+        "head": head_flops(masking.rate * seq_len, h, model.pieces),
     }
 
 
@@ -58,19 +58,13 @@ def executed_flops(model: ModelConfig, masking: MaskingConfig, seq_len: int) -> 
         "early layers": k * layer_flops(counts.visible, h, f),
         "later layers": (layers - k) * whole if d else (layers - k - 1) * whole + final,
         "late layers": (d - 1) * whole + final if d else 0.0,
-        "head": head_flops(s, h, _vocab_size(model)),
+        "head": head_flops(s, h, model.pieces),
     }
 
 
 def training_flops(model: ModelConfig, masking: MaskingConfig, seq_len: int) -> float:
     """Operations executed per row in training, forward and backward."""
     return TRAINING * sum(executed_flops(model, masking, seq_len).values())
-
-
-def _vocab_size(model: ModelConfig) -> int:
-    if model.vocab_size is None:
-        raise PretrainError("model.vocab_size is not set; give --model.vocab_size 50265, say")
-    return model.vocab_size
 
 
 def table(model: ModelConfig, masking: MaskingConfig, seq_len: int) -> str:

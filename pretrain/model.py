@@ -23,13 +23,6 @@ from pretrain.loss import linear_cross_entropy
 PADDING_IDX = 1  # RoBERTa: the first token of a row has position id PADDING_IDX + 1
 
 
-def vocab_size_of(config: ModelConfig) -> int:
-    """V; `main.resolve` has taken it from the data when the config left it open."""
-    if config.vocab_size is None:
-        raise ValueError("model.vocab_size is not resolved")
-    return config.vocab_size
-
-
 class MlmOutput(NamedTuple):
     """What one micro-batch gives: sums over its B * s predicted positions, to be weighted later."""
 
@@ -93,7 +86,7 @@ class MlmHead(nn.Module):
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.bias = nn.Parameter(torch.zeros(vocab_size_of(config)))
+        self.bias = nn.Parameter(torch.zeros(config.pieces))
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[..., h] -> [..., h]: what is multiplied with the word embedding."""
@@ -110,7 +103,7 @@ class LateMaskModel(nn.Module):
     def __init__(self, config: ModelConfig, masking: MaskingConfig) -> None:
         super().__init__()
         self.config, self.masking = config, masking
-        self.word_embeddings = nn.Embedding(vocab_size_of(config), config.hidden_size)
+        self.word_embeddings = nn.Embedding(config.pieces, config.hidden_size)
         self.position_embeddings = nn.Embedding(
             config.max_position_embeddings, config.hidden_size, padding_idx=PADDING_IDX
         )

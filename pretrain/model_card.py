@@ -41,7 +41,7 @@ tags: [masked-lm, late-masking, latemask]
 # {Path(config.run.output_dir).name}
 
 {"RoBERTa-PreLayerNorm" if model.norm == "pre" else "RoBERTa"}, {model.num_hidden_layers} layers x
-{model.hidden_size}, {model.vocab_size:,} pieces, pretrained with latemask. {kind}
+{model.hidden_size}, {model.pieces:,} pieces, pretrained with latemask. {kind}
 
 - Data: {sources or data.path} ({data.manifest["splits"]["train"]["tokens"]:,} tokens in rows of
   {data.seq_len}; tokenizer sha256 {data.tokenizer_sha256[:16]})

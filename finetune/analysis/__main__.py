@@ -4,9 +4,9 @@ import logging
 import sys
 
 from jsonargparse import ArgumentParser
-from transformers.utils import logging as hf_logging
 
 from finetune.analysis import tsne
+from finetune.console import set_up
 from finetune.errors import FinetuneError
 
 
@@ -28,11 +28,7 @@ def main(command: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    hf_logging.set_verbosity_error()
-    hf_logging.disable_progress_bar()
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
-    )
+    set_up()
     try:
         main(sys.argv[1:])
     except FinetuneError as error:
