@@ -26,6 +26,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pretrain.command_line import load_config
 from pretrain.config import PretrainConfig, PretrainError
 from pretrain.optim import Progress
 
@@ -89,7 +90,7 @@ class RunFolder:
         """Write the resolved config, or check that the folder was begun with the same one."""
         file = self.path / "config.yaml"
         if file.exists() and self.newest() is not None:
-            changed = _differences(PretrainConfig.load(file), config)
+            changed = _differences(load_config(file), config)
             if changed:
                 raise PretrainError(
                     f"{self.path} holds a run begun with another config:\n  "

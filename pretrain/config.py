@@ -1,21 +1,17 @@
 """Every setting of a pretraining run: typed, checked before anything is loaded, written to the run.
 
 `configs/pretrain/*.yaml` hold these fields; `--group.field value` on the command line overrides
-them. The text under a field is its `--help`. The DeepSpeed JSON is completed in `engine.py`.
+them (`command_line.py`). The text under a field is its `--help`. The DeepSpeed JSON is completed in
+`engine.py`.
 """
 
 from __future__ import annotations
 
-import difflib
-import re
-import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NoReturn, get_type_hints
+from typing import Any, Literal
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace
 
 
 class PretrainError(Exception):
@@ -47,31 +43,90 @@ class DataConfig:
 
 
 @dataclass(kw_only=True)
+class MaskingStage:
+    """A part of the run with another rate or insertion layer; each costs one compilation."""
+
+    start: float
+    """Share of the budget from which on it holds."""
+    rate: float | None = None
+    """Replaces masking.rate."""
+    insert_layer: int | None = None
+    """Replaces masking.insert_layer."""
+
+
+@dataclass(kw_only=True)
 class MaskingConfig:
     """Corruption and late insertion (paper, section 3)."""
 
     rate: float = 0.5
-    """Share of the tokens of a row (specials apart) that are predicted."""
+    """Share of the tokens of a row (specials apart) that are selected."""
+    loss_fraction: float = 1.0
+    """Of the selected tokens, the share that is predicted; the others leave the row altogether."""
     masked_share: float = 0.8
     """Of the predicted tokens, the share that becomes a [MASK] (a hole in the early layers)."""
     random_share: float = 0.1
     """Of the predicted tokens, the share replaced by a random token; the rest stays as it is."""
+    select: Literal["token", "whole_word", "span"] = "token"
+    """What is selected at once: tokens, words, or stretches of `span_length` tokens on average."""
+    span_length: float = 3.0
+    """Mean length of a span, geometrically distributed."""
     insert_layer: int = 0
     """Encoder layers that run on the visible tokens only; 0 is ordinary masked LM."""
     late_layers: int = 0
     """Extra layers after the encoder, for pretraining only: not exported."""
+    late_attention: Literal["self", "cross"] = "self"
+    """Of the late layers: self-attention alone, or also attention to the encoder's output."""
+    cross_queries: Literal["all", "holes"] = "all"
+    """Places that cross-attention layers compute; `holes` predicts visible tokens before them."""
     mask_embedding: Literal["separate", "shared"] = "separate"
     """The [MASK] vector: a parameter of its own, or the row of <mask> in the word embedding."""
+    schedule: list[MaskingStage] = field(default_factory=list)
+    """Later stages of the run, by rising `start`."""
 
     def __post_init__(self) -> None:
-        _require(0 < self.rate < 1, f"masking.rate is {self.rate}; it must lie between 0 and 1")
+        for name, rate in [("rate", self.rate)] + [
+            (f"schedule: at {stage.start}, rate", stage.rate)
+            for stage in self.schedule
+            if stage.rate is not None
+        ]:
+            _require(0 < rate < 1, f"masking.{name} is {rate}; it must lie between 0 and 1")
+        _require(
+            0 < self.loss_fraction <= 1,
+            f"masking.loss_fraction is {self.loss_fraction}; above 0, at most 1",
+        )
         _require(
             min(self.masked_share, self.random_share) >= 0
             and self.masked_share + self.random_share <= 1,
             f"masking.masked_share = {self.masked_share} and masking.random_share = "
             f"{self.random_share} must not be negative and may add up to 1 at most",
         )
+        _require(self.span_length >= 1, f"masking.span_length is {self.span_length}; 1 or more")
         _require(self.late_layers >= 0, f"masking.late_layers is {self.late_layers}; 0 or more")
+        starts = [stage.start for stage in self.schedule]
+        _require(
+            all(0 < start < 1 for start in starts) and starts == sorted(set(starts)),
+            f"masking.schedule starts at {starts}; they must rise, between 0 and 1",
+        )
+
+    def at(self, fraction: float) -> MaskingConfig:
+        """What holds when `fraction` of the budget is used: this, with the stage's values."""
+        current = replace(self, schedule=[])
+        for stage in self.schedule:
+            if stage.start <= fraction:
+                current = replace(
+                    current,
+                    rate=stage.rate if stage.rate is not None else current.rate,
+                    insert_layer=(
+                        stage.insert_layer
+                        if stage.insert_layer is not None
+                        else current.insert_layer
+                    ),
+                )
+        return current
+
+    def stages(self) -> list[MaskingConfig]:
+        """Everything that `at` can return, in order."""
+        return [self.at(start) for start in (0.0, *(stage.start for stage in self.schedule))]
 
 
 @dataclass(kw_only=True)
@@ -98,6 +153,8 @@ class ModelConfig:
     """Standard deviation of the initial weights; null: 1/sqrt(fan-in), better for narrow models."""
     position_init: Literal["normal", "sinusoidal"] = "normal"
     """Start of the position table; both stay trainable."""
+    tie_word_embeddings: bool = True
+    """The head multiplies with the word embedding, or with a matrix of its own."""
     unigram_bias: bool = False
     """Start the head's bias at the log frequencies of the training tokens."""
     vocab_size: int | None = None
@@ -117,6 +174,11 @@ class ModelConfig:
         if self.vocab_size is None:
             raise PretrainError("model.vocab_size is not set; give --model.vocab_size 50265, say")
         return self.vocab_size
+
+    @property
+    def padded_pieces(self) -> int:
+        """Rows of the embedding: a multiple of 64, for which matrix products are fastest."""
+        return -(-self.pieces // 64) * 64
 
 
 @dataclass(kw_only=True)
@@ -181,6 +243,8 @@ class RunConfig:
     """Newest checkpoints kept."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """auto: bf16 where the hardware is fast at it, else fp32."""
+    compile: bool = False
+    """Compile the step with torch.compile: a minute's start for a faster run."""
     deepspeed_config: str = "configs/deepspeed/zero2.json"
     """DeepSpeed JSON; batch sizes, clipping and precision are filled in from this config."""
 
@@ -201,29 +265,23 @@ class PretrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
-        k, layers = self.masking.insert_layer, self.model.num_hidden_layers
-        _require(
-            0 <= k <= layers,
-            f"masking.insert_layer is {k}; it must lie between 0 and "
-            f"model.num_hidden_layers = {layers}",
-        )
-        _require(
-            k < layers or self.masking.late_layers > 0,
-            f"masking.insert_layer = {k} is the last layer and masking.late_layers is 0: the "
-            "[MASK]s would reach the head without any context. Set masking.late_layers to 1 or "
-            f"more, or masking.insert_layer below {layers}",
-        )
+        layers = self.model.num_hidden_layers
+        for k in [stage.insert_layer for stage in self.masking.stages()]:
+            _require(
+                0 <= k <= layers,
+                f"masking.insert_layer is {k}; it must lie between 0 and "
+                f"model.num_hidden_layers = {layers}",
+            )
+            _require(
+                k < layers or self.masking.late_layers > 0,
+                f"masking.insert_layer = {k} is the last layer and masking.late_layers is 0: the "
+                "[MASK]s would reach the head without any context. Set masking.late_layers to 1 or "
+                f"more, or masking.insert_layer below {layers}",
+            )
 
     def save(self, path: Path) -> None:
         """Write the resolved config as YAML."""
         path.write_text(yaml.safe_dump(_plain(asdict(self)), sort_keys=False))
-
-    @staticmethod
-    def load(path: Path) -> PretrainConfig:
-        """Read a YAML written by `save` or by hand; errors name the file and the key."""
-        if not path.is_file():
-            raise PretrainError(f"{path}: no such config file")
-        return parse_args(["--config", str(path)])
 
 
 def _plain(value: Any) -> Any:
@@ -231,70 +289,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
-
-
-def parse_args(argv: Sequence[str]) -> PretrainConfig:
-    """`--config FILE` (one or more, later ones win) and `--group.field value` to a checked config.
-
-    Raises:
-        PretrainError: an unknown key, a wrong type, a missing field or an impossible combination.
-    """
-    parser = ArgumentParser(
-        prog="pretrain/main.py",
-        description="Pretrain RoBERTa with late [MASK] insertion.",
-        exit_on_error=False,
-    )
-    parser.add_argument("--config", action="config", help="YAML file with the fields below")
-    parser.add_class_arguments(PretrainConfig, None)
-    _refuse_unknown_keys(argv)
-    try:
-        namespace: Namespace = parser.instantiate(parser.parse_args(list(argv)))
-    except Exception as error:  # jsonargparse wraps what __post_init__ raises, too
-        raise PretrainError(_one_screen(error)) from None
-    return PretrainConfig(**{f.name: getattr(namespace, f.name) for f in fields(PretrainConfig)})
-
-
-def _one_screen(error: BaseException) -> str:
-    """Our own words where they are the cause, else jsonargparse's, which name the key."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, PretrainError):
-        cause = cause.__cause__ or cause.__context__
-    return str(cause or error).strip()
-
-
-def _known_keys(kind: type = PretrainConfig, prefix: str = "") -> list[str]:
-    keys = []
-    for name, hint in get_type_hints(kind).items():
-        nested = isinstance(hint, type) and is_dataclass(hint)
-        keys += _known_keys(hint, f"{prefix}{name}.") if nested else [f"{prefix}{name}"]
-    return keys
-
-
-def _refuse_unknown_keys(argv: Sequence[str]) -> None:
-    """Name an unknown key, where it stands and the nearest known one, before types are checked."""
-    known = _known_keys()
-    for index, argument in enumerate(argv):
-        if match := re.match(r"--([a-z_]+\.[a-z_.]+)", argument):
-            _refuse(match[1], known, "the command line")
-        if argument == "--config" or argument.startswith("--config="):
-            path = Path(argument.partition("=")[2] or next(iter(argv[index + 1 : index + 2]), ""))
-            if not path.is_file():
-                raise PretrainError(f"--config {path}: no such file")
-            for group, content in (yaml.safe_load(path.read_text()) or {}).items():
-                keys = [f"{group}.{key}" for key in content] if isinstance(content, dict) else []
-                for key in keys or [group]:
-                    _refuse(key, known, str(path))
-
-
-def _refuse(key: str, known: list[str], where: str) -> None:
-    if key in known or any(name.startswith(f"{key}.") for name in known):
-        return
-    near = difflib.get_close_matches(key, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else "--help lists the known ones"
-    raise PretrainError(f"{where}: unknown key {key}; {hint}")
-
-
-def exit_with(error: PretrainError) -> NoReturn:
-    """Print the error as a user should see it, and end with exit code 2."""
-    print(f"error: {error}", file=sys.stderr)
-    raise SystemExit(2)

@@ -1,19 +1,22 @@
 """Our weights to and from Hugging Face's RoBERTa and RoBERTa-PreLayerNorm, name by name.
 
-Ours differ in two things only: queries, keys and values are one matrix, and the single
-token-type row, which every token adds, is folded into the positions.
+Ours differ in three things only: queries, keys and values are one matrix, the vocabulary is padded,
+and the single token-type row, which every token adds, is folded into the positions.
 """
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedConfig, RobertaConfig, RobertaPreLayerNormConfig
 
 from pretrain.config import ModelConfig, PretrainError
+from pretrain.layers import UNREACHABLE
 
+_WORDS = "embeddings.word_embeddings.weight"
 _EMBEDDINGS = {
-    "word_embeddings.weight": "embeddings.word_embeddings.weight",
+    "word_embeddings.weight": _WORDS,
     "position_embeddings.weight": "embeddings.position_embeddings.weight",
     "embedding_norm.weight": "embeddings.LayerNorm.weight",
     "embedding_norm.bias": "embeddings.LayerNorm.bias",
@@ -45,6 +48,7 @@ def to_hf_config(model: ModelConfig) -> PreTrainedConfig:
         # New heads are drawn with this: 0.02 would silence those of a narrow model.
         initializer_range=model.initializer_range or model.hidden_size**-0.5,
         type_vocab_size=1,
+        tie_word_embeddings=model.tie_word_embeddings,
         bos_token_id=0,
         pad_token_id=1,
         eos_token_id=2,
@@ -75,6 +79,7 @@ def from_hf_config(config: PreTrainedConfig) -> ModelConfig:
         layer_norm_eps=config.layer_norm_eps,
         norm="pre" if config.model_type == "roberta-prelayernorm" else "post",
         dropout=config.hidden_dropout_prob,
+        tie_word_embeddings=config.tie_word_embeddings,
         vocab_size=config.vocab_size,
     )
 
@@ -82,6 +87,7 @@ def from_hf_config(config: PreTrainedConfig) -> ModelConfig:
 def to_hf_weights(weights: dict[str, Tensor], model: ModelConfig) -> dict[str, Tensor]:
     """The encoder's weights under stock names, without the base model's prefix and the head."""
     stock = {theirs: weights[ours] for ours, theirs in _EMBEDDINGS.items()}
+    stock[_WORDS] = stock[_WORDS][: model.pieces]
     stock[_TOKEN_TYPE] = torch.zeros(1, model.hidden_size)
     for index in range(model.num_hidden_layers):
         for ours, theirs in _layer_names(index, model.norm).items():
@@ -94,12 +100,15 @@ def to_hf_weights(weights: dict[str, Tensor], model: ModelConfig) -> dict[str, T
     return {name: tensor.contiguous() for name, tensor in stock.items()}
 
 
-def to_hf_head(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The MLM head's weights under stock names; the decoder is tied to the word embedding."""
+def to_hf_head(weights: dict[str, Tensor], model: ModelConfig) -> dict[str, Tensor]:
+    """The MLM head's weights under stock names, the vocabulary's padding cut off."""
+    decoder = "word_embeddings.weight" if model.tie_word_embeddings else "head.decoder"
     head = {theirs: weights[ours] for ours, theirs in _HEAD.items()}
+    bias = weights["head.bias"][: model.pieces]
     return head | {
-        "lm_head.decoder.weight": weights["word_embeddings.weight"],
-        "lm_head.decoder.bias": weights["head.bias"],
+        "lm_head.bias": bias,
+        "lm_head.decoder.weight": weights[decoder][: model.pieces],
+        "lm_head.decoder.bias": bias,
     }
 
 
@@ -109,12 +118,14 @@ def from_hf_weights(stock: dict[str, Tensor], model: ModelConfig) -> dict[str, T
         name.removeprefix("roberta.").removeprefix("roberta_prelayernorm."): tensor
         for name, tensor in stock.items()
     }
+    padding = model.padded_pieces - model.pieces
     weights = {ours: stock[theirs] for ours, theirs in _EMBEDDINGS.items()}
-    padding = weights["position_embeddings.weight"][1].clone()
+    weights["word_embeddings.weight"] = F.pad(stock[_WORDS], (0, 0, 0, padding))
+    pad_position = weights["position_embeddings.weight"][1].clone()
     weights["position_embeddings.weight"] = (
         weights["position_embeddings.weight"] + stock[_TOKEN_TYPE][0]
     )
-    weights["position_embeddings.weight"][1] = padding
+    weights["position_embeddings.weight"][1] = pad_position
     for index in range(model.num_hidden_layers):
         for ours, theirs in _layer_names(index, model.norm).items():
             weights[ours] = (
@@ -124,6 +135,9 @@ def from_hf_weights(stock: dict[str, Tensor], model: ModelConfig) -> dict[str, T
         weights |= {f"final_norm.{kind}": stock[f"LayerNorm.{kind}"] for kind in ("weight", "bias")}
     if "lm_head.dense.weight" in stock:
         weights |= {ours: stock[theirs] for ours, theirs in _HEAD.items()}
+        weights["head.bias"] = F.pad(stock["lm_head.bias"], (0, padding), value=UNREACHABLE)
+        if not model.tie_word_embeddings:
+            weights["head.decoder"] = F.pad(stock["lm_head.decoder.weight"], (0, 0, 0, padding))
     return weights
 
 

@@ -13,7 +13,7 @@ import json
 from bisect import bisect_right
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from pretrain.config import MaskingConfig, PretrainError
 from pretrain.masking import MaskedRows, mask_rows
 
 FORMAT, VERSION = "latemask-shards", 1
+BYTE_LEVEL_SPACES = ("\u0120", "\u010a", "\u0109")  # how byte-level BPE writes " ", "\n", "\t"
 
 
 class ShardFolder:
@@ -43,6 +44,18 @@ class ShardFolder:
         if split not in splits or splits[split]["sequences"] == 0:
             raise PretrainError(f"{self.path}/manifest.json: no rows in split {split!r}")
         return Rows(self.path, splits[split]["shards"], self.seq_len, self.manifest["dtype"])
+
+    @cached_property
+    def word_starts(self) -> NDArray[np.bool_]:
+        """[V] which pieces begin a word: byte-level BPE marks them, WordPiece marks the others."""
+        model = json.loads((self.path / "tokenizer.json").read_text())["model"]
+        starts = np.ones(self.vocab_size, dtype=np.bool_)
+        for piece, index in model["vocab"].items():
+            if model["type"] == "WordPiece":
+                starts[index] = not piece.startswith(model["continuing_subword_prefix"])
+            else:
+                starts[index] = piece.startswith(BYTE_LEVEL_SPACES)
+        return starts
 
     def _read_manifest(self) -> dict[str, Any]:
         file = self.path / "manifest.json"
@@ -145,21 +158,19 @@ def rows_at(position: int, count: int, num_rows: int, seed: int) -> list[tuple[i
 
 
 class Batches:
-    """The micro-batches of one rank, from any position on; one is made ahead in a thread."""
+    """The micro-batches of one rank, from any position on; one step is made ahead in a thread."""
 
     def __init__(
         self,
-        rows: Rows,
+        data: ShardFolder,
         *,
-        masking: MaskingConfig,
-        vocab_size: int,
         seed: int,
         global_batch_size: int,
         micro_batch_size: int,
         rank: int = 0,
         num_ranks: int = 1,
     ) -> None:
-        self.rows, self.masking, self.vocab_size, self.seed = rows, masking, vocab_size, seed
+        self.data, self.rows, self.seed = data, data.rows("train"), seed
         self.global_batch_size, self.micro_batch_size = global_batch_size, micro_batch_size
         at_once = micro_batch_size * num_ranks
         if global_batch_size % at_once:
@@ -171,27 +182,32 @@ class Batches:
         self.accumulation_steps = global_batch_size // at_once
         self._rank_offset = rank * global_batch_size // num_ranks
 
-    def micro_batch(self, position: int, index: int) -> MaskedRows:
+    def micro_batch(self, position: int, index: int, masking: MaskingConfig) -> MaskedRows:
         """The `index`-th micro-batch of this rank in the global batch that begins at `position`."""
         begin = position + self._rank_offset + index * self.micro_batch_size
         pieces = [
             mask_rows(
                 self.rows[row_ids],
                 row_ids,
-                masking=self.masking,
-                vocab_size=self.vocab_size,
+                masking=masking,
+                vocab_size=self.data.vocab_size,
                 seed=self.seed,
                 epoch=epoch,
+                word_starts=self.data.word_starts if masking.select == "whole_word" else None,
             )
             for epoch, row_ids in rows_at(begin, self.micro_batch_size, len(self.rows), self.seed)
         ]
         return MaskedRows(*(np.concatenate(parts) for parts in zip(*pieces, strict=True)))
 
-    def steps(self, position: int) -> Generator[list[MaskedRows], None, None]:
+    def steps(
+        self, position: int, masking: MaskingConfig
+    ) -> Generator[list[MaskedRows], None, None]:
         """For each optimizer step from `position` on, without end: this rank's micro-batches."""
 
         def make(start: int) -> list[MaskedRows]:
-            return [self.micro_batch(start, index) for index in range(self.accumulation_steps)]
+            return [
+                self.micro_batch(start, index, masking) for index in range(self.accumulation_steps)
+            ]
 
         with ThreadPoolExecutor(1, thread_name_prefix="batches") as ahead:
             upcoming = ahead.submit(make, position)

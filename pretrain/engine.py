@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from pretrain.config import PretrainConfig, PretrainError
 from pretrain.masking import MaskedRows
+from pretrain.model import LateMaskModel
 from pretrain.optim import make_optimizer
 
 logger = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ def _has_compiler() -> bool:
 class Engine:
     """A model under DeepSpeed ZeRO 0 to 3: forward, backward, step, and its state in full."""
 
-    def __init__(self, model: nn.Module, config: PretrainConfig, device: torch.device) -> None:
+    def __init__(self, model: LateMaskModel, config: PretrainConfig, device: torch.device) -> None:
         """Start DeepSpeed over `model`, whose weights must already be the ones to start from.
 
         DeepSpeed copies them into its partitions here; later changes would not be seen.
@@ -125,6 +126,13 @@ class Engine:
         self.deepspeed_config = complete_deepspeed_config(config, self.num_ranks, self.precision)
         self.stage = self.deepspeed_config.get("zero_optimization", {}).get("stage", 0)
         self.names = dict(model.named_parameters())
+        if config.run.compile:
+            if self.stage == 3:
+                raise PretrainError(
+                    "run.compile: ZeRO-3 fetches parameters between the layers, which one graph "
+                    "can't hold; set run.compile to false, or take zero1.json or zero2.json"
+                )
+            model.compile(fullgraph=True, dynamic=False)
         self._engine, *_ = deepspeed.initialize(
             model=model,
             optimizer=self.optimizer,
@@ -133,7 +141,7 @@ class Engine:
         )
 
     @property
-    def module(self) -> nn.Module:
+    def module(self) -> LateMaskModel:
         """The model itself; under ZeRO-3 its parameters are partitioned outside `forward`."""
         return self._engine.module
 
@@ -163,14 +171,21 @@ class Engine:
     def evaluate(self, batches: list[MaskedRows]) -> tuple[float, float]:
         """Mean loss and accuracy over all ranks' `batches`; each rank passes its own, as many."""
         self._engine.eval()
+        # Other shapes than training's: compiling for them would cost more than it saves.
+        with torch.compiler.set_stance("force_eager"):
+            sums = self._sums(batches)
+        self._engine.train()
+        torch.distributed.all_reduce(sums)
+        return (sums[0] / sums[2]).item(), (sums[1] / sums[2]).item()
+
+    def _sums(self, batches: list[MaskedRows]) -> Tensor:
+        """[3] loss, correct and predicted positions, summed over `batches`."""
         sums = torch.zeros(3, device=self.device, dtype=torch.float64)
         for batch in batches:
             output = self._engine(*self._to_device(batch))
             predicted = sums.new_tensor(batch.labels.size)
             sums += torch.stack([output.loss_sum.double(), output.correct.double(), predicted])
-        self._engine.train()
-        torch.distributed.all_reduce(sums)
-        return (sums[0] / sums[2]).item(), (sums[1] / sums[2]).item()
+        return sums
 
     def mean(self, values: Tensor) -> list[float]:
         """The mean of `values` over the ranks, on the host: waits for the device."""

@@ -22,7 +22,8 @@ import torch
 from numpy.typing import NDArray
 
 from pretrain.checkpoint import open_checkpoint
-from pretrain.config import MaskingConfig, PretrainConfig, PretrainError, exit_with
+from pretrain.command_line import exit_with, load_config
+from pretrain.config import MaskingConfig, PretrainError
 from pretrain.data import Rows, ShardFolder
 from pretrain.masking import MaskedRows, mask_rows
 from pretrain.model import LateMaskModel
@@ -33,7 +34,15 @@ SEED = 2022  # of the frozen selection: never that of a run
 
 def evaluation_masking(masking: MaskingConfig, rate: float = RATE) -> MaskingConfig:
     """The recipe's way of inserting [MASK]s, at a fixed rate and with nothing but [MASK]s."""
-    return replace(masking, rate=rate, masked_share=1.0, random_share=0.0)
+    return replace(
+        masking,
+        rate=rate,
+        loss_fraction=1.0,
+        masked_share=1.0,
+        random_share=0.0,
+        select="token",
+        schedule=[],
+    )
 
 
 def evaluation_batches(
@@ -98,15 +107,15 @@ def main(argv: Sequence[str]) -> None:
     logging.basicConfig(level=logging.INFO, force=True)
     try:
         checkpoint = open_checkpoint(args.run)
-        config = PretrainConfig.load(checkpoint.run_folder / "config.yaml")
+        config = load_config(checkpoint.run_folder / "config.yaml")
         data = ShardFolder(config.data.path)
-        masking = evaluation_masking(config.masking, args.rate)
-        model = LateMaskModel(config.model, config.masking)
+        masking = config.masking.at(checkpoint.progress.fraction(config.budget))
+        model = LateMaskModel(config.model, masking)
         model.load_state_dict(checkpoint.weights())
         batches = list(
             evaluation_batches(
                 data.rows("valid"),
-                masking,
+                evaluation_masking(masking, args.rate),
                 data.vocab_size,
                 batch_size=32,
                 sequences=args.sequences,

@@ -15,7 +15,7 @@ import logging
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,8 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from pretrain.checkpoint import open_checkpoint
-from pretrain.config import MaskingConfig, PretrainConfig, PretrainError, exit_with
+from pretrain.command_line import exit_with, load_config
+from pretrain.config import MaskingConfig, PretrainConfig, PretrainError
 from pretrain.convert import (
     from_hf_config,
     from_hf_weights,
@@ -59,9 +60,12 @@ def export(source: Path, folder: Path) -> None:
     if folder.exists():
         raise PretrainError(f"{folder} exists; choose another folder, or remove it first")
     checkpoint = open_checkpoint(source)
-    config = PretrainConfig.load(checkpoint.run_folder / "config.yaml")
+    config = load_config(checkpoint.run_folder / "config.yaml")
     data = ShardFolder(config.data.path)
     weights = checkpoint.weights()
+    # What the run's last stage left: the one in which the [MASK]s enter now.
+    masking = config.masking.at(checkpoint.progress.fraction(config.budget))
+    config = replace(config, masking=masking)
 
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -96,13 +100,14 @@ def _stock_model(weights: dict[str, Tensor], config: PretrainConfig) -> PreTrain
     if config.masking.mask_embedding == "separate":
         # The stock input for a [MASK] is the row of <mask>, which is never a label.
         table = state["embeddings.word_embeddings.weight"].clone()
-        table[-1] = weights["mask_embedding"]
+        table[config.model.pieces - 1] = weights["mask_embedding"]
         state["embeddings.word_embeddings.weight"] = table
         weights = weights | {"word_embeddings.weight": table}
     model = (RobertaPreLayerNormForMaskedLM if pre else RobertaForMaskedLM)(hf_config)
     prefix = f"{model.base_model_prefix}."
     model.load_state_dict(
-        {prefix + name: tensor for name, tensor in state.items()} | to_hf_head(weights)
+        {prefix + name: tensor for name, tensor in state.items()}
+        | to_hf_head(weights, config.model)
     )
     return model
 

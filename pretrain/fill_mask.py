@@ -19,7 +19,8 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as hf_logging
 
-from pretrain.config import PretrainError, exit_with
+from pretrain.command_line import exit_with
+from pretrain.config import PretrainError
 from pretrain.export import load
 from pretrain.model import LateMaskModel
 

@@ -1,9 +1,11 @@
 """Floating-point operations of a recipe, by part: as the paper counts them and as we execute them.
 
 A multiply-add is 2 operations; biases, norms, softmax, GELU and embeddings are ignored, as is
-usual. Numbers are forward passes of one row of T tokens; training is three times that in every
-part. The paper's count runs the last layer at all T positions; ours (`executed`) runs its queries
-and feed-forward only at the s predicted ones, for vanilla masked LM as for late masking.
+usual. Numbers are forward passes of one row; training is three times that in every part. The
+paper's count runs the last layer at all positions and predicts all that is selected; ours
+(`executed`) runs the last layer's queries and feed-forward only at the s predicted positions, for
+vanilla masked LM as for late masking, leaves out what `loss_fraction` drops, and pads the
+vocabulary.
 
     python -m pretrain.flops --config configs/pretrain/base.yaml
 """
@@ -15,7 +17,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from pretrain.config import MaskingConfig, ModelConfig, PretrainError, exit_with, parse_args
+from pretrain.command_line import exit_with, parse_args
+from pretrain.config import MaskingConfig, ModelConfig, PretrainError
 from pretrain.masking import mask_counts
 
 TRAINING = 3  # forward 1, backward 2
@@ -28,6 +31,17 @@ def layer_flops(length: float, hidden: int, intermediate: int) -> float:
     return 8 * length * hidden**2 + 4 * length**2 * hidden + 4 * length * hidden * intermediate
 
 
+def cross_flops(queries: float, keys: float, hidden: int) -> float:
+    """What cross-attention of `queries` places to `keys` tokens adds to a layer."""
+    return 4 * (queries + keys) * hidden**2 + 4 * queries * keys * hidden
+
+
+def final_layer_flops(predicted: int, length: int, hidden: int, intermediate: int) -> float:
+    """A self-attention layer on `length` tokens whose output is wanted at `predicted` places."""
+    projections = 4 * (predicted + length) * hidden**2
+    return projections + 4 * predicted * length * hidden + 4 * predicted * hidden * intermediate
+
+
 def head_flops(predicted: float, hidden: int, vocab_size: int) -> float:
     """The MLM head at `predicted` positions."""
     return predicted * (2 * hidden**2 + 2 * hidden * vocab_size)
@@ -36,12 +50,18 @@ def head_flops(predicted: float, hidden: int, vocab_size: int) -> float:
 def paper_flops(model: ModelConfig, masking: MaskingConfig, seq_len: int) -> dict[str, float]:
     """Forward FLOPs of one row by part, with the paper's fractional counts."""
     h, f = model.hidden_size, model.intermediate_size
-    k, d, layers = masking.insert_layer, masking.late_layers, model.num_hidden_layers
-    visible = seq_len * (1 - masking.masked_share * masking.rate) if k > 0 else seq_len
+    k, layers = masking.insert_layer, model.num_hidden_layers
+    holes = seq_len * masking.masked_share * masking.rate
+    visible = seq_len - holes if k > 0 else seq_len
+    if masking.late_attention == "self":
+        late = layer_flops(seq_len, h, f)
+    else:
+        queries = seq_len if masking.cross_queries == "all" else holes
+        late = layer_flops(queries, h, f) + cross_flops(queries, seq_len - holes, h)
     return {
         "early layers": k * layer_flops(visible, h, f),
         "later layers": (layers - k) * layer_flops(seq_len, h, f),
-        "late layers": d * layer_flops(seq_len, h, f),
+        "late layers": masking.late_layers * late,
         "head": head_flops(masking.rate * seq_len, h, model.pieces),
     }
 
@@ -51,14 +71,19 @@ def executed_flops(model: ModelConfig, masking: MaskingConfig, seq_len: int) -> 
     h, f = model.hidden_size, model.intermediate_size
     k, d, layers = masking.insert_layer, masking.late_layers, model.num_hidden_layers
     counts = mask_counts(masking, seq_len)
-    s = counts.predicted
-    final = 4 * (s + seq_len) * h**2 + 4 * s * seq_len * h + 4 * s * h * f
-    whole = layer_flops(seq_len, h, f)
+    n, s, places = counts.visible, counts.predicted, counts.places
+    whole, final = layer_flops(places, h, f), final_layer_flops(s, places, h, f)
+    late = (d - 1) * whole + final if d else 0.0
+    if masking.late_attention == "cross":
+        if masking.cross_queries == "all":
+            late += (d - 1) * cross_flops(places, n, h) + cross_flops(s, n, h) if d else 0.0
+        else:
+            late = d * (layer_flops(counts.holes, h, f) + cross_flops(counts.holes, n, h))
     return {
-        "early layers": k * layer_flops(counts.visible, h, f),
+        "early layers": k * layer_flops(n, h, f),
         "later layers": (layers - k) * whole if d else (layers - k - 1) * whole + final,
-        "late layers": (d - 1) * whole + final if d else 0.0,
-        "head": head_flops(s, h, model.pieces),
+        "late layers": late,
+        "head": head_flops(s, h, model.padded_pieces),
     }
 
 

@@ -41,6 +41,9 @@ def initialise(model: LateMaskModel, seed: int, log_frequencies: Tensor | None =
             nn.init.zeros_(module.bias)
     embedding_std = config.initializer_range or 0.5 / math.sqrt(config.hidden_size)
     nn.init.normal_(model.word_embeddings.weight, std=embedding_std, generator=generator)
+    nn.init.zeros_(model.word_embeddings.weight[config.pieces :])  # padding, see MlmHead
+    if not config.tie_word_embeddings:
+        nn.init.normal_(model.head.decoder, std=embedding_std, generator=generator)
     nn.init.normal_(model.position_embeddings.weight, std=embedding_std, generator=generator)
     if model.masking.mask_embedding == "separate":
         nn.init.normal_(model.mask_embedding, std=embedding_std, generator=generator)
@@ -53,7 +56,7 @@ def initialise(model: LateMaskModel, seed: int, log_frequencies: Tensor | None =
         if config.unigram_bias:
             if log_frequencies is None:
                 raise ValueError("model.unigram_bias needs log_frequencies")
-            model.head.bias.copy_(log_frequencies)
+            model.head.bias[: config.pieces] = log_frequencies
             # The random part of the first logits would only add noise to these.
             model.head.norm.weight.fill_(QUIET_HEAD)
 

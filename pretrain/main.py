@@ -21,7 +21,8 @@ if __name__ == "__main__":
     # Run as a script, Python puts this folder first on the path, and `import data` would be ours.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from pretrain.config import PretrainConfig, PretrainError, exit_with, parse_args
+from pretrain.command_line import exit_with, parse_args
+from pretrain.config import PretrainConfig, PretrainError
 
 STOPPED = 75  # EX_TEMPFAIL: what Slurm scripts requeue on
 

@@ -1,7 +1,7 @@
 """RoBERTa's encoder with late [MASK] insertion (Liao et al. 2022, sections 3 and 4).
 
 Letters: B rows, T positions, m holes (masked out), n = T - m visible tokens, s predicted
-positions, h width, L encoder layers, d late layers, V vocabulary.
+positions, h width, L encoder layers, k insertion layer, d late layers, V vocabulary.
 
 Attention has no order but what the position embeddings say, so the rows of a sequence may stand
 in any order. `masking.py` uses that: visible tokens first, then the holes, with the s predicted
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pretrain.config import MaskingConfig, ModelConfig
+from pretrain.layers import Block, CrossBlock, MlmHead
 from pretrain.loss import linear_cross_entropy
 
 PADDING_IDX = 1  # RoBERTa: the first token of a row has position id PADDING_IDX + 1
@@ -30,91 +31,39 @@ class MlmOutput(NamedTuple):
     correct: Tensor  # [] positions whose most likely token is the original
 
 
-class Block(nn.Module):
-    """One transformer layer, RoBERTa's (post-norm) or RoBERTa-PreLayerNorm's (pre-norm)."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        h, eps = config.hidden_size, config.layer_norm_eps
-        self.num_heads = config.num_attention_heads
-        self.pre_norm = config.norm == "pre"
-        self.dropout = config.dropout
-        self.qkv = nn.Linear(h, 3 * h)
-        self.attention_output = nn.Linear(h, h)
-        self.attention_norm = nn.LayerNorm(h, eps=eps)
-        self.intermediate = nn.Linear(h, config.intermediate_size)
-        self.output = nn.Linear(config.intermediate_size, h)
-        self.output_norm = nn.LayerNorm(h, eps=eps)
-
-    def forward(self, hidden: Tensor, last: int | None = None) -> Tensor:
-        """[B, T, h] -> [B, T, h], or [B, last, h]: only the last rows are computed as queries."""
-        residual = hidden if last is None else hidden[:, -last:]
-        normed = self.attention_norm(hidden) if self.pre_norm else hidden
-        residual = residual + self._drop(self._attend(normed, last))
-        if self.pre_norm:
-            return residual + self._drop(self._feed_forward(self.output_norm(residual)))
-        residual = self.attention_norm(residual)
-        return self.output_norm(residual + self._drop(self._feed_forward(residual)))
-
-    def _attend(self, hidden: Tensor, last: int | None) -> Tensor:
-        def heads(x: Tensor) -> Tensor:  # [B, T, h] -> [B, heads, T, h / heads]
-            return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-
-        if last is None:
-            query, key, value = self.qkv(hidden).chunk(3, dim=-1)
-        else:
-            h = hidden.shape[-1]
-            weight, bias = self.qkv.weight, self.qkv.bias
-            query = F.linear(hidden[:, -last:], weight[:h], bias[:h])
-            key, value = F.linear(hidden, weight[h:], bias[h:]).chunk(2, dim=-1)
-        attended = F.scaled_dot_product_attention(
-            heads(query), heads(key), heads(value), dropout_p=self.dropout if self.training else 0.0
-        )
-        return self.attention_output(attended.transpose(1, 2).flatten(2))
-
-    def _feed_forward(self, hidden: Tensor) -> Tensor:
-        return self.output(F.gelu(self.intermediate(hidden)))
-
-    def _drop(self, hidden: Tensor) -> Tensor:
-        return F.dropout(hidden, self.dropout, self.training)
-
-
-class MlmHead(nn.Module):
-    """RoBERTa's `lm_head`; its decoder is the word embedding, its bias is its own."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
-        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.bias = nn.Parameter(torch.zeros(config.pieces))
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """[..., h] -> [..., h]: what is multiplied with the word embedding."""
-        return self.norm(F.gelu(self.dense(hidden)))
-
-
 class LateMaskModel(nn.Module):
     """L encoder layers that [MASK]s enter at `insert_layer`, then d late layers, then the head.
 
     `insert_layer` 0 with no late layers is ordinary masked language modelling. The late layers
-    exist for pretraining only: `export.py` leaves them out (paper, figure 2).
+    exist for pretraining only: `export.py` leaves them out (paper, figure 2). `masking` may be
+    replaced during training by one with other rates and another insertion layer.
     """
 
     def __init__(self, config: ModelConfig, masking: MaskingConfig) -> None:
         super().__init__()
         self.config, self.masking = config, masking
-        self.word_embeddings = nn.Embedding(config.pieces, config.hidden_size)
+        h, eps = config.hidden_size, config.layer_norm_eps
+        self.word_embeddings = nn.Embedding(config.padded_pieces, h)
         self.position_embeddings = nn.Embedding(
-            config.max_position_embeddings, config.hidden_size, padding_idx=PADDING_IDX
+            config.max_position_embeddings, h, padding_idx=PADDING_IDX
         )
-        self.embedding_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.embedding_norm = nn.LayerNorm(h, eps=eps)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
-        self.late_layers = nn.ModuleList(Block(config) for _ in range(masking.late_layers))
+        kind = CrossBlock if masking.late_attention == "cross" else Block
+        self.late_layers = nn.ModuleList(kind(config) for _ in range(masking.late_layers))
         if config.norm == "pre":
-            self.final_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+            self.final_norm = nn.LayerNorm(h, eps=eps)
+            if masking.late_layers:
+                self.late_norm = nn.LayerNorm(h, eps=eps)
         if masking.mask_embedding == "separate":
-            self.mask_embedding = nn.Parameter(torch.zeros(config.hidden_size))
+            self.mask_embedding = nn.Parameter(torch.zeros(h))
         self.head = MlmHead(config)
+
+    @property
+    def decoder(self) -> Tensor:
+        """[V padded, h] what the head's states are multiplied with."""
+        tied = self.config.tie_word_embeddings
+        return self.word_embeddings.weight if tied else self.head.decoder
 
     def forward(self, input_ids: Tensor, position_ids: Tensor, labels: Tensor) -> MlmOutput:
         """Summed cross-entropy of the predicted positions; no [B, s, V] logits ever exist.
@@ -128,29 +77,55 @@ class LateMaskModel(nn.Module):
         hidden = self.predicted_states(input_ids, position_ids, labels.shape[1])
         return MlmOutput(
             *linear_cross_entropy(
-                hidden.flatten(0, 1), self.word_embeddings.weight, self.head.bias, labels.flatten()
+                hidden.flatten(0, 1), self.decoder, self.head.bias, labels.flatten()
             )
         )
 
     def logits(self, input_ids: Tensor, position_ids: Tensor, num_predicted: int) -> Tensor:
         """[B, num_predicted, V] logits of the last places, for looking at; not for training."""
         hidden = self.predicted_states(input_ids, position_ids, num_predicted)
-        return F.linear(hidden, self.word_embeddings.weight, self.head.bias)
+        return F.linear(hidden, self.decoder, self.head.bias)[..., : self.config.pieces]
 
     def predicted_states(
         self, input_ids: Tensor, position_ids: Tensor, num_predicted: int
     ) -> Tensor:
         """[B, num_predicted, h] head states of the last places; arguments as in `forward`."""
-        num_visible = input_ids.shape[1]
+        k, num_visible = self.masking.insert_layer, input_ids.shape[1]
         hidden = self.embed(input_ids, position_ids[:, :num_visible])
-        for layer in self.layers[: self.masking.insert_layer]:
+        for layer in self.layers[:k]:
             hidden = layer(hidden)
-        hidden = torch.cat([hidden, self.embed_masks(position_ids[:, num_visible:])], dim=1)
-        *rest, final = [*self.layers[self.masking.insert_layer :], *self.late_layers]
-        for layer in rest:
-            hidden = layer(hidden)
-        hidden = final(hidden, last=num_predicted)
-        return self.head(self._finish(hidden))
+        masks = self.embed_masks(position_ids[:, num_visible:])
+        if not self.late_layers:
+            hidden = torch.cat([hidden, masks], dim=1)
+            for layer in self.layers[k:-1]:
+                hidden = layer(hidden)
+            return self.head(self._finish(self.layers[-1](hidden, last=num_predicted)))
+        if k == len(self.layers):
+            hidden = torch.cat([self._finish(hidden), masks], dim=1)
+        else:
+            hidden = torch.cat([hidden, masks], dim=1)
+            for layer in self.layers[k:]:
+                hidden = layer(hidden)
+            hidden = self._finish(hidden)
+        hidden = self._late(hidden, num_visible, num_predicted)
+        return self.head(hidden)
+
+    def _late(self, hidden: Tensor, num_visible: int, num_predicted: int) -> Tensor:
+        """The late layers: [B, T, h] encoder's output -> [B, num_predicted, h] of its last rows."""
+        *rest, final = self.late_layers
+        if self.masking.late_attention == "self":
+            for layer in rest:
+                hidden = layer(hidden)
+            return self._finish_late(final(hidden, last=num_predicted))
+        memory = hidden[:, :num_visible]
+        if self.masking.cross_queries == "all":
+            for layer in rest:
+                hidden = layer(hidden, memory)
+            return self._finish_late(final(hidden, memory, last=num_predicted))
+        visible, hidden = hidden[:, -num_predicted:num_visible], hidden[:, num_visible:]
+        for layer in self.late_layers:
+            hidden = layer(hidden, memory)
+        return torch.cat([visible, self._finish_late(hidden)], dim=1)
 
     def encode(self, input_ids: Tensor) -> Tensor:
         """[B, T] token ids without [MASK] -> [B, T, h]: what stock RoBERTa computes."""
@@ -169,7 +144,7 @@ class LateMaskModel(nn.Module):
         if self.masking.mask_embedding == "separate":
             vector: Tensor = self.mask_embedding
         else:
-            vector = self.word_embeddings.weight[-1]  # <mask> is the last piece
+            vector = self.word_embeddings.weight[self.config.pieces - 1]  # <mask>, the last piece
         return self._embed(vector, position_ids)
 
     def _embed(self, vectors: Tensor, position_ids: Tensor) -> Tensor:
@@ -177,4 +152,8 @@ class LateMaskModel(nn.Module):
         return F.dropout(self.embedding_norm(hidden), self.config.dropout, self.training)
 
     def _finish(self, hidden: Tensor) -> Tensor:
+        """The encoder's last norm, which finetuning keeps: before the late layers, once."""
         return self.final_norm(hidden) if self.config.norm == "pre" else hidden
+
+    def _finish_late(self, hidden: Tensor) -> Tensor:
+        return self.late_norm(hidden) if self.config.norm == "pre" else hidden

@@ -45,8 +45,8 @@ tags: [masked-lm, late-masking, latemask]
 
 - Data: {sources or data.path} ({data.manifest["splits"]["train"]["tokens"]:,} tokens in rows of
   {data.seq_len}; tokenizer sha256 {data.tokenizer_sha256[:16]})
-- Masking: {100 * masking.rate:g} % predicted, of which {100 * masking.masked_share:g} % [MASK],
-  {100 * masking.random_share:g} % random
+- Masking: {100 * masking.rate:g} % selected, {100 * masking.loss_fraction:g} % of it predicted, of
+  which {100 * masking.masked_share:g} % [MASK], {100 * masking.random_share:g} % random
 - Optimizer: AdamW, peak {config.optimizer.lr:g}, {config.data.global_batch_size} rows a step
 - Seen: {progress.step:,} steps, {progress.tokens:,} tokens, {progress.flops:.4g} FLOPs,
   {progress.hours:.3f} hours

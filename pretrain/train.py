@@ -44,15 +44,15 @@ def train(config: PretrainConfig, data: ShardFolder, run: RunFolder, device: tor
     Returns:
         Whether the budget is used; False after a signal: the run can go on.
     """
-    rows, masking = data.rows("train"), config.masking
     checkpoint = run.newest()
     progress = replace(checkpoint.progress) if checkpoint else Progress()
     fraction = progress.fraction(config.budget)
     if fraction >= 1:
         return True
+    masking = config.masking.at(fraction)
 
     # ------------------------------------------------------------------ model, engine, batches
-    frequencies = unigram_log_frequencies(rows, data.vocab_size)
+    frequencies = unigram_log_frequencies(data.rows("train"), data.vocab_size)
     model = LateMaskModel(config.model, masking)
     if checkpoint:
         model.load_state_dict(checkpoint.weights())
@@ -62,9 +62,7 @@ def train(config: PretrainConfig, data: ShardFolder, run: RunFolder, device: tor
     if checkpoint:
         engine.restore_moments(checkpoint.moments(), adam_steps=progress.step)
     batches = Batches(
-        rows,
-        masking=masking,
-        vocab_size=data.vocab_size,
+        data,
         seed=config.run.seed,
         global_batch_size=config.data.global_batch_size,
         micro_batch_size=config.data.micro_batch_size,
@@ -84,7 +82,7 @@ def train(config: PretrainConfig, data: ShardFolder, run: RunFolder, device: tor
     )
     row_flops = training_flops(config.model, masking, data.seq_len)
     if engine.rank == 0:
-        _describe(config, data, engine, batches.accumulation_steps, len(rows), checkpoint)
+        _describe(config, data, engine, batches, checkpoint)
     metrics = Metrics(run.path, writes=engine.rank == 0, start=progress, fraction=fraction)
     entropy = unigram_loss(validation, frequencies)
     if not checkpoint:
@@ -95,8 +93,14 @@ def train(config: PretrainConfig, data: ShardFolder, run: RunFolder, device: tor
     last_saved = last_logged = begin = time.monotonic()
     hours_before, logged_at, data_wait = progress.hours, progress.step, 0.0
     saved_at = progress.step
-    upcoming = batches.steps(progress.sequences)
+    upcoming = batches.steps(progress.sequences, masking)
     while True:
+        if config.masking.at(fraction) != masking:
+            masking = config.masking.at(fraction)
+            engine.module.masking = masking
+            row_flops = training_flops(config.model, masking, data.seq_len)
+            upcoming.close()
+            upcoming = batches.steps(progress.sequences, masking)
         waited = time.monotonic()
         micro_batches = next(upcoming)
         data_wait += time.monotonic() - waited
@@ -164,32 +168,37 @@ def _describe(
     config: PretrainConfig,
     data: ShardFolder,
     engine: Engine,
-    accumulation_steps: int,
-    num_rows: int,
+    batches: Batches,
     checkpoint: Checkpoint | None,
 ) -> None:
-    counts = mask_counts(config.masking, data.seq_len)
     parameters = sum(p.numel() for p in engine.names.values())
-    logger.info("data: %s rows of %d tokens in %s", f"{num_rows:,}", data.seq_len, data.path)
+    rows = f"{len(batches.rows):,}"
+    logger.info("data: %s rows of %d tokens in %s", rows, data.seq_len, data.path)
     logger.info(
-        "model: %s parameters, %d layers, [MASK]s enter at layer %d, %d late layers",
+        "model: %s parameters, %d layers, %d late layers",
         f"{parameters:,}",
         config.model.num_hidden_layers,
-        config.masking.insert_layer,
         config.masking.late_layers,
     )
-    logger.info(
-        "row: %d tokens = %d visible + %d [MASK]; %d predicted",
-        data.seq_len,
-        counts.visible,
-        counts.holes,
-        counts.predicted,
-    )
+    starts = [0.0, *(stage.start for stage in config.masking.schedule)]
+    for start, masking in zip(starts, config.masking.stages(), strict=True):
+        counts = mask_counts(masking, data.seq_len)
+        logger.info(
+            "row%s: %d tokens = %d visible + %d [MASK] that enter at layer %d + %d left out; "
+            "%d predicted",
+            f" from {100 * start:.0f} % of the run on" if start else "",
+            data.seq_len,
+            counts.visible,
+            counts.holes,
+            masking.insert_layer,
+            counts.dropped,
+            counts.predicted,
+        )
     logger.info(
         "step: %d rows a micro-batch x %d ranks x %d accumulated = %d rows = %s tokens",
         config.data.micro_batch_size,
         engine.num_ranks,
-        accumulation_steps,
+        batches.accumulation_steps,
         config.data.global_batch_size,
         f"{config.data.global_batch_size * data.seq_len:,}",
     )

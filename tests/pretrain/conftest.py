@@ -16,7 +16,8 @@ import yaml
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.implementations import ByteLevelBPETokenizer
 
-from pretrain.config import PretrainConfig, parse_args
+from pretrain.command_line import parse_args
+from pretrain.config import PretrainConfig
 
 SEQ_LEN = 32
 WORDS = [

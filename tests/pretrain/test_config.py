@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pretrain.config import PretrainConfig, PretrainError, parse_args
+from pretrain.command_line import load_config, parse_args
+from pretrain.config import PretrainConfig, PretrainError
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,4 +52,4 @@ def test_a_saved_config_is_read_back_the_same(
 ) -> None:
     config = tiny_config()
     config.save(tmp_path / "config.yaml")
-    assert PretrainConfig.load(tmp_path / "config.yaml") == config
+    assert load_config(tmp_path / "config.yaml") == config

@@ -59,10 +59,10 @@ def test_a_global_batch_is_the_same_on_any_ranks(
         parts = []
         for rank in range(num_ranks):
             batches = Batches(
-                data.rows("train"), masking=config.masking, vocab_size=data.vocab_size, seed=3,
+                data, seed=3,
                 global_batch_size=16, micro_batch_size=micro, rank=rank, num_ranks=num_ranks,
             )  # fmt: skip
-            steps = batches.steps(position=192)  # across the end of an epoch
+            steps = batches.steps(192, config.masking)  # across the end of an epoch
             parts += next(steps)
             steps.close()
         return [np.concatenate(field) for field in zip(*parts, strict=True)]  # type: ignore[misc]
@@ -75,8 +75,7 @@ def test_batch_arithmetic_that_does_not_work_out(shard_folder: Path) -> None:
     data = ShardFolder(shard_folder)
     with pytest.raises(PretrainError, match=r"6 x 2; 12 would be"):
         Batches(
-            data.rows("train"), masking=None, vocab_size=9, seed=0,  # type: ignore[arg-type]
-            global_batch_size=16, micro_batch_size=6, num_ranks=2,
+            data, seed=0, global_batch_size=16, micro_batch_size=6, num_ranks=2,
         )  # fmt: skip
 
 

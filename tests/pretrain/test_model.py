@@ -80,7 +80,7 @@ def test_k0_equals_hugging_face_masked_lm_with_gradients(norm: str) -> None:
     weights = {name: p.detach() for name, p in model.named_parameters()}
     prefix = f"{stock.base_model_prefix}."
     body = {prefix + n: t.clone() for n, t in to_hf_weights(weights, model.config).items()}
-    stock.load_state_dict(body | to_hf_head(weights))
+    stock.load_state_dict(body | to_hf_head(weights, model.config))
     stock.eval()
 
     ids, _ = in_place(batch)
