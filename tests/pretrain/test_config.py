@@ -28,6 +28,10 @@ def test_shipped_configs_are_valid(file: Path) -> None:
         (["--masking.rate", "many"], "rate"),
         (["--masking.masked_share", "0.95"], "add up to 1"),
         (["--model.num_attention_heads", "3"], "not divisible"),
+        (["--masking.loss_fraction", "0"], "masking.loss_fraction is 0"),
+        (["--masking.schedule", "[{start: 0.5}, {start: 0.2}]"], r"they must rise"),
+        (["--masking.schedule", "[{start: 0.5, insert_layer: 9}]"], "insert_layer is 9"),
+        (["--masking.schedule", "[{start: 0.5, rate: 1.5}]"], r"at 0.5, rate is 1.5"),
         (["--data.micro_batch_size", "32"], r"micro_batch_size is 32"),
         (["--masking.insert_leyer", "1"], r"command line: unknown key.*insert_layer"),
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
@@ -53,3 +57,12 @@ def test_a_saved_config_is_read_back_the_same(
     config = tiny_config()
     config.save(tmp_path / "config.yaml")
     assert load_config(tmp_path / "config.yaml") == config
+
+
+def test_stages_hold_from_their_start_on(tiny_config: Callable[..., PretrainConfig]) -> None:
+    stages = "[{start: 0.2, rate: 0.4}, {start: 0.5, insert_layer: 1, rate: 0.3}]"
+    masking = tiny_config(
+        "--masking.schedule", stages, "--masking.rate", "0.5", "--masking.insert_layer", "0"
+    ).masking
+    found = [(masking.at(f).rate, masking.at(f).insert_layer) for f in (0.0, 0.19, 0.2, 0.5, 1.0)]
+    assert found == [(0.5, 0), (0.5, 0), (0.4, 0), (0.3, 1), (0.3, 1)]
