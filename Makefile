@@ -24,7 +24,7 @@ test-long: $(READY)
 	$(RUN) python -m pytest -m long
 
 bench: $(READY)
-	$(RUN) python -m benchmarks.step
+	$(RUN) python -m benchmarks.pretrain_step
 
 lint: $(READY)
 	$(RUN) ruff check .

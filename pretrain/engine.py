@@ -39,7 +39,7 @@ _FILLED_IN = (
 
 
 def choose_precision(wanted: str, device: torch.device) -> Literal["bf16", "fp32"]:
-    """bf16 where the hardware is fast at it: CUDA that has it, CPUs with AMX; else fp32.
+    """bf16 where the hardware is fast at it: CUDA, CPUs with AMX or AVX-512 BF16; else fp32.
 
     A CPU without bf16 units is some 60 times slower in bf16 than in fp32, so this is decided by
     capability, never by a fixed setting.
@@ -49,7 +49,7 @@ def choose_precision(wanted: str, device: torch.device) -> Literal["bf16", "fp32
     fast = (
         torch.cuda.is_bf16_supported()
         if device.type == "cuda"
-        else torch.cpu._is_amx_tile_supported()
+        else torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     )
     return "bf16" if fast else "fp32"
 

@@ -1,0 +1,47 @@
+"""The machine a benchmark runs on: what it is, and the fastest matrix product it does."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+
+def describe(device: torch.device) -> str:
+    """Processor or GPU, threads or memory, and torch's version, in one line."""
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        name = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
+    else:
+        info = Path("/proc/cpuinfo")
+        lines = info.read_text().splitlines() if info.is_file() else []
+        models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        flags = next((line.split() for line in lines if line.startswith("flags")), [])
+        units = [u for u in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if u in flags]
+        name = f"{models[0] if models else platform.processor()} ({', '.join(units)}), "
+        name += f"{torch.get_num_threads()} threads"
+    return f"{name}, torch {torch.__version__}"
+
+
+def seconds_of(step: Callable[[], object], device: torch.device) -> float:
+    """Wall-clock seconds of one call, the device's work included."""
+    begin = time.perf_counter()
+    step()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - begin
+
+
+def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations per second of the best of several large matrix products: what is within reach."""
+    best = 0.0
+    sizes = ((4096, 4096, 4096), (8192, 8192, 8192)) if device.type == "cuda" else ()
+    for m, n, k in ((1024, 3072, 768), (1024, 4096, 1024), (2048, 2048, 2048), *sizes):
+        a, b = (torch.randn(*s, device=device, dtype=dtype) for s in ((m, k), (n, k)))
+        times = [seconds_of(lambda a=a, b=b: a @ b.t(), device) for _ in range(12)]  # type: ignore[misc]
+        best = max(best, 2 * m * n * k / statistics.median(times[2:]))
+    return best

@@ -1,0 +1,267 @@
+"""A training step's forward and backward pass: ours in its recipes against Hugging Face's RoBERTa.
+
+    python -m benchmarks.pretrain_step [--size base large] [--seq_len 128 512] [--batch 8]
+
+All variants see the same rows, interleaved, so that a noisy machine treats them alike: medians with
+the spread between quartiles, tokens/s, operations per second (executed ones, `pretrain.flops`), the
+share of the machine's measured matrix-product peak, and peak memory, taken in a process for each
+variant alone. Writes `docs/benchmarks/pretrain_step-DEVICE.{md,json,png}`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import resource
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import RobertaForMaskedLM, RobertaPreLayerNormForMaskedLM
+
+from benchmarks.machine import describe, peak_flops, seconds_of
+from pretrain.command_line import load_config
+from pretrain.config import MaskingConfig, ModelConfig
+from pretrain.convert import to_hf_config
+from pretrain.engine import choose_precision
+from pretrain.flops import TRAINING, head_flops, layer_flops, training_flops
+from pretrain.masking import mask_rows
+from pretrain.model import LateMaskModel
+
+logger = logging.getLogger("benchmarks.pretrain_step")
+
+VANILLA = MaskingConfig(rate=0.15)
+OUT = Path("docs/benchmarks")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One line of the table; `masking` None is Hugging Face's model, `bf16` its autocast."""
+
+    name: str
+    masking: MaskingConfig | None
+    compiled: bool
+    bf16: bool
+
+
+def variants(size: str, device: torch.device) -> tuple[ModelConfig, list[Variant]]:
+    """The model of `configs/pretrain/SIZE.yaml`, and what is measured on it."""
+    config = load_config(Path(f"configs/pretrain/{size}.yaml"))
+    model = replace(config.model, vocab_size=50265, dropout=0.0, max_position_embeddings=514)
+    depth = model.num_hidden_layers
+    paper = MaskingConfig(rate=0.5, insert_layer=depth, late_layers=2)
+    cross = replace(paper, late_attention="cross", cross_queries="holes")
+    bf16 = choose_precision("auto", device) == "bf16"
+    return model, [
+        Variant("Hugging Face, 15 %, fp32, eager", None, False, False),
+        *([Variant("Hugging Face, 15 %, bf16 autocast, eager", None, False, True)] if bf16 else []),
+        Variant("Hugging Face, 15 %, compiled", None, True, bf16),
+        Variant("vanilla, 15 %, eager", VANILLA, False, bf16),
+        Variant("vanilla, 15 %", VANILLA, True, bf16),
+        Variant("vanilla, 50 %", replace(VANILLA, rate=0.5), True, bf16),
+        Variant(f"paper: k = {depth}, d = 2, 50 %", paper, True, bf16),
+        Variant(f"paper, cross-attention: k = {depth}, d = 2, 50 %", cross, True, bf16),
+        Variant(f"recommended (configs/pretrain/{size}.yaml)", config.masking, True, bf16),
+    ]
+
+
+def make_step(
+    variant: Variant, config: ModelConfig, rows: np.ndarray, device: torch.device
+) -> Callable[[], None]:
+    """One forward and backward pass on `rows` [B, T]; gradients are dropped afterwards."""
+    model: torch.nn.Module
+    if variant.masking is None:
+        kind = RobertaPreLayerNormForMaskedLM if config.norm == "pre" else RobertaForMaskedLM
+        model = kind(to_hf_config(config)).to(device)
+        input_ids = torch.from_numpy(rows).to(device)
+        labels = input_ids.clone()
+        labels[torch.rand(labels.shape, device=device) > VANILLA.rate] = -100
+        batch = {"input_ids": input_ids, "labels": labels}
+
+        def loss() -> torch.Tensor:
+            with torch.autocast(device.type, torch.bfloat16, enabled=variant.bf16):
+                return run(**batch).loss
+
+    else:
+        model = LateMaskModel(config, variant.masking).to(device)
+        if variant.bf16:
+            model.bfloat16()
+        masked = mask_rows(
+            rows, np.arange(len(rows)), masking=variant.masking, vocab_size=config.pieces,
+            seed=0, epoch=0,
+        )  # fmt: skip
+        tensors = [torch.from_numpy(array).to(device) for array in masked]
+
+        def loss() -> torch.Tensor:
+            return run(*tensors).loss_sum / masked.labels.size
+
+    run = torch.compile(model, dynamic=False) if variant.compiled else model
+
+    def step() -> None:
+        loss().backward()
+        model.zero_grad()
+
+    return step
+
+
+def executed(variant: Variant, config: ModelConfig, seq_len: int) -> float:
+    """Operations of one row; Hugging Face's head runs at every position."""
+    if variant.masking is not None:
+        return training_flops(config, variant.masking, seq_len)
+    body = config.num_hidden_layers * layer_flops(
+        seq_len, config.hidden_size, config.intermediate_size
+    )
+    return TRAINING * (body + head_flops(seq_len, config.hidden_size, config.pieces))
+
+
+def peak_gib(device: torch.device, step: Callable[[], None]) -> float:
+    """Most memory held over three steps: of the GPU, or resident in this process."""
+    for _ in range(3):
+        step()
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
+
+
+def measure(
+    size: str, seq_len: int, batch: int, repeats: int, device: torch.device, memory: bool
+) -> list[dict[str, object]]:
+    """One record a variant."""
+    config, lines = variants(size, device)
+    rows = np.random.default_rng(0).integers(4, 50000, size=(batch, seq_len))
+    rows[:, 0], rows[:, -1] = 0, 2
+    steps = []
+    for variant in lines:
+        step = make_step(variant, config, rows, device)
+        first = seconds_of(step, device)
+        logger.info("%s, %d x %d: %s: first step %.1f s", size, batch, seq_len, variant.name, first)
+        step()
+        steps.append(step)
+    seconds: list[list[float]] = [[] for _ in lines]
+    for _ in range(repeats):
+        for times, step in zip(seconds, steps, strict=True):
+            times.append(seconds_of(step, device))
+    peaks = {bf16: peak_flops(device, torch.bfloat16 if bf16 else torch.float32)
+             for bf16 in {variant.bf16 for variant in lines}}  # fmt: skip
+    records = []
+    for variant, times in zip(lines, seconds, strict=True):
+        quartiles = statistics.quantiles(times, n=4)
+        flops = batch * executed(variant, config, seq_len) / quartiles[1]
+        records.append(
+            {
+                "size": size, "seq_len": seq_len, "batch": batch, "variant": variant.name,
+                "precision": "bf16" if variant.bf16 else "fp32",
+                "seconds": quartiles[1], "spread": (quartiles[2] - quartiles[0]) / quartiles[1],
+                "tokens_per_second": batch * seq_len / quartiles[1],
+                "tflops": flops / 1e12, "share_of_peak": flops / peaks[variant.bf16],
+                "operations": batch * executed(variant, config, seq_len),
+                "peak_gib": peak_in_own_process(variant.name, size, seq_len, batch)
+                if memory else None,
+            }
+        )  # fmt: skip
+    return records
+
+
+def peak_in_own_process(name: str, size: str, seq_len: int, batch: int) -> float:
+    """`peak_gib` of the variant called `name`, in a process that does nothing else."""
+    command = [sys.executable, "-m", "benchmarks.pretrain_step", "--memory_of", name]
+    command += ["--size", size, "--seq_len", str(seq_len), "--batch", str(batch)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def table(records: list[dict], machine: str) -> str:
+    """Markdown; ratios are of tokens per second within the same size and length."""
+    lines = [
+        "# A pretraining step, forward and backward", "",
+        f"{machine}. Median of interleaved repeats; the spread is that between quartiles. Made by",
+        "`python -m benchmarks.pretrain_step`. Operations are the executed ones.", "",
+    ]  # fmt: skip
+    groups = dict.fromkeys((r["size"], r["seq_len"], r["batch"]) for r in records)
+    for size, seq_len, batch in groups:
+        group = [r for r in records if (r["size"], r["seq_len"]) == (size, seq_len)]
+        theirs = [r for r in group if r["variant"].startswith("Hugging Face")]
+        compiled = next(r for r in theirs if "compiled" in r["variant"])
+        stock = max((r for r in theirs if r is not compiled), key=lambda r: r["tokens_per_second"])
+        vanilla = next(r for r in group if r["variant"] == "vanilla, 15 %")
+        lines += [
+            f"## {size}, {batch} x {seq_len}", "",
+            "| variant | tokens/s | spread | x HF eager | x HF compiled | step time / vanilla | "
+            "operations / vanilla | TFLOP/s | of peak | peak GiB |",
+            "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        ]  # fmt: skip
+        for r in group:
+            speed = r["tokens_per_second"]
+            memory = "" if r["peak_gib"] is None else f"{r['peak_gib']:.2f}"
+            lines.append(
+                f"| {r['variant']} ({r['precision']}) | {speed:,.0f} | {r['spread']:.0%} | "
+                f"{speed / stock['tokens_per_second']:.2f} | "
+                f"{speed / compiled['tokens_per_second']:.2f} | "
+                f"{r['seconds'] / vanilla['seconds']:.3f} | "
+                f"{r['operations'] / vanilla['operations']:.3f} | {r['tflops']:.2f} | "
+                f"{r['share_of_peak']:.0%} | {memory} |"
+            )
+        lines.append("")
+    return "\n".join(lines)
+
+
+def plot(records: list[dict], path: Path) -> None:
+    """Tokens per second of every variant, a panel for each size and length."""
+    from matplotlib.figure import Figure
+
+    groups = list(dict.fromkeys((r["size"], r["seq_len"]) for r in records))
+    figure = Figure(figsize=(9, 3.2 * len(groups)), layout="constrained")
+    for axes, key in zip(figure.subplots(len(groups), squeeze=False)[:, 0], groups, strict=True):
+        group = [r for r in records if (r["size"], r["seq_len"]) == key]
+        colours = ["#999" if "Hugging" in r["variant"] else "#0f766e" for r in group]
+        names = [f"{r['variant']} ({r['precision']})" for r in group]
+        bars = axes.barh(names, [r["tokens_per_second"] for r in group], color=colours)
+        axes.bar_label(bars, fmt="{:,.0f}", padding=3)
+        axes.invert_yaxis()
+        axes.set(title=f"{key[0]}, length {key[1]}", xlabel="tokens per second")
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", nargs="+", choices=("base", "large"), default=["base"])
+    parser.add_argument("--seq_len", nargs="+", type=int, default=[128])
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--no_memory", action="store_true", help="skip the memory processes")
+    parser.add_argument("--memory_of", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
+    logger.setLevel(logging.INFO)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if args.memory_of:
+        config, lines = variants(args.size[0], device)
+        variant = next(v for v in lines if v.name == args.memory_of)
+        rows = np.random.default_rng(0).integers(4, 50000, size=(args.batch, args.seq_len[0]))
+        print(peak_gib(device, make_step(variant, config, rows, device)))
+        return
+    machine = describe(device)
+    records: list[dict] = []
+    OUT.mkdir(parents=True, exist_ok=True)
+    for size in args.size:
+        for seq_len in args.seq_len:
+            records += measure(size, seq_len, args.batch, args.repeats, device, not args.no_memory)
+            torch._dynamo.reset()
+            report = OUT / f"pretrain_step-{device.type}"
+            text = table(records, machine)
+            report.with_suffix(".md").write_text(text)
+            content = json.dumps({"machine": machine, "records": records}, indent=1)
+            report.with_suffix(".json").write_text(content + "\n")
+            plot(records, report.with_suffix(".png"))
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
