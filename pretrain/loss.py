@@ -27,12 +27,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
         needs_gradient: bool,
     ) -> tuple[Tensor, Tensor]:
         rows = max(1, MAX_CHUNK_LOGITS // weight.shape[0])
+        # Sums over chunks are kept in fp32; a single chunk needs no sum, and no second copy.
+        sums_in = torch.float32 if hidden.shape[0] > rows else weight.dtype
         loss_sum = hidden.new_zeros((), dtype=torch.float32)
         correct = torch.zeros((), dtype=torch.long, device=hidden.device)
-        if needs_gradient:
-            grad_hidden = torch.empty_like(hidden)
-            grad_weight = torch.zeros_like(weight, dtype=torch.float32)
-            grad_bias = torch.zeros_like(bias, dtype=torch.float32)
+        grads_hidden: list[Tensor] = []
+        grad_weight = grad_bias = None
         for start in range(0, hidden.shape[0], rows):
             chunk, target = hidden[start : start + rows], labels[start : start + rows, None]
             logits = torch.addmm(bias, chunk, weight.t()).float()
@@ -42,13 +42,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if needs_gradient:
                 grad_logits = logits.sub_(normaliser).exp_()
                 grad_logits.scatter_add_(1, target, torch.full_like(target, -1, dtype=logits.dtype))
-                grad_bias += grad_logits.sum(dim=0)
+                to_bias = grad_logits.sum(dim=0)
                 grad_logits = grad_logits.to(chunk.dtype)
-                grad_hidden[start : start + rows] = grad_logits @ weight
-                grad_weight += grad_logits.t() @ chunk
-        if needs_gradient:
+                grads_hidden.append(grad_logits @ weight)
+                to_weight = (grad_logits.t() @ chunk).to(sums_in)
+                grad_weight = to_weight if grad_weight is None else grad_weight + to_weight
+                grad_bias = to_bias if grad_bias is None else grad_bias + to_bias
+        if grad_weight is not None and grad_bias is not None:
             ctx.save_for_backward(
-                grad_hidden, grad_weight.to(weight.dtype), grad_bias.to(bias.dtype)
+                torch.cat(grads_hidden), grad_weight.to(weight.dtype), grad_bias.to(bias.dtype)
             )
         ctx.mark_non_differentiable(correct)
         return loss_sum, correct
