@@ -28,7 +28,9 @@ class DataConfig:
     """Where the rows come from and how many make a step."""
 
     path: str
-    """Folder of shards with its manifest.json, as `python -m pipeline` writes it."""
+    """Folder of shards with its manifest.json, as `python -m pipeline` writes it, or its URL."""
+    cache_dir: str = "~/.cache/latemask"
+    """Where a URL's files are kept."""
     global_batch_size: int = 2048
     """Sequences per optimizer step, over all ranks and accumulation steps."""
     micro_batch_size: int = 32

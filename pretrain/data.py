@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from pretrain.config import MaskingConfig, PretrainError
 from pretrain.masking import MaskedRows, mask_rows
+from pretrain.remote import is_remote, local_copy
 
 FORMAT, VERSION = "latemask-shards", 1
 BYTE_LEVEL_SPACES = ("\u0120", "\u010a", "\u0109")  # how byte-level BPE writes " ", "\n", "\t"
@@ -30,8 +31,10 @@ BYTE_LEVEL_SPACES = ("\u0120", "\u010a", "\u0109")  # how byte-level BPE writes 
 class ShardFolder:
     """A finished data set: its manifest, checked against the files beside it."""
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, cache_dir: str | Path = "~/.cache/latemask") -> None:
+        """Open a folder, or what is at a URL by way of `cache_dir`."""
+        remote = is_remote(str(path))
+        self.path = local_copy(str(path), Path(cache_dir)) if remote else Path(path)
         self.manifest = self._read_manifest()
         self.seq_len: int = self.manifest["seq_len"]
         self.vocab_size: int = self.manifest["vocab_size"]

@@ -132,7 +132,12 @@ class Engine:
                     "run.compile: ZeRO-3 fetches parameters between the layers, which one graph "
                     "can't hold; set run.compile to false, or take zero1.json or zero2.json"
                 )
-            model.compile(fullgraph=True, dynamic=False)
+            if _has_compiler():
+                # The forward pass alone: around it are hooks of DeepSpeed that read the clock.
+                compiled = torch.compile(model.forward, fullgraph=True, dynamic=False)
+                model.forward = compiled  # type: ignore[method-assign]
+            elif self.rank == 0:
+                logger.warning("run.compile: no C++ compiler, so the step is not compiled")
         self._engine, *_ = deepspeed.initialize(
             model=model,
             optimizer=self.optimizer,

@@ -108,7 +108,7 @@ def main(argv: Sequence[str]) -> None:
     try:
         checkpoint = open_checkpoint(args.run)
         config = load_config(checkpoint.run_folder / "config.yaml")
-        data = ShardFolder(config.data.path)
+        data = ShardFolder(config.data.path, config.data.cache_dir)
         masking = config.masking.at(checkpoint.progress.fraction(config.budget))
         model = LateMaskModel(config.model, masking)
         model.load_state_dict(checkpoint.weights())

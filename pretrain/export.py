@@ -61,7 +61,7 @@ def export(source: Path, folder: Path) -> None:
         raise PretrainError(f"{folder} exists; choose another folder, or remove it first")
     checkpoint = open_checkpoint(source)
     config = load_config(checkpoint.run_folder / "config.yaml")
-    data = ShardFolder(config.data.path)
+    data = ShardFolder(config.data.path, config.data.cache_dir)
     weights = checkpoint.weights()
     # What the run's last stage left: the one in which the [MASK]s enter now.
     masking = config.masking.at(checkpoint.progress.fraction(config.budget))

@@ -36,7 +36,7 @@ def main(config: PretrainConfig) -> int:
     from pretrain.export import export
 
     run = RunFolder(config.run.output_dir)
-    data = ShardFolder(config.data.path)
+    data = ShardFolder(config.data.path, config.data.cache_dir)
     config = resolve(config, data)
     newest = run.newest()
     if newest is None or newest.progress.fraction(config.budget) < 1:

@@ -186,3 +186,36 @@ def test_the_deepspeed_launcher_starts_it(tiny_config_file: Path, tmp_path: Path
     )
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     assert (tmp_path / "run" / "hf" / "config.json").exists()
+
+
+STAGES = "[{start: 0.25, rate: 0.3}, {start: 0.75, insert_layer: 1}]"
+
+
+def test_a_run_with_stages_resumes_in_the_right_one(tiny_config_file: Path, tmp_path: Path) -> None:
+    staged = ("--masking.schedule", STAGES, "--run.save_minutes", "0")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    output = run(tiny_config_file, 1, whole, *staged, "--run.keep_checkpoints", "99")
+    assert "row from 25 % of the run on" in output
+    assert max(losses(whole)) == STEPS
+    shutil.copytree(whole, broken, ignore=shutil.ignore_patterns("hf"))
+    for checkpoint in (broken / "checkpoints").iterdir():
+        if int(checkpoint.name.rpartition("-")[2]) > BREAK:
+            shutil.rmtree(checkpoint)
+    run(tiny_config_file, 1, broken, *staged, "--run.keep_checkpoints", "99")
+    assert losses(broken) == losses(whole)
+    plain = tmp_path / "plain"
+    run(tiny_config_file, 1, plain)
+    first = STEPS // 4
+    assert losses(plain)[first] == losses(whole)[first]
+    assert losses(plain)[first + 1] != losses(whole)[first + 1]
+
+
+@pytest.mark.long
+def test_a_compiled_run_goes_as_the_eager_one(tiny_config_file: Path, tmp_path: Path) -> None:
+    fixed = ("--masking.schedule", STAGES, "--model.dropout", "0", "--run.precision", "fp32")
+    run(tiny_config_file, 2, tmp_path / "eager", *fixed)
+    run(tiny_config_file, 2, tmp_path / "compiled", *fixed, "--run.compile", "true")
+    eager, compiled = losses(tmp_path / "eager"), losses(tmp_path / "compiled")
+    assert eager.keys() == compiled.keys()
+    for step, loss in eager.items():
+        assert compiled[step] == pytest.approx(loss, rel=1e-4)
