@@ -130,10 +130,17 @@ def peak_gib(device: torch.device, step: Callable[[], None]) -> float:
 
 
 def measure(
-    size: str, seq_len: int, batch: int, repeats: int, device: torch.device, memory: bool
+    size: str,
+    seq_len: int,
+    batch: int,
+    repeats: int,
+    device: torch.device,
+    only: list[str] | None,
+    memory: bool,
 ) -> list[dict[str, object]]:
-    """One record a variant."""
+    """One record a variant, of those whose names contain one of `only`."""
     config, lines = variants(size, device)
+    lines = [v for v in lines if only is None or any(part in v.name for part in only)]
     rows = np.random.default_rng(0).integers(4, 50000, size=(batch, seq_len))
     rows[:, 0], rows[:, -1] = 0, 2
     steps = []
@@ -235,6 +242,7 @@ def main() -> None:
     parser.add_argument("--seq_len", nargs="+", type=int, default=[128])
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--only", nargs="+", help="variants whose name contains one of these")
     parser.add_argument("--no_memory", action="store_true", help="skip the memory processes")
     parser.add_argument("--memory_of", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -252,7 +260,9 @@ def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     for size in args.size:
         for seq_len in args.seq_len:
-            records += measure(size, seq_len, args.batch, args.repeats, device, not args.no_memory)
+            records += measure(
+                size, seq_len, args.batch, args.repeats, device, args.only, not args.no_memory
+            )
             torch._dynamo.reset()
             report = OUT / f"pretrain_step-{device.type}"
             text = table(records, machine)
