@@ -138,9 +138,11 @@ def measure(
     only: list[str] | None,
     memory: bool,
 ) -> list[dict[str, object]]:
-    """One record a variant, of those whose names contain one of `only`."""
+    """One record a variant: of all, or of the references and those whose names contain `only`."""
     config, lines = variants(size, device)
-    lines = [v for v in lines if only is None or any(part in v.name for part in only)]
+    if only is not None:
+        wanted = ("Hugging Face", "vanilla, 15 %", *only)
+        lines = [v for v in lines if any(part in v.name for part in wanted)]
     rows = np.random.default_rng(0).integers(4, 50000, size=(batch, seq_len))
     rows[:, 0], rows[:, -1] = 0, 2
     steps = []
@@ -242,7 +244,7 @@ def main() -> None:
     parser.add_argument("--seq_len", nargs="+", type=int, default=[128])
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--only", nargs="+", help="variants whose name contains one of these")
+    parser.add_argument("--only", nargs="+", help="beside the references")
     parser.add_argument("--no_memory", action="store_true", help="skip the memory processes")
     parser.add_argument("--memory_of", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -256,15 +258,22 @@ def main() -> None:
         print(peak_gib(device, make_step(variant, config, rows, device)))
         return
     machine = describe(device)
-    records: list[dict] = []
     OUT.mkdir(parents=True, exist_ok=True)
+    report = OUT / f"pretrain_step-{device.type}"
+    found = (
+        json.loads(report.with_suffix(".json").read_text())
+        if report.with_suffix(".json").exists()
+        else {}
+    )
+    # Other sizes measured on this machine before stay in the report.
+    records: list[dict] = found["records"] if found.get("machine") == machine else []
     for size in args.size:
         for seq_len in args.seq_len:
+            records = [r for r in records if (r["size"], r["seq_len"]) != (size, seq_len)]
             records += measure(
                 size, seq_len, args.batch, args.repeats, device, args.only, not args.no_memory
             )
             torch._dynamo.reset()
-            report = OUT / f"pretrain_step-{device.type}"
             text = table(records, machine)
             report.with_suffix(".md").write_text(text)
             content = json.dumps({"machine": machine, "records": records}, indent=1)
