@@ -19,32 +19,25 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as hf_logging
 
+from pretrain.auto import LateMaskForMaskedLM
 from pretrain.command_line import exit_with
 from pretrain.config import PretrainError
-from pretrain.export import load
-from pretrain.model import LateMaskModel
 
 
 @torch.no_grad()
 def fill_mask(
-    model: LateMaskModel, tokenizer: PreTrainedTokenizerBase, text: str, top_k: int = 5
+    model: LateMaskForMaskedLM, tokenizer: PreTrainedTokenizerBase, text: str, top_k: int = 5
 ) -> list[list[dict[str, Any]]]:
     """For each <mask> of `text`, in order: the `top_k` tokens as {"token", "probability"}.
 
     Raises:
         PretrainError: no <mask> in the text, or more tokens than positions.
     """
-    model.eval()
     input_ids = torch.tensor(tokenizer(text)["input_ids"])
-    longest = model.config.max_position_embeddings - 2
-    if len(input_ids) > longest:
-        raise PretrainError(f"{len(input_ids)} tokens in {text[:60]!r}...; {longest} are possible")
     is_hole = input_ids == tokenizer.mask_token_id
     if not is_hole.any():
         raise PretrainError(f"no {tokenizer.mask_token} in {text!r}")
-    positions = torch.arange(len(input_ids))
-    order = torch.cat([positions[~is_hole], positions[is_hole]])
-    logits = model.logits(input_ids[~is_hole][None], order[None], int(is_hole.sum()))[0]
+    logits = model(input_ids[None]).logits[0, is_hole]
     probabilities, ids = logits.softmax(dim=-1).topk(top_k)
     return [
         [
@@ -66,7 +59,8 @@ def main(argv: Sequence[str]) -> None:
     logging.basicConfig(level=logging.WARNING, force=True)
     hf_logging.disable_progress_bar()
     try:
-        model, tokenizer = load(args.folder), AutoTokenizer.from_pretrained(args.folder)
+        model = LateMaskForMaskedLM.from_pretrained(args.folder)
+        tokenizer = AutoTokenizer.from_pretrained(args.folder)
         texts = args.text or [line.strip() for line in sys.stdin if line.strip()]
         lines = [
             json.dumps({"text": text, "masks": fill_mask(model, tokenizer, text, args.top_k)})

@@ -16,8 +16,15 @@ import yaml
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.implementations import ByteLevelBPETokenizer
 
+from pretrain.checkpoint import RunFolder
 from pretrain.command_line import parse_args
 from pretrain.config import PretrainConfig
+from pretrain.data import ShardFolder
+from pretrain.export import export
+from pretrain.initialise import initialise
+from pretrain.main import resolve
+from pretrain.model import LateMaskModel
+from pretrain.optim import Progress
 
 SEQ_LEN = 32
 WORDS = [
@@ -175,3 +182,24 @@ def tiny_config(tiny_config_file: Path, tmp_path: Path) -> Callable[..., Pretrai
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def exported(
+    tiny_config: Callable[..., PretrainConfig],
+) -> Callable[..., tuple[LateMaskModel, Path]]:
+    """An initialised model of the tiny config with overrides, and the folder it is exported to."""
+
+    def make(*overrides: str) -> tuple[LateMaskModel, Path]:
+        config = tiny_config("--model.initializer_range", "0.2", *overrides)
+        config = resolve(config, ShardFolder(config.data.path))
+        model = LateMaskModel(config.model, config.masking)
+        initialise(model, seed=0)
+        run = RunFolder(config.run.output_dir)
+        run.path.mkdir()
+        run.adopt(config)
+        run.save(dict(model.state_dict()), {}, Progress(step=1), keep=1)
+        export(run.path, run.path / "hf")
+        return model.eval(), run.path / "hf"
+
+    return make

@@ -19,35 +19,18 @@ from transformers import (
 )
 
 from pretrain import fill_mask as fill_mask_module
-from pretrain.checkpoint import RunFolder
-from pretrain.config import PretrainConfig, PretrainError
-from pretrain.data import ShardFolder
+from pretrain.auto import LateMaskForMaskedLM
+from pretrain.config import PretrainError
 from pretrain.export import export, load
 from pretrain.fill_mask import fill_mask
-from pretrain.initialise import initialise
-from pretrain.main import resolve
 from pretrain.model import LateMaskModel
-from pretrain.optim import Progress
 
-Make = Callable[..., PretrainConfig]
-
-
-def exported(tiny_config: Make, *overrides: str) -> tuple[LateMaskModel, Path]:
-    config = tiny_config("--model.initializer_range", "0.2", *overrides)
-    config = resolve(config, ShardFolder(config.data.path))
-    model = LateMaskModel(config.model, config.masking)
-    initialise(model, seed=0)
-    run = RunFolder(config.run.output_dir)
-    run.path.mkdir()
-    run.adopt(config)
-    run.save(dict(model.state_dict()), {}, Progress(step=1), keep=1)
-    export(run.path, run.path / "hf")
-    return model.eval(), run.path / "hf"
+Exported = Callable[..., tuple[LateMaskModel, Path]]
 
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
-def test_stock_transformers_loads_a_late_masked_encoder(tiny_config: Make, norm: str) -> None:
-    model, folder = exported(tiny_config, "--model.norm", norm, "--masking.late_layers", "1")
+def test_stock_transformers_loads_a_late_masked_encoder(exported: Exported, norm: str) -> None:
+    model, folder = exported("--model.norm", norm, "--masking.late_layers", "1")
     stock = AutoModel.from_pretrained(folder, add_pooling_layer=False).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert (tokenizer.pad_token_id, tokenizer.mask_token_id) == (1, model.config.vocab_size - 1)
@@ -66,22 +49,22 @@ def test_stock_transformers_loads_a_late_masked_encoder(tiny_config: Make, norm:
 
 @pytest.mark.parametrize("embedding", ["shared", "separate"])
 def test_vanilla_export_fills_masks_with_stock_transformers(
-    tiny_config: Make, embedding: str
+    exported: Exported, embedding: str
 ) -> None:
     vanilla = ("--masking.insert_layer", "0", "--masking.mask_embedding", embedding)
-    _, folder = exported(tiny_config, *vanilla)
+    _, folder = exported(*vanilla)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     theirs = pipeline("fill-mask", model=str(folder), tokenizer=tokenizer, top_k=3)
     text = "the array of<mask> given"
     expected = theirs(text)
-    (ours,) = fill_mask(load(folder), tokenizer, text, top_k=3)
+    (ours,) = fill_mask(LateMaskForMaskedLM.from_pretrained(folder), tokenizer, text, top_k=3)
     for a, b in zip(ours, expected, strict=True):
         assert a["token"] == b["token_str"]
         assert a["probability"] == pytest.approx(b["score"], abs=2e-4)
 
 
-def test_a_folder_gives_back_the_whole_model(tiny_config: Make) -> None:
-    model, folder = exported(tiny_config, "--masking.late_layers", "2")
+def test_a_folder_gives_back_the_whole_model(exported: Exported) -> None:
+    model, folder = exported("--masking.late_layers", "2")
     for name, tensor in load(folder).state_dict().items():
         assert torch.equal(tensor, model.state_dict()[name]), name
 
@@ -107,8 +90,8 @@ def test_import_of_a_stock_roberta(tmp_path: Path) -> None:
         torch.testing.assert_close(logits, stock(with_mask).logits[:, 17:], atol=1e-5, rtol=0)
 
 
-def test_the_model_card_and_the_refusal_to_write_over(tiny_config: Make) -> None:
-    _, folder = exported(tiny_config)
+def test_the_model_card_and_the_refusal_to_write_over(exported: Exported) -> None:
+    _, folder = exported()
     card = (folder / "README.md").read_text()
     assert "The [MASK]s entered at layer 1 of 2" in card
     assert "library_name: transformers" in card
@@ -116,8 +99,8 @@ def test_the_model_card_and_the_refusal_to_write_over(tiny_config: Make) -> None
         export(folder.parent, folder)
 
 
-def test_fill_mask_command(tiny_config: Make, tmp_path: Path) -> None:
-    _, folder = exported(tiny_config)
+def test_fill_mask_command(exported: Exported, tmp_path: Path) -> None:
+    _, folder = exported()
     out = tmp_path / "filled.jsonl"
     text = "the<mask> of a<mask> list"
     fill_mask_module.main([str(folder), "--text", text, "--top_k", "2", "--output", str(out)])

@@ -1,0 +1,84 @@
+"""An exported directory as a masked LM of transformers, its [MASK]s entering where they did before.
+
+The stock `AutoModelForMaskedLM` takes `hf/` for a plain RoBERTa, which never saw a [MASK] in its
+early layers. Importing this module registers the model type "latemask":
+
+    from pretrain.auto import LateMaskConfig
+    config = LateMaskConfig.from_pretrained("runs/NAME/hf")
+    model = AutoModelForMaskedLM.from_pretrained("runs/NAME/hf", config=config)
+    pipeline("fill-mask", model, tokenizer="runs/NAME/hf")
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel, RobertaConfig
+from transformers.modeling_outputs import MaskedLMOutput
+
+from pretrain.config import PretrainError
+from pretrain.export import load
+from pretrain.model import LateMaskModel
+
+
+class LateMaskConfig(RobertaConfig):
+    """The stock config under our model type; the recipe comes with the weights."""
+
+    model_type = "latemask"
+
+
+class LateMaskForMaskedLM(PreTrainedModel):
+    """Stock inputs and outputs around `LateMaskModel`, for inference."""
+
+    config_class = LateMaskConfig
+    base_model_prefix = "model"
+
+    def __init__(self, config: LateMaskConfig, model: LateMaskModel) -> None:
+        super().__init__(config)
+        self.model = model
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls, pretrained_model_name_or_path: str | Path, *_: Any, **keywords: Any
+    ) -> LateMaskForMaskedLM:
+        """From a local directory, an exported one or any RoBERTa's; PretrainError if it is none."""
+        folder = Path(pretrained_model_name_or_path)
+        model = load(folder)
+        return cls(keywords.get("config") or LateMaskConfig.from_pretrained(folder), model).eval()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        **_: Any,
+    ) -> MaskedLMOutput:
+        """[B, T] ids, <mask>s among them -> logits [B, T, V], in reading order.
+
+        Rows run one by one: each has its own number of <mask>s. `labels` as in transformers, -100
+        where nothing is asked.
+        """
+        mask_id = self.model.config.pieces - 1
+        longest = self.model.config.max_position_embeddings - 2
+        if input_ids.shape[1] > longest:
+            raise PretrainError(f"{input_ids.shape[1]} tokens in a row; {longest} are possible")
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        logits = torch.zeros(*input_ids.shape, self.model.config.pieces, device=input_ids.device)
+        for row, (ids, kept) in enumerate(zip(input_ids, attention_mask.bool(), strict=True)):
+            ids = ids[kept]
+            places = torch.arange(len(ids), device=ids.device)
+            is_hole = ids == mask_id
+            order = torch.cat([places[~is_hole], places[is_hole]])
+            found = self.model.logits(ids[~is_hole][None], order[None], len(ids))[0]
+            logits[row, kept] = found[order.argsort()].float()
+        loss = None if labels is None else F.cross_entropy(logits.flatten(0, 1), labels.flatten())
+        return MaskedLMOutput(loss=loss, logits=logits)
+
+
+AutoConfig.register(LateMaskConfig.model_type, LateMaskConfig, exist_ok=True)
+AutoModelForMaskedLM.register(LateMaskConfig, LateMaskForMaskedLM, exist_ok=True)
