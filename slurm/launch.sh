@@ -3,7 +3,7 @@
 # node, stopped in time, requeued, given up. What a site needs (modules, a container, flags of srun)
 # is set in slurm/site.env, which git ignores; slurm/site.env.example lists it.
 
-cd "$SLURM_SUBMIT_DIR" && [ -f slurm/launch.sh ] || { echo "error: $PWD is not the project: submit from its folder" >&2; exit 2; }
+cd "$SLURM_SUBMIT_DIR"
 
 SRUN=(srun --export=ALL --kill-on-bad-exit=1)
 WRAP=()             # what a command is run in: (apptainer exec --nv latemask.sif)
