@@ -3,7 +3,7 @@
 # node, stopped in time, requeued, given up. What a site needs (modules, a container, flags of srun)
 # is set in slurm/site.env, which git ignores; slurm/site.env.example lists it.
 
-cd "$SLURM_SUBMIT_DIR"
+cd "$SLURM_SUBMIT_DIR" || exit
 
 SRUN=(srun --export=ALL --kill-on-bad-exit=1)
 WRAP=()             # what a command is run in: (apptainer exec --nv latemask.sif)
@@ -12,8 +12,11 @@ TRIES=3             # ends in a row that brought nothing new, before a job gives
 SAVE_SECONDS=240    # from the signal before the time limit until what hangs is killed
 # shellcheck source=/dev/null
 if [ -f slurm/site.env ]; then . slurm/site.env; fi
-# shellcheck source=/dev/null
-if [ -n "$VENV" ]; then . "$VENV/bin/activate"; fi
+if [ -n "$VENV" ]; then
+  [ -f "$VENV/bin/activate" ] || { echo "error: $PWD/$VENV is no environment: make venv" >&2; exit 2; }
+  # shellcheck source=/dev/null
+  . "$VENV/bin/activate"
+fi
 RANKS_PER_NODE="${RANKS_PER_NODE:-${SLURM_GPUS_ON_NODE:-1}}"
 
 # say WORDS…: what status.sh and the count of fruitless tries find again in the log.

@@ -308,7 +308,7 @@ def recipe(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             "dropout": 0.1,
             "initializer_range": None,
         },
-        "optimizer": {"lr": 3e-3, "gradient_clipping": 1.0},
+        "optimizer": {"lr": 3e-3, "gradient_clipping": 1.0, "warmup": 0.0},
         "budget": {"steps": 100000},
         "run": {
             "log_every": 1,
@@ -322,13 +322,21 @@ def recipe(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def losses(run: Path) -> dict[int, float]:
-    """Training loss by step, as metrics.jsonl has it."""
-    file = run / "metrics.jsonl"
-    lines = file.read_text().split("\n")[:-1] if file.exists() else []
-    records = [json.loads(line) for line in lines]
-    return {r["step"]: r["train/loss"] for r in records if "train/loss" in r}
-
-
-def starts(log: str) -> int:
-    return len(re.findall(r"^=== .*: start \d+", log, flags=re.M))
+@pytest.fixture(scope="session")
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SST-2 and RTE of 40 and 16 rows in GLUE's layout."""
+    folder, draw = tmp_path_factory.mktemp("glue"), random.Random(1)
+    for task, header in (
+        ("SST-2", "sentence\tlabel"),
+        ("RTE", "index\tsentence1\tsentence2\tlabel"),
+    ):
+        (folder / task).mkdir()
+        for split, rows in (("train", 40), ("dev", 16)):
+            lines = [header]
+            for number in range(rows):
+                first, second, label = _text(draw, 4), _text(draw, 4), number % 2
+                entails = ("entailment", "not_entailment")[label]
+                pair = f"{number}\t{first}\t{second}\t{entails}"
+                lines.append(pair if task == "RTE" else f"{first}\t{label}")
+            (folder / task / f"{split}.tsv").write_text("\n".join(lines) + "\n")
+    return folder
