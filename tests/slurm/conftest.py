@@ -183,25 +183,16 @@ class Cluster:
         return path.read_text() if path.exists() else ""
 
     def wait(self, job: int, *states: str, seconds: float = 120) -> dict[str, str]:
-        """Until the job is in one of `states`; whatever it waits for before a start is cut short."""
-
-        def arrived() -> bool:
-            self.hurry(job)
-            return self.job(job)["JobState"] in states
-
-        self._wait(arrived, f"job {job} {' or '.join(states)}", seconds, job)
+        """Until the job is in one of `states`; what `job` says then."""
+        what = f"job {job} {' or '.join(states)}"
+        self.wait_for(job, lambda: self.job(job)["JobState"] in states, what, seconds)
         return self.job(job)
 
     def wait_for(
         self, job: int, arrived: Callable[[], object], what: str, seconds: float = 120
     ) -> None:
-        self._wait(lambda: self.hurry(job) or arrived(), what, seconds, job)
-
-    def hurry(self, job: int) -> None:
-        """A requeued job is held back until old credentials have expired: not here."""
-        found = self.job(job)
-        if found["JobState"] == "PENDING" and found["Reason"] == "BeginTime":
-            self.run("scontrol", "update", f"JobId={job}", "StartTime=now", check=False)
+        """Until `arrived()`; a failure shows the job and its log."""
+        self._wait(arrived, what, seconds, job)
 
     def _wait(
         self, arrived: Callable[[], object], what: str, seconds: float = 20, job: int = 0

@@ -40,8 +40,9 @@ def test_what_fails_for_good_is_given_up_with_the_reason(cluster: Cluster, corpu
         *("--cpus-per-task=1", "slurm/preprocess.sh", "--config", corpus),
         *("--output", corpus.parent / "never", "--sources.paths", f"[{broken}]"),
     )
-    assert cluster.wait(job, "FAILED", "COMPLETED")["Restarts"] == "2"
+    ended = cluster.wait(job, "FAILED", "COMPLETED")
     log = cluster.log(job)
+    assert ended["Restarts"] == "2", log
     assert log.count("failed, exit code 1, at") == 3
     assert re.search(r"gave up: ended 3 times at \d+ files. error: .*broken", log.splitlines()[-1])
 
@@ -61,7 +62,8 @@ def test_submitting_checks_first(cluster: Cluster, recipe: Path, tmp_path: Path)
 
     # With data to come from an earlier job, it is in the queue, released.
     later = ("--nodes=2", "--dependency=singleton", "--begin=now+1hour", "slurm/pretrain_base.sh")
-    job, folder = cluster.run(*command, *later, *run).splitlines()[-1].split()
+    answer = cluster.run(*command, *later, *run)
+    ((job, folder),) = re.findall(r"^(\d+) (\S+)$", answer, flags=re.M)
     assert folder == str(tmp_path / "run")
     found = cluster.job(int(job))
     assert (found["JobState"], found["Priority"] != "0") == ("PENDING", True)
