@@ -77,7 +77,7 @@ def check_pretrain(arguments: Sequence[str], options: argparse.Namespace) -> tup
         logger.info("data: %s, which the job before this one will write", config.data.path)
         return fitting[-1], config.run.output_dir
     data = ShardFolder(config.data.path)
-    config = resolve(config, data)  # type: ignore[assignment]
+    config = resolve(config, data)
     for split in ("train", "valid"):
         rows = f"{len(data.rows(split)):,}"
         logger.info("data: %s %s rows of %d tokens in %s", rows, split, data.seq_len, data.path)

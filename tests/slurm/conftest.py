@@ -115,7 +115,7 @@ class Cluster:
         self._daemon("slurmctld", "-D")
         for name in self.nodes:
             self.start_node(name)
-        self._wait(lambda: self.states() == {name: "idle" for name in self.nodes}, "idle nodes")
+        self._wait(lambda: self.states() == dict.fromkeys(self.nodes, "idle"), "idle nodes")
 
     def _daemon(self, program: str, *arguments: str, name: str | None = None) -> None:
         path = shutil.which(program, path=SEARCH_PATH)
@@ -245,7 +245,24 @@ def cluster() -> Iterator[Cluster]:
 
 # ------------------------------------------------------------------ inputs of the stages
 
-WORDS = "the a of array list value returns given shape number file name is to and in".split()
+WORDS = [
+    "the",
+    "a",
+    "of",
+    "array",
+    "list",
+    "value",
+    "returns",
+    "given",
+    "shape",
+    "number",
+    "file",
+    "name",
+    "is",
+    "to",
+    "and",
+    "in",
+]
 
 
 def _text(draw: random.Random, words: int) -> str:

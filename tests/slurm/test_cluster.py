@@ -48,7 +48,14 @@ def test_what_fails_for_good_is_given_up_with_the_reason(cluster: Cluster, corpu
 
 
 def test_submitting_checks_first(cluster: Cluster, recipe: Path, tmp_path: Path) -> None:
-    run = ("--config", recipe, "--run.output_dir", tmp_path / "run", "--data.path", tmp_path / "data")
+    run = (
+        "--config",
+        recipe,
+        "--run.output_dir",
+        tmp_path / "run",
+        "--data.path",
+        tmp_path / "data",
+    )
     before = cluster.run("squeue", "-h")
     command = ("slurm/submit.sh", "--partition=wide", *CPU)
     wrong = cluster.run(*command, "--nodes=3", "slurm/pretrain_base.sh", *run, check=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -106,5 +107,5 @@ def test_a_run_goes_on_with_the_nodes_that_are_left(
     shrunk = losses(run)
     # The same batches on one node: the curve has no seam.
     values = [shrunk[step] for step in sorted(shrunk)]
-    jumps = [abs(after - before) for before, after in zip(values, values[1:], strict=False)]
+    jumps = [abs(after - before) for before, after in itertools.pairwise(values)]
     assert max(jumps) < 0.5
