@@ -56,11 +56,13 @@ def main(config: PretrainConfig) -> int:
                 # A launcher ends all ranks when one exits with a code; rank 0 may still be saving.
                 torch.distributed.barrier()
                 return STOPPED
-        if rank != 0:
-            return 0
     else:
-        run.adopt(config)
-        logger.info("%s is finished: its budget is used", run.path)
+        rank = int(os.environ.get("RANK", "0"))
+        if rank == 0:
+            run.adopt(config)
+            logger.info("%s is finished: its budget is used", run.path)
+    if rank != 0:
+        return 0
     hf = run.path / "hf"
     if not (hf / "model.safetensors").exists():
         export(run.path, hf)

@@ -25,7 +25,7 @@ say() { printf '=== %(%F %T)T job %s: %s\n' -1 "$SLURM_JOB_ID" "$*"; }
 # check STAGE DEFAULT_CONFIG ARGUMENT…: settings, paths and batch are right, or the job ends here.
 # Sets ARGUMENTS (with the default config, unless they name one), NODES and FOLDER.
 check() {
-  local stage="$1" config="$2" answer flags
+  local stage="$1" config="$2" answer first flags
   read -ra flags <<<"${LATEMASK_CHECK:-}" # set by submit.sh: only check
   ARGUMENTS=("${@:3}")
   case " ${*:3}" in *" --config"[\ =]*) ;; *) ARGUMENTS=(--config "$config" "${@:3}") ;; esac
@@ -36,6 +36,11 @@ check() {
   }
   read -r NODES FOLDER <<<"$answer"
   [ -z "${LATEMASK_CHECK:-}" ] || { echo "$FOLDER"; exit 0; }
+  # Where the nodes meet. Names of nodes need not resolve; Slurm knows the address.
+  first="$(scontrol show node "$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)")"
+  MASTER_ADDR="${MASTER_ADDR:-$(sed -n 's/.*NodeAddr=\([^ ]*\).*/\1/p' <<<"$first")}"
+  MASTER_PORT="${MASTER_PORT:-$((20000 + (SLURM_JOB_ID + ${SLURM_RESTART_COUNT:-0}) % 10000))}"
+  export MASTER_ADDR MASTER_PORT RANKS_PER_NODE
   say "start $((${SLURM_RESTART_COUNT:-0} + 1)) on $NODES of $SLURM_JOB_NODELIST, $RANKS_PER_NODE" \
     "ranks a node, for $FOLDER"
 }
@@ -94,12 +99,6 @@ progress() {
 # pretrain DEFAULT_CONFIG ARGUMENT…: `deepspeed pretrain/main.py` on all nodes; see node.py.
 pretrain() {
   check pretrain "$@"
-  local first
-  first="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
-  # Names of nodes need not resolve; Slurm knows the address.
-  MASTER_ADDR="${MASTER_ADDR:-$(scontrol show node "$first" | sed -n 's/.*NodeAddr=\([^ ]*\).*/\1/p')}"
-  MASTER_PORT="${MASTER_PORT:-$((20000 + (SLURM_JOB_ID + ${SLURM_RESTART_COUNT:-0}) % 10000))}"
-  export MASTER_ADDR MASTER_PORT RANKS_PER_NODE
   on_nodes "$NODES" python slurm/node.py "${ARGUMENTS[@]}"
   say "finished: $FOLDER/hf"
 }

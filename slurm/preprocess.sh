@@ -12,5 +12,9 @@
 set -euo pipefail
 . "${SLURM_SUBMIT_DIR:?start this with sbatch or slurm/submit.sh}/slurm/launch.sh"
 check preprocess configs/pipeline/wikibooks.yaml "$@"
-on_nodes 1 python -m pipeline "${ARGUMENTS[@]}"
+if [ "$NODES" -eq 1 ]; then
+  on_nodes 1 python -m pipeline "${ARGUMENTS[@]}"
+else
+  on_nodes "$NODES" python slurm/dask_node.py "${ARGUMENTS[@]}"
+fi
 say "finished: $FOLDER"

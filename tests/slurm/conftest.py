@@ -245,24 +245,7 @@ def cluster() -> Iterator[Cluster]:
 
 # ------------------------------------------------------------------ inputs of the stages
 
-WORDS = [
-    "the",
-    "a",
-    "of",
-    "array",
-    "list",
-    "value",
-    "returns",
-    "given",
-    "shape",
-    "number",
-    "file",
-    "name",
-    "is",
-    "to",
-    "and",
-    "in",
-]
+WORDS = [*"abcdefghijkl", "the", "of", "array", "list", "value", "shape", "number", "file"]
 
 
 def _text(draw: random.Random, words: int) -> str:
@@ -291,7 +274,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def data(cluster: Cluster, corpus: Path) -> Path:
     """The data folder, made by slurm/preprocess.sh over two nodes."""
-    flags = ("--nodes=2", "--cpus-per-task=2", "--gpus-per-node=0")
+    flags = ("--nodes=2", "--cpus-per-task=1", "--gpus-per-node=0")
     job = cluster.submit(*flags, "slurm/preprocess.sh", "--config", corpus)
     assert cluster.wait(job, "COMPLETED", "FAILED")["JobState"] == "COMPLETED", cluster.log(job)
     return corpus.parent / "data"

@@ -47,6 +47,23 @@ def test_what_fails_for_good_is_given_up_with_the_reason(cluster: Cluster, corpu
     assert re.search(r"gave up: ended 3 times at \d+ files. error: .*broken", log.splitlines()[-1])
 
 
+def test_what_hangs_at_the_time_limit_is_killed_and_requeued(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    deaf = "import signal, time; signal.signal(signal.SIGUSR2, signal.SIG_IGN); "
+    (tmp_path / "job.sh").write_text(
+        "#!/bin/bash\nset -euo pipefail\n. slurm/launch.sh\n"
+        f"FOLDER={tmp_path} SAVE_SECONDS=1\n"
+        f"on_nodes 1 python -c '{deaf} print(\"deaf\", flush=True); time.sleep(60)'\n"
+    )
+    job = cluster.submit("--signal=B:USR2@60", tmp_path / "job.sh")
+    cluster.wait_for(job, lambda: "deaf" in cluster.log(job), "a process that does not listen")
+    cluster.run("scancel", "--batch", "--signal=USR2", job)
+    cluster.wait_for(job, lambda: ": requeued" in cluster.log(job), "its end", 30)
+    assert "told to stop, exit code" in cluster.log(job)
+    cluster.run("scancel", job)
+
+
 def test_submitting_checks_first(cluster: Cluster, recipe: Path, tmp_path: Path) -> None:
     run = (
         "--config",

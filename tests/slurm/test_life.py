@@ -59,7 +59,9 @@ def test_time_limit_signals_requeue_and_a_lost_node(
     cluster.run("scontrol", "requeue", job)
     wait_for_start(cluster, job, run, 4)
 
-    preempting = cluster.submit(*CPU, "--nodes=2", "--partition=urgent", "--wrap=true")
+    preempting = cluster.submit(
+        *CPU, "--nodes=2", "--exclusive", "--partition=urgent", "--wrap=true"
+    )
     cluster.wait(preempting, "COMPLETED", "FAILED")
     wait_for_start(cluster, job, run, 5)
 
