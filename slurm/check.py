@@ -73,7 +73,7 @@ def check_pretrain(arguments: Sequence[str], options: argparse.Namespace) -> tup
         config.data.global_batch_size // at_once,
         config.data.global_batch_size,
     )
-    if options.later and not Path(config.data.path).exists():
+    if options.later and not (Path(config.data.path) / "manifest.json").exists():
         logger.info("data: %s, which the job before this one will write", config.data.path)
         return fitting[-1], config.run.output_dir
     data = ShardFolder(config.data.path)

@@ -1,7 +1,7 @@
 """What each node of a preprocessing job over several nodes runs: its part of a Dask cluster.
 
-The first node holds the scheduler and runs the pipeline on it; every node has one worker process a
-core. The end of the pipeline ends them all.
+Every node has one worker process a core; the first one the scheduler, too, and the pipeline. When
+that ends, they all end.
 """
 
 from __future__ import annotations
@@ -11,34 +11,33 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from distributed import Client, LocalCluster
-
 RUNNER = "apache_beam.runners.dask.dask_runner.DaskRunner"
 
 
 def main(arguments: Sequence[str]) -> int:
     """Work until the pipeline has ended; its exit code."""
     environment = os.environ
-    host, port = environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
-    cores = int(environment.get("SLURM_CPUS_PER_TASK", len(os.sched_getaffinity(0))))
-    scheduler = f"tcp://{host}:{port}"
+    host, port = environment["MASTER_ADDR"], environment["MASTER_PORT"]
+    cores = environment.get("SLURM_CPUS_PER_TASK", str(len(os.sched_getaffinity(0))))
+    # Beam's Dask runner, too, finds the scheduler by this.
+    environment["DASK_SCHEDULER_ADDRESS"] = f"tcp://{host}:{port}"
+    environment["DASK_LOGGING__DISTRIBUTED"] = "error"
+    python = [sys.executable, "-m"]
+    worker = [*python, "distributed.cli.dask_worker", environment["DASK_SCHEDULER_ADDRESS"]]
+    worker += ["--nworkers", cores, "--nthreads", "1", "--no-dashboard"]
     if environment["SLURM_NODEID"] != "0":
-        program = [sys.executable, "-m", "distributed.cli.dask_worker", scheduler]
-        sizes = ["--nworkers", str(cores), "--nthreads", "1", "--no-dashboard"]
-        os.execv(program[0], [*program, *sizes])
-    with LocalCluster(
-        host=host,
-        scheduler_port=port,
-        n_workers=cores,
-        threads_per_worker=1,
-        dashboard_address=None,
-    ):
-        with Client(scheduler) as client:
-            client.wait_for_workers(cores * int(environment["SLURM_STEP_NUM_NODES"]))
-        dask = [f"--runner={RUNNER}", f"--dask_client_address={scheduler}"]
-        code = subprocess.call([sys.executable, "-m", "pipeline", *arguments, *dask])
-        with Client(scheduler) as client:
-            client.shutdown()
+        return subprocess.call(worker)
+    scheduler = [*python, "distributed.cli.dask_scheduler", "--host", host, "--port", port]
+    started = [subprocess.Popen(words) for words in ([*scheduler, "--no-dashboard"], worker)]
+    from distributed import Client
+
+    with Client() as client:
+        client.wait_for_workers(int(cores) * int(environment["SLURM_STEP_NUM_NODES"]))
+    code = subprocess.call([*python, "pipeline", *arguments, f"--runner={RUNNER}"])
+    with Client() as client:
+        client.shutdown()
+    for process in started:
+        process.wait()
     return code
 
 

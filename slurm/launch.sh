@@ -41,8 +41,7 @@ check() {
   MASTER_ADDR="${MASTER_ADDR:-$(sed -n 's/.*NodeAddr=\([^ ]*\).*/\1/p' <<<"$first")}"
   MASTER_PORT="${MASTER_PORT:-$((20000 + (SLURM_JOB_ID + ${SLURM_RESTART_COUNT:-0}) % 10000))}"
   export MASTER_ADDR MASTER_PORT RANKS_PER_NODE
-  say "start $((${SLURM_RESTART_COUNT:-0} + 1)) on $NODES of $SLURM_JOB_NODELIST, $RANKS_PER_NODE" \
-    "ranks a node, for $FOLDER"
+  say "start $((${SLURM_RESTART_COUNT:-0} + 1)) on $NODES nodes of $SLURM_JOB_NODELIST, for $FOLDER"
 }
 
 # on_nodes NODES COMMAND…: run it once on each of the first NODES nodes, until it is done; returns

@@ -273,9 +273,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def data(cluster: Cluster, corpus: Path) -> Path:
-    """The data folder, made by slurm/preprocess.sh over two nodes."""
-    flags = ("--nodes=2", "--cpus-per-task=1", "--gpus-per-node=0")
-    job = cluster.submit(*flags, "slurm/preprocess.sh", "--config", corpus)
+    """The data folder, made by slurm/preprocess.sh on one node."""
+    job = cluster.submit("--cpus-per-task=2", "slurm/preprocess.sh", "--config", corpus)
     assert cluster.wait(job, "COMPLETED", "FAILED")["JobState"] == "COMPLETED", cluster.log(job)
     return corpus.parent / "data"
 

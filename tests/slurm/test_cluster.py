@@ -127,6 +127,19 @@ def test_all_stages_run_to_their_end(
 
 
 @pytest.mark.long
+def test_two_nodes_make_the_same_data_as_one(
+    cluster: Cluster, corpus: Path, data: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("distributed", reason="needs the extra `dask`")
+    flags = ("--nodes=2", "--cpus-per-task=1")
+    out = ("--output", tmp_path / "data")
+    job = cluster.submit(*flags, "slurm/preprocess.sh", "--config", corpus, *out)
+    assert cluster.wait(job, "COMPLETED", "FAILED")["JobState"] == "COMPLETED", cluster.log(job)
+    for shard in data.glob("*.tar"):
+        assert (tmp_path / "data" / shard.name).read_bytes() == shard.read_bytes()
+
+
+@pytest.mark.long
 def test_chained_jobs_go_on_where_requeue_is_forbidden(
     cluster: Cluster, data: Path, recipe: Path, tmp_path: Path
 ) -> None:
