@@ -19,8 +19,9 @@ read -ra SEEDS <<<"${SEEDS:-1 2 3 4 5}"
 jobs=()
 for task in "${TASKS[@]}"; do for seed in "${SEEDS[@]}"; do jobs+=("$task $seed"); done; done
 
-check glue configs/glue/roberta.yaml --task_name "${TASKS[@]}" "$@"
 first=$((${SLURM_ARRAY_TASK_ID:-0} - ${SLURM_ARRAY_TASK_MIN:-0}))
+[ "$first" -lt ${#jobs[@]} ] || exit 0 # more elements than jobs
+check glue configs/glue/roberta.yaml --task_name "${TASKS[@]}" "$@"
 for ((i = first; i < ${#jobs[@]}; i += ${SLURM_ARRAY_TASK_COUNT:-1})); do
   read -r task seed <<<"${jobs[i]}"
   on_nodes 1 python -m finetune.glue "${ARGUMENTS[@]}" --task_name "$task" --seed "$seed"

@@ -30,6 +30,7 @@ SEARCH_PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
 CONFIG = """
 ClusterName=test
+FirstJobId={first}
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={port}
 SlurmUser=root
@@ -103,7 +104,7 @@ class Cluster:
             for name, port in zip(self.nodes, ports[1:], strict=True)
         )
         (folder / "slurm.conf").write_text(
-            CONFIG.format(host=host, port=ports[0], folder=folder, nodes=nodes)
+            CONFIG.format(host=host, port=ports[0], first=ports[1], folder=folder, nodes=nodes)
         )
         for number in range(8):
             (folder / f"gpu{number}").touch()
@@ -162,7 +163,7 @@ class Cluster:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=120,
         )
         if check and result.returncode:
             pytest.fail(f"{command}: exit code {result.returncode}\n{result.stderr}")

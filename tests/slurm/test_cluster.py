@@ -106,7 +106,6 @@ def test_all_stages_run_to_their_end(
         PRETRAIN="--nodes=2",
         GLUE=f"--data_dir={tasks} --max_seq_length=32 --num_train_epochs=1",
         SBATCH_GPUS_PER_NODE="0",
-        SBATCH_ARRAY_INX="0-1",
         SBATCH_OUTPUT=f"{cluster.folder}/%j.log",
         TASKS="sst2 rte",
         SEEDS="1",

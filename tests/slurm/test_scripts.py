@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SHELL = [*sorted((ROOT / "slurm").glob("*.sh")), ROOT / "slurm/site.env.example"]
 SCRIPTS = [*SHELL, ROOT / "demo/run.sh"]
+MADE_UP = ("slurm/X.sh", "slurm/site.env")
 JOBS = [s for s in SCRIPTS if "#SBATCH" in s.read_text()]
 
 
@@ -49,3 +50,11 @@ def test_all_directives_stand_where_sbatch_reads_them(script: Path) -> None:
     lines = script.read_text().splitlines()
     code = next(i for i, line in enumerate(lines) if line and not line.startswith("#"))
     assert not [line for line in lines[code:] if line.startswith("#SBATCH")]
+
+
+@pytest.mark.parametrize("page", ["docs/cluster.md", "slurm/README.md"])
+def test_files_named_in_the_docs_exist(page: str) -> None:
+    names = re.findall(r"(?:configs|docs|slurm)/[\w/.-]*\w", (ROOT / page).read_text())
+    assert names
+    # X.sh stands for any job; the user makes site.env.
+    assert not [n for n in names if not (ROOT / n).exists() and n not in MADE_UP]
