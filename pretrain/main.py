@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -20,6 +21,8 @@ from pathlib import Path
 if __name__ == "__main__":
     # Run as a script, Python puts this folder first on the path, and `import data` would be ours.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    # slurm/node.py blocks these on the way here, for DeepSpeed's launchers not to die of them.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2})
 
 from pretrain.command_line import exit_with, parse_args
 from pretrain.config import PretrainConfig, PretrainError
@@ -40,6 +43,8 @@ def main(config: PretrainConfig) -> int:
     config = resolve(config, data)
     newest = run.newest()
     if newest is None or newest.progress.fraction(config.budget) < 1:
+        import torch
+
         from pretrain.engine import start_ranks
         from pretrain.train import train
 
@@ -48,12 +53,16 @@ def main(config: PretrainConfig) -> int:
             if rank == 0:
                 run.adopt(config)
             if not train(config, data, run, device):
+                # A launcher ends all ranks when one exits with a code; rank 0 may still be saving.
+                torch.distributed.barrier()
                 return STOPPED
-        if rank != 0:
-            return 0
     else:
-        run.adopt(config)
-        logger.info("%s is finished: its budget is used", run.path)
+        rank = int(os.environ.get("RANK", "0"))
+        if rank == 0:
+            run.adopt(config)
+            logger.info("%s is finished: its budget is used", run.path)
+    if rank != 0:
+        return 0
     hf = run.path / "hf"
     if not (hf / "model.safetensors").exists():
         export(run.path, hf)
