@@ -46,9 +46,10 @@ def check_preprocess(arguments: Sequence[str], options: argparse.Namespace) -> t
 def check_pretrain(arguments: Sequence[str], options: argparse.Namespace) -> tuple[int, str]:
     """The config, the data under it, the batch on these ranks, the run that is gone on with."""
     from pretrain.checkpoint import RunFolder
+    from pretrain.command_line import parse_args
     from pretrain.data import ShardFolder
     from pretrain.engine import complete_deepspeed_config
-    from pretrain.main import parse_args, resolve
+    from pretrain.main import resolve
 
     config = parse_args(arguments)
     nodes = usable_nodes(
@@ -76,7 +77,7 @@ def check_pretrain(arguments: Sequence[str], options: argparse.Namespace) -> tup
     if options.later and not (Path(config.data.path) / "manifest.json").exists():
         logger.info("data: %s, which the job before this one will write", config.data.path)
         return fitting[-1], config.run.output_dir
-    data = ShardFolder(config.data.path)
+    data = ShardFolder(config.data.path, config.data.cache_dir)
     config = resolve(config, data)
     for split in ("train", "valid"):
         rows = f"{len(data.rows(split)):,}"
