@@ -17,7 +17,8 @@ if [ -n "$VENV" ]; then
   # shellcheck source=/dev/null
   . "$VENV/bin/activate"
 fi
-RANKS_PER_NODE="${RANKS_PER_NODE:-${SLURM_GPUS_ON_NODE:-1}}"
+RANKS_PER_NODE="${RANKS_PER_NODE:-${SLURM_GPUS_ON_NODE:-0}}"
+[ "$RANKS_PER_NODE" -gt 0 ] || RANKS_PER_NODE=1
 
 # say WORDS…: what status.sh and the count of fruitless tries find again in the log.
 say() { printf '=== %(%F %T)T job %s: %s\n' -1 "$SLURM_JOB_ID" "$*"; }
