@@ -5,7 +5,8 @@
 
 cd "$SLURM_SUBMIT_DIR" || exit
 
-SRUN=(srun --export=ALL --kill-on-bad-exit=1)
+# --wait: once a task has ended, those of a node that is gone are not waited for without end.
+SRUN=(srun --export=ALL --kill-on-bad-exit=1 --wait=600)
 WRAP=()             # what a command is run in: (apptainer exec --nv latemask.sif)
 VENV="${LATEMASK_VENV-.venv}" # empty: none
 TRIES=3             # ends in a row that brought nothing new, before a job gives up

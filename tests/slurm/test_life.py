@@ -66,6 +66,7 @@ def test_time_limit_signals_requeue_and_a_lost_node(
     wait_for_start(cluster, job, run, 5)
 
     cluster.kill_node("n2")
+    cluster.wait_for(job, lambda: cluster.states()["n2"].startswith("down"), "n2 down")
     cluster.start_node("n2")
     wait_for_start(cluster, job, run, 6)
 
