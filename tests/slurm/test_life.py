@@ -32,11 +32,11 @@ def train(cluster: Cluster, recipe: Path, run: Path, flags: tuple[str, ...], *mo
 
 
 def wait_for_start(cluster: Cluster, job: int, run: Path, number: int) -> None:
-    """Until the job's `number`-th start has trained two steps more."""
+    """Until the job's `number`-th start has trained a step more."""
 
     def trains() -> bool:
         _, begun, since = cluster.log(job).partition(f": start {number} ")
-        return bool(begun) and len(re.findall(r" step \d+ loss ", since)) >= 2
+        return bool(begun) and len(re.findall(r" step \d+ loss ", since)) >= 1
 
     cluster.wait_for(job, trains, f"start {number}")
 
