@@ -55,7 +55,7 @@ on_nodes() {
   step=$!
   # USR2: the time limit is near (--signal=B:USR2@…), and srun hands it on. TERM (preempted,
   # requeued, cancelled) Slurm has sent to all processes itself.
-  trap 'interrupted=1; told="told to stop"; kill -USR2 "$step"; { sleep "$SAVE_SECONDS"; kill "$step"; } &' USR2
+  trap 'interrupted=1; told="told to stop"; kill -USR2 "$step" || true; { sleep "$SAVE_SECONDS"; kill "$step"; } &' USR2
   trap 'interrupted=1; told="told to stop"' TERM
   while interrupted="" && status=0 && { wait "$step" || status=$?; } && [ -n "$interrupted" ]; do :; done
   trap - USR2 TERM
