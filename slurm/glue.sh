@@ -10,7 +10,7 @@
 #     --output_dir runs/large/glue [flags of python -m finetune.glue]
 # Tasks x seeds are dealt out to the elements of the array, however many those are; each ends by
 # making the table anew, so that the last one's is whole.
-#SBATCH --nodes=1 --ntasks-per-node=1 --output=%x-%A_%a.log --open-mode=append
+#SBATCH --nodes=1 --output=%x-%A_%a.log --open-mode=append
 #SBATCH --requeue --signal=B:USR2@60
 set -euo pipefail
 read -ra TASKS <<<"${TASKS:-cola sst2 mrpc stsb qqp mnli qnli rte}"

@@ -5,7 +5,8 @@
 
 cd "$SLURM_SUBMIT_DIR" || exit
 
-SRUN=(srun --export=ALL --kill-on-bad-exit=1)
+# --wait: once a task has ended, those of a node that is gone are not waited for without end.
+SRUN=(srun --export=ALL --kill-on-bad-exit=1 --wait=600)
 WRAP=()             # what a command is run in: (apptainer exec --nv latemask.sif)
 VENV="${LATEMASK_VENV-.venv}" # empty: none
 TRIES=3             # ends in a row that brought nothing new, before a job gives up
@@ -17,7 +18,8 @@ if [ -n "$VENV" ]; then
   # shellcheck source=/dev/null
   . "$VENV/bin/activate"
 fi
-RANKS_PER_NODE="${RANKS_PER_NODE:-${SLURM_GPUS_ON_NODE:-1}}"
+RANKS_PER_NODE="${RANKS_PER_NODE:-${SLURM_GPUS_ON_NODE:-0}}"
+[ "$RANKS_PER_NODE" -gt 0 ] || RANKS_PER_NODE=1
 
 # say WORDS…: what status.sh and the count of fruitless tries find again in the log.
 say() { printf '=== %(%F %T)T job %s: %s\n' -1 "$SLURM_JOB_ID" "$*"; }
@@ -53,7 +55,7 @@ on_nodes() {
   step=$!
   # USR2: the time limit is near (--signal=B:USR2@…), and srun hands it on. TERM (preempted,
   # requeued, cancelled) Slurm has sent to all processes itself.
-  trap 'interrupted=1; told="told to stop"; kill -USR2 "$step"; { sleep "$SAVE_SECONDS"; kill "$step"; } &' USR2
+  trap 'interrupted=1; told="told to stop"; kill -USR2 "$step" || true; { sleep "$SAVE_SECONDS"; kill "$step"; } &' USR2
   trap 'interrupted=1; told="told to stop"' TERM
   while interrupted="" && status=0 && { wait "$step" || status=$?; } && [ -n "$interrupted" ]; do :; done
   trap - USR2 TERM

@@ -7,7 +7,7 @@
 
 # sbatch [flags of sbatch] slurm/preprocess.sh [--config FILE] [options of python -m pipeline]
 # On several nodes it runs on a Dask cluster of them (pip install -e '.[dask]').
-#SBATCH --ntasks-per-node=1 --output=%x-%j.log --open-mode=append
+#SBATCH --output=%x-%j.log --open-mode=append
 #SBATCH --requeue --signal=B:USR2@60
 set -euo pipefail
 . "${SLURM_SUBMIT_DIR:?start this with sbatch or slurm/submit.sh}/slurm/launch.sh"

@@ -7,7 +7,7 @@
 ##SBATCH --partition=… --account=…
 
 # sbatch [flags of sbatch] slurm/pretrain_base.sh [--group.key value …]; nothing below needs editing.
-#SBATCH --ntasks-per-node=1 --output=%x-%j.log --open-mode=append
+#SBATCH --output=%x-%j.log --open-mode=append
 #SBATCH --requeue --signal=B:USR2@300
 set -euo pipefail
 . "${SLURM_SUBMIT_DIR:?start this with sbatch or slurm/submit.sh}/slurm/launch.sh"

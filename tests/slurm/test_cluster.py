@@ -33,6 +33,7 @@ def test_a_config_error_is_not_requeued(cluster: Cluster, recipe: Path) -> None:
     assert re.fullmatch(r"=== .*: gave up: .*", cluster.log(job).splitlines()[-1])
 
 
+@pytest.mark.long
 def test_what_fails_for_good_is_given_up_with_the_reason(cluster: Cluster, corpus: Path) -> None:
     broken = corpus.parent / "broken.jsonl.gz"
     broken.write_bytes(b"no gzip at all")

@@ -32,11 +32,11 @@ def train(cluster: Cluster, recipe: Path, run: Path, flags: tuple[str, ...], *mo
 
 
 def wait_for_start(cluster: Cluster, job: int, run: Path, number: int) -> None:
-    """Until the job's `number`-th start has trained two steps more."""
+    """Until the job's `number`-th start has trained a step more."""
 
     def trains() -> bool:
         _, begun, since = cluster.log(job).partition(f": start {number} ")
-        return bool(begun) and len(re.findall(r" step \d+ loss ", since)) >= 2
+        return bool(begun) and len(re.findall(r" step \d+ loss ", since)) >= 1
 
     cluster.wait_for(job, trains, f"start {number}")
 
@@ -66,6 +66,7 @@ def test_time_limit_signals_requeue_and_a_lost_node(
     wait_for_start(cluster, job, run, 5)
 
     cluster.kill_node("n2")
+    cluster.wait_for(job, lambda: cluster.states()["n2"].startswith("down"), "n2 down")
     cluster.start_node("n2")
     wait_for_start(cluster, job, run, 6)
 
