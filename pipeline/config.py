@@ -19,20 +19,31 @@ from pipeline.errors import PipelineError
 class Source:
     """Where documents come from."""
 
-    kind: Literal["text", "jsonl", "python-docs"]
-    """Reader: text files, JSON lines (.jsonl, .gz, .bz2, .zst), or the docstrings of every
-    installed Python library and the standard library."""
+    kind: Literal["text", "jsonl", "parquet", "huggingface", "mediawiki", "python-docs"]
+    """Reader: text files or JSON lines (plain, .gz, .bz2, .zst), Parquet, a data set of Hugging
+    Face's `datasets`, MediaWiki XML dumps (.xml.bz2; one with its `…-multistream-index.txt.bz2`
+    beside it is read in parallel), or the docstrings of every installed Python library."""
     name: str = ""
     """Prefix of the document ids and the name in counts; the kind when empty. The documents of
     python-docs are counted under their library instead."""
     paths: list[str] = field(default_factory=list)
-    """Files or glob patterns (text, jsonl)."""
+    """Files, glob patterns, or URLs of a Beam filesystem; names or folders for huggingface."""
+    weight: float = 1.0
+    """How often each training document is seen: 2 is every one twice, 0.3 a sample of them."""
+    bad_files: Literal["stop", "skip"] = "stop"
+    """A file that is cut off or not of its kind stops the run, or is read up to the damage."""
     documents: Literal["file", "line", "blank-lines"] = "file"
     """text: what one document is (a file, a line, a block between blank lines)."""
     text_key: str = "text"
-    """jsonl: key of the text."""
+    """jsonl, parquet, huggingface: key of the text."""
     id_key: str = "id"
-    """jsonl: key of the document's id; the line number where a record lacks it."""
+    """jsonl, parquet, huggingface: key of the document's id; its number where it has none."""
+    subset: str | None = None
+    """huggingface: configuration of the data set."""
+    split: str = "train"
+    """huggingface: split of the data set."""
+    title: bool = True
+    """mediawiki: an article begins with its title."""
     min_docstring_characters: int = 200
     """python-docs: shorter docstrings are not read at all."""
     markup: Literal["plain", "docstring"] = "plain"
@@ -40,15 +51,70 @@ class Source:
 
 
 @dataclass(kw_only=True)
+class Repetition:
+    """Shares above which a text repeats itself too much (Rae et al. 2021, table A1)."""
+
+    max_duplicate_lines: float = 0.3
+    """Share of the lines that have stood before."""
+    max_top_ngram: dict[int, float] = field(default_factory=lambda: {2: 0.2, 3: 0.18, 4: 0.16})
+    """Share of the words in the most frequent n-gram, by n."""
+    max_duplicate_ngrams: dict[int, float] = field(default_factory=lambda: {5: 0.15, 10: 0.1})
+    """Share of the words in n-grams that have stood before, by n."""
+
+
+@dataclass(kw_only=True)
 class Cleaning:
     """Which texts are kept, after Unicode NFC and white-space normalisation."""
 
+    repair_unicode: bool = True
+    """Mend text that was decoded with the wrong encoding ("cafÃ©"), with ftfy."""
+    boilerplate: bool = False
+    """Remove Project Gutenberg's licence, and lines about cookies, privacy, JavaScript, …."""
     min_characters: int = 100
     """Shorter texts are dropped."""
     max_characters: int = 1_000_000
     """Longer texts are dropped."""
     min_alphabetic: float = 0.6
     """Least share of letters among the characters that are not white space."""
+    repetition: Repetition | None = None
+    """Drop texts that repeat themselves; {} for the usual limits."""
+    languages: list[str] = field(default_factory=list)
+    """Keep texts in these languages only (ISO 639-1: en, de, …); all when empty."""
+    min_language_score: float = 0.5
+    """Least probability of the language."""
+    lines: Literal["keep", "join"] = "keep"
+    """join: one line per paragraph, for books that are broken into lines of some 70 characters."""
+
+
+@dataclass(kw_only=True)
+class NearDuplicates:
+    """MinHash-LSH: of texts with much the same word n-grams, the longest is kept."""
+
+    threshold: float = 0.8
+    """Least estimated Jaccard similarity of two texts' sets of n-grams."""
+    ngram: int = 5
+    """Words in an n-gram."""
+    bands: int = 20
+    """Bands of the signature; two texts are compared when one band of them is equal."""
+    rows: int = 6
+    """Hashes in a band. A pair of similarity s is compared with probability 1 − (1 − s^rows)^bands:
+    here 0.998 at 0.8, 0.6 at 0.6."""
+    seed: int = 0
+    """Chooses the hash functions."""
+
+
+@dataclass(kw_only=True)
+class Decontamination:
+    """Drop documents that hold sentences of evaluation sets."""
+
+    paths: list[str]
+    """TSV files or glob patterns in GLUE's layout; the folder's name is the task's."""
+    ngram: int = 4
+    """Words in an n-gram."""
+    min_words: int = 10
+    """Shorter sentences are not looked for: anybody may have written them."""
+    overlap: float = 0.5
+    """Share of a sentence's n-grams that must stand close together in a document."""
 
 
 @dataclass(kw_only=True)
@@ -116,9 +182,14 @@ class Config:
     seq_len: int = 128
     """Tokens in a row, `<s>` and the last `</s>` included."""
     chunk_bytes: int = 8_000_000
-    """Input files are worked on in groups of about this many bytes."""
+    """Input files are worked on in groups of about this many bytes, and documents kept in pieces
+    of about this much text: a worker's memory grows with it, not with the corpus."""
     cleaning: Cleaning = field(default_factory=Cleaning)
     """Which texts are kept."""
+    near_duplicates: NearDuplicates | None = None
+    """Also drop near-duplicates; {} for the usual settings. Equal texts always go."""
+    decontamination: Decontamination | None = None
+    """Drop what overlaps evaluation sets."""
     split: Split = field(default_factory=Split)
     """Shares of validation and tasks."""
     tokenizer: Tokenizer = field(default_factory=Tokenizer)
@@ -161,6 +232,8 @@ def _problems(config: Config) -> Any:
             yield f"sources[{i}].paths: empty, and kind {source.kind} reads files; list some"
         if source.kind == "python-docs" and source.paths:
             yield f"sources[{i}].paths: python-docs finds its files itself; remove the paths"
+        if source.weight <= 0:
+            yield f"sources[{i}].weight: {source.weight}, must be over 0; or remove the source"
         if names.count(source_name(source)) > 1:
             yield f"sources[{i}].name: {source_name(source)!r} twice; ids would clash, rename one"
     tokenizer, shards, tasks = config.tokenizer, config.shards, config.tasks
@@ -179,6 +252,18 @@ def _problems(config: Config) -> Any:
             config.cleaning.min_characters,
         ),
     }
+    if near := config.near_duplicates:
+        positive |= {
+            f"near_duplicates.{k}": (getattr(near, k), 1) for k in ("ngram", "bands", "rows")
+        }
+    if config.decontamination:
+        positive |= {
+            "decontamination.ngram": (config.decontamination.ngram, 1),
+            "decontamination.min_words": (
+                config.decontamination.min_words,
+                config.decontamination.ngram,
+            ),
+        }
     if tasks:
         positive |= {
             "tasks.libraries": (tasks.libraries, 2),
@@ -196,6 +281,10 @@ def _problems(config: Config) -> Any:
         "split.valid": config.split.valid,
         "split.tasks": config.split.tasks,
     }
+    if config.near_duplicates:
+        shares["near_duplicates.threshold"] = config.near_duplicates.threshold
+    if config.decontamination:
+        shares["decontamination.overlap"] = config.decontamination.overlap
     for key, share in shares.items():
         if not 0 <= share < 1:
             yield f"{key}: {share}, must be a share in [0, 1)"
@@ -229,5 +318,8 @@ def option_names(sections: bool) -> list[str]:
     top = [f.name for f in fields(Config)]
     if not sections:
         return top
-    parts = (Source, Cleaning, Split, Tokenizer, Shards, Tasks)
+    parts = (
+        *(Source, Cleaning, Repetition, NearDuplicates, Decontamination),
+        *(Split, Tokenizer, Shards, Tasks),
+    )
     return top + [f.name for part in parts for f in fields(part)]

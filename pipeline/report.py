@@ -40,14 +40,14 @@ def _totals(folder: Path, manifest: dict[str, Any]) -> str:
             f"{entry['leftover_tokens']:,} left over"
         )
     total = counts["total"]
-    steps = ", ".join(f"{key} {total[key]:,}" for key in (*DROPS, "duplicate", *SPLITS))
+    steps = ", ".join(f"{key} {total[key]:,}" for key in (*DROPS, *SPLITS))
     lines.append(f"  documents read {total['read']:,} = {steps}")
     lines.append(f"  unreadable records {counts['rejected']:,} (rejected.jsonl)")
     return "\n".join(lines)
 
 
 def _sources(manifest: dict[str, Any]) -> str:
-    keys = ("read", *DROPS, "duplicate", *SPLITS)
+    keys = ("read", *DROPS, *SPLITS)
     lines = [f"  {'source':20}" + "".join(f"{key:>11}" for key in keys)]
     for name, count in _largest(manifest):
         lines.append(f"  {name[:20]:20}" + "".join(f"{count[key]:>11,}" for key in keys))
@@ -94,7 +94,7 @@ def draw(manifest: dict[str, Any], path: Path) -> None:
     middle.tick_params(axis="x", rotation=60)
     middle.set(title="Length of train and valid documents", xlabel="tokens", ylabel="documents")
     total = manifest["counts"]["total"]
-    keys = [key for key in (*SPLITS, "duplicate", *DROPS) if total[key]][::-1]
+    keys = [key for key in (*SPLITS, *DROPS) if total[key]][::-1]
     right.barh([key.replace("_", " ") for key in keys], [total[key] for key in keys], color="C1")
     for position, key in enumerate(keys):
         right.text(total[key], position, f" {total[key]:,}", va="center")

@@ -7,24 +7,20 @@ imported only when a graph has something to do.
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pipeline import balance, tasks, tokenizer, work
+from pipeline import balance, decontaminate, examples, pieces, plans, tasks, tokenizer, work
 from pipeline.config import Config
-from pipeline.documents import documents_path, duplicates_path, rejected_path
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
 from pipeline.shards import shard_names
-from pipeline.sources import Chunk, InputFile, plan
 from pipeline.tasks import FILES as TASK_FILES
 from pipeline.tokens import tokens_path
 
@@ -56,45 +52,49 @@ def run(config: Config, options: list[str], overwrite: bool, progress: Progress)
 
 
 def _make(folder: Path, config: Config, options: list[str], progress: Progress) -> dict[str, Any]:
-    chunks = _planned(folder, config)
+    chunks = plans.make(folder, config)
     files = sum(len(chunk.files) for chunk in chunks)
     size = sum(file.bytes for chunk in chunks for file in chunk.files)
     log.info("input: %s files, %.1f MB, in %d chunks", f"{files:,}", size / 1e6, len(chunks))
+    if config.decontamination:
+        decontaminate.write_index(folder, config.decontamination)
 
     if not (folder / work.WORK / "deduplicated.json").exists() or not all(
-        work.read_receipt(documents_path(folder, c.index)) for c in chunks
+        pieces.read_chunk(folder, c.index) for c in chunks
     ):
         graph = _graph()
-        with _watched(
-            "read and clean", [documents_path(folder, c.index) for c in chunks], progress
-        ):
-            graph.clean_and_deduplicate(chunks, config, folder, options)
-        _raise_errors(folder, chunks)
+        targets = [pieces.chunk_path(folder, c.index) for c in chunks]
+        with _watched("read and clean", targets, progress):
+            graph.clean_and_deduplicate(folder, config, options)
+        _raise_errors(folder, "deduplicated.json")
     cleaned = balance.cleaned(folder, len(chunks))
+    names = cleaned["pieces"]
 
     start = time.monotonic()
     progress("tokenizer", 0, 1)
-    model = tokenizer.provide(folder, config, len(chunks))
+    model = tokenizer.provide(folder, config, names)
     progress("tokenizer", 1, 1)
     log.info(
         "tokenizer: %s tokens, %.1f s", f"{model.get_vocab_size():,}", time.monotonic() - start
     )
 
-    names = [folder / name for *_, name in shard_names(config)]
-    if not all(work.read_receipt(path) for path in names):
+    shards = [folder / name for *_, name in shard_names(config)]
+    if not all(work.read_receipt(path) for path in shards):
         graph = _graph()
-        targets = [*(tokens_path(folder, c.index) for c in chunks), *names]
+        targets = [*(tokens_path(folder, name) for name in names), *shards]
         with _watched("tokenize and pack", targets, progress):
-            graph.tokenize_and_shard(chunks, config, folder, options)
+            graph.tokenize_and_shard(folder, config, options)
+        _raise_errors(folder, "sharded.json")
     if config.tasks:
-        tasks.write(folder, config, len(chunks))
+        tasks.write(folder, config, names)
     rejected = b"".join(
         path.read_bytes()
         for chunk in chunks
-        if (path := rejected_path(folder, chunk.index)).exists()
+        if (path := pieces.rejected_path(folder, chunk.index)).exists()
     )
     work.write_atomic(folder / "rejected.jsonl", rejected)
-    return balance.manifest(folder, config, cleaned, len(chunks), files, model.get_vocab_size())
+    work.write_json(folder / "dropped.json", examples.collect(folder, len(chunks)))
+    return balance.manifest(folder, config, cleaned, files, model.get_vocab_size())
 
 
 def _graph() -> ModuleType:
@@ -107,26 +107,12 @@ def _graph() -> ModuleType:
     return graph
 
 
-def _planned(folder: Path, config: Config) -> list[Chunk]:
-    """The chunks of this run: those it began with, if it has begun."""
-    path = folder / work.WORK / "plan.json"
-    stored = work.load_json(path)
-    if stored is None:
-        chunks = plan(config.sources, config.chunk_bytes)
-        work.write_atomic(path, json.dumps([asdict(chunk) for chunk in chunks]).encode())
-        return chunks
-    return [
-        Chunk(c["index"], c["source"], tuple(InputFile(**file) for file in c["files"]))
-        for c in stored
-    ]
-
-
 def _missing(folder: Path, manifest: dict[str, Any]) -> list[str]:
     """Files of a finished folder that aren't there, or not in full (cheap: no hashing)."""
     sizes = {
         s["name"]: s["bytes"] for split in manifest["splits"].values() for s in split["shards"]
     }
-    names = [*sizes, "tokenizer.json", "tokenizer_config.json", "rejected.jsonl"]
+    names = [*sizes, "tokenizer.json", "tokenizer_config.json", "rejected.jsonl", "dropped.json"]
     if manifest["config"]["tasks"]:
         names += [f"tasks/{name}" for name in TASK_FILES]
     paths = {name: folder / name for name in names}
@@ -137,20 +123,14 @@ def _missing(folder: Path, manifest: dict[str, Any]) -> list[str]:
     ]
 
 
-def _raise_errors(folder: Path, chunks: list[Chunk]) -> None:
-    """PipelineError with what the workers had to say about their files."""
-    errors = []
-    for chunk in chunks:
-        path = work.error_path(folder, chunk.index)
-        if path.exists():
-            errors.append(path.read_text())
-            path.unlink()
+def _raise_errors(folder: Path, summary: str) -> None:
+    """PipelineError with what the workers had to say, or when the graph has no sum."""
+    errors = work.take_errors(folder)
     if errors:
         rest = f"\n(and {len(errors) - 3} more)" if len(errors) > 3 else ""
         raise PipelineError("\n".join(errors[:3]) + rest)
-    lost = [c.index for c in chunks if not duplicates_path(folder, c.index).exists()]
-    if lost:
-        raise PipelineError(f"the runner lost chunks {lost[:10]}: use another --runner")
+    if not (folder / work.WORK / summary).exists():
+        raise PipelineError("the runner lost the end of the graph: use another --runner")
 
 
 @contextmanager

@@ -31,18 +31,16 @@ def shard_names(config: Config) -> list[tuple[SplitName, int, str]]:
     return [(s, i, shard_name(s, i, of)) for s, of in counts.items() for i in range(of)]
 
 
-def write_shard(
-    folder: Path, split: SplitName, shard: int, config: Config, chunks: int
-) -> dict[str, Any]:
-    """Pack and write one shard; the receipt, at once when it has been done before.
+def write_shard(folder: Path, number: int, config: Config, pieces: list[str]) -> dict[str, Any]:
+    """Pack and write the shard at `number` in `shard_names`; its receipt, at once when it is there.
 
     The receipt is what manifest.json says of the shard, and its documents and leftover tokens.
     """
-    of = config.shards.train if split == "train" else config.shards.valid
-    path = folder / shard_name(split, shard, of)
+    split, shard, name = shard_names(config)[number]
+    path = folder / name
     if receipt := work.read_receipt(path):
         return receipt
-    documents = shard_documents(folder, chunks, shard_number(split, shard, config.shards))
+    documents = shard_documents(folder, pieces, shard_number(split, shard, config.shards))
     rows, leftover = pack(documents, config.seq_len, config.dtype)
     content, blocks = tar_bytes(rows, f"{shard:05}", config.shards.block_sequences)
     work.write_atomic(path, content)

@@ -18,15 +18,15 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 
 from pipeline import work
 from pipeline.config import Config
-from pipeline.documents import documents_path, kept_documents
 from pipeline.errors import PipelineError
+from pipeline.pieces import kept_documents, piece_receipt
 from pipeline.split import document_hash, split_of
 
 FILES = ("tokenizer.json", "tokenizer_config.json")
 _SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")  # ids 0 to 3; <mask> comes last
 
 
-def provide(folder: Path, config: Config, chunks: int) -> Tokenizer:
+def provide(folder: Path, config: Config, pieces: list[str]) -> Tokenizer:
     """The tokenizer of a data folder: the one that is there, else loaded or trained."""
     path = folder / FILES[0]
     if not all((folder / name).exists() for name in FILES):
@@ -34,7 +34,7 @@ def provide(folder: Path, config: Config, chunks: int) -> Tokenizer:
             _copy(Path(config.tokenizer.path), folder)
         else:
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh_process:
-                fresh_process.submit(train, folder, config, chunks).result()
+                fresh_process.submit(train, folder, config, pieces).result()
     return load(path)
 
 
@@ -52,9 +52,9 @@ def load(path: Path) -> Tokenizer:
     return tokenizer
 
 
-def train(folder: Path, config: Config, chunks: int) -> None:
+def train(folder: Path, config: Config, pieces: list[str]) -> None:
     """Train on a sample of the training documents and write both files into `folder`."""
-    tokenizer = train_on(_sample(folder, config, chunks), config.tokenizer.vocab_size)
+    tokenizer = train_on(_sample(folder, config, pieces), config.tokenizer.vocab_size)
     work.write_atomic(folder / FILES[1], json.dumps(settings(config.seq_len), indent=1).encode())
     work.write_atomic(folder / FILES[0], tokenizer.to_str(pretty=True).encode())
 
@@ -78,14 +78,13 @@ def train_on(texts: Iterator[str], vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def _sample(folder: Path, config: Config, chunks: int) -> Iterator[str]:
+def _sample(folder: Path, config: Config, pieces: list[str]) -> Iterator[str]:
     """Training documents of about `sample_bytes` in all, chosen by a seeded hash of their ids."""
-    receipts = [work.read_receipt(documents_path(folder, c), check=False) for c in range(chunks)]
-    available = sum(receipt["text_bytes"] for receipt in receipts if receipt)
+    available = sum(piece_receipt(folder, piece)["text_bytes"] for piece in pieces)
     wanted = config.tokenizer.sample_bytes / max(available, 1)
     train_share = 1 - config.split.valid - config.split.tasks
-    for chunk in range(chunks):
-        for document in kept_documents(folder, chunk):
+    for piece in pieces:
+        for document in kept_documents(folder, piece):
             digest = document_hash(document.id)
             if split_of(digest, config.split) == "train":
                 lot = document_hash(f"{config.tokenizer.seed}:{document.id}")

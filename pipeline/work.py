@@ -23,18 +23,26 @@ from pipeline.errors import PipelineError
 WORK = ".work"
 MANIFEST = "manifest.json"
 _OURS = ("train-*-of-*.tar", "valid-*-of-*.tar", "tokenizer.json", "tokenizer_config.json")
-_LEFTOVERS = (*_OURS, "rejected.jsonl", "*.tmp")
+_LEFTOVERS = (*_OURS, "rejected.jsonl", "dropped.json", "*.tmp")
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Put `content` at `path`: all of it, or nothing of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Put `content` at `path`: all of it, or nothing of it. PipelineError when the disk refuses."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise PipelineError(
+            f"{path}: can't be written ({error.strerror}). Make room or rights there and run the "
+            "same command again: it goes on from what is finished"
+        ) from error
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -78,8 +86,14 @@ def lock(folder: Path) -> Iterator[None]:
     The operating system releases the lock when the process ends, however it ends.
     """
     work = folder / WORK
-    work.mkdir(parents=True, exist_ok=True)
-    with (work / "lock").open("a+") as file:
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        opened = (work / "lock").open("a+")
+    except OSError as error:
+        raise PipelineError(
+            f"{folder}: can't be written ({error.strerror}); choose another --output"
+        ) from error
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -162,6 +176,16 @@ def _clear(folder: Path) -> None:
             path.unlink()
 
 
-def error_path(folder: Path, chunk: int) -> Path:
-    """Where a worker leaves the text of a user's error in a chunk."""
-    return folder / WORK / "errors" / f"{chunk:05}.txt"
+def leave_error(folder: Path, error: Exception) -> None:
+    """Leave a user's error for the process that runs the graph, which takes it up."""
+    text = str(error).encode()
+    write_atomic(folder / WORK / "errors" / hashlib.sha256(text).hexdigest()[:16], text)
+
+
+def take_errors(folder: Path) -> list[str]:
+    """What workers have left; it is gone afterwards."""
+    found = []
+    for path in sorted((folder / WORK / "errors").glob("*")):
+        found.append(path.read_text())
+        path.unlink()
+    return found

@@ -55,4 +55,4 @@ def test_each_drop_reason() -> None:
     assert clean("short", "plain", rules)[1] == "too_short"
     assert clean("x" * 21, "plain", rules)[1] == "too_long"
     assert clean("1234567890 ab", "plain", rules)[1] == "not_prose"
-    assert clean("a good text", "plain", rules) == ("a good text", None)
+    assert clean("a good text", "plain", rules) == ("a good text", None, 0)

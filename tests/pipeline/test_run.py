@@ -131,7 +131,7 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"output": config.output, **config.content()}))
     command = [sys.executable, "-m", "pipeline", "--config", str(path)]
-    for pattern in (".work/documents/*.zst", ".work/tokens/*.npy"):
+    for pattern in (".work/chunks/*.json", ".work/tokens/*.npy"):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
         while process.poll() is None and not list(Path(config.output).glob(pattern)):
             time.sleep(0.02)
