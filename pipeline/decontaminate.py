@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline import files, work
-from pipeline.config import Decontamination, Source
+from pipeline.config import Decontamination
 from pipeline.errors import PipelineError
 from pipeline.shingles import Words
 
@@ -65,11 +65,11 @@ def build(settings: Decontamination) -> Index:
     words: list[int] = []
     grams: list[np.ndarray] = []
     for pattern in settings.paths:
-        for file in files.matching(Source(kind="text", name="decontamination", paths=[pattern])):
-            name = Path(file.path).parent.name
+        for file, _ in files.match(pattern, "decontamination"):
+            name = Path(file).parent.name
             if name not in names:
                 names.append(name)
-            for sentence in sorted(set(sentences(file.path))):
+            for sentence in sorted(set(sentences(file))):
                 found = Words(sentence)
                 if len(found) >= settings.min_words:
                     distinct = np.unique(found.ngrams(settings.ngram))

@@ -200,7 +200,7 @@ def _by_piece(numbers: np.ndarray, offsets: np.ndarray) -> Iterator[tuple[int, n
     piece = np.searchsorted(offsets, numbers, "right") - 1
     order = np.argsort(piece, kind="stable")
     starts = np.flatnonzero(np.diff(piece[order], prepend=-1))
-    for start, stop in zip(starts, [*starts[1:], len(order)], strict=True):
+    for start, stop in zip(starts, np.append(starts, len(order))[1:], strict=True):
         yield int(piece[order[start]]), order[start:stop]
 
 

@@ -31,13 +31,7 @@ def matching(source: Source) -> list[InputFile]:
     """
     found: dict[str, InputFile] = {}
     for pattern in source.paths:
-        matches = sorted(_match(pattern))
-        if not matches:
-            raise PipelineError(
-                f"sources ({source_name(source)}): no file matches {pattern!r}; "
-                "correct `paths`, or fetch the corpus first"
-            )
-        for path, size in matches:
+        for path, size in match(pattern, f"sources ({source_name(source)})"):
             name = f"{source_name(source)}/{path.rsplit('/', 1)[-1]}"
             other = found.setdefault(name, InputFile(path, name, size, size))
             if other.path != path:
@@ -108,6 +102,16 @@ def _zstd_blocks(raw: IO[bytes]) -> Iterator[bytes]:
                 decoder = None
     if decoder is not None:
         raise EOFError("the last zstd frame has no end")
+
+
+def match(pattern: str, key: str) -> list[tuple[str, int]]:
+    """(path, bytes) of what a pattern names, sorted. PipelineError naming the key when nothing."""
+    matches = sorted(_match(pattern))
+    if not matches:
+        raise PipelineError(
+            f"{key}: no file matches {pattern!r}; correct `paths`, or fetch the corpus first"
+        )
+    return matches
 
 
 def _match(pattern: str) -> Iterator[tuple[str, int]]:

@@ -67,13 +67,13 @@ def _words_in_repeats(grams: np.ndarray, n: int) -> int:
 
 def without_boilerplate(text: str) -> tuple[str, int]:
     """The text without Project Gutenberg's licence and lines of web boilerplate; lines removed."""
-    lines = text.count("\n")
+    lines = len(text.splitlines())
     if start := _GUTENBERG_START.search(text, 0, _GUTENBERG_WITHIN):
         text = text[start.end() :]
     tail = max(len(text) - _GUTENBERG_WITHIN, 0)
     if end := _GUTENBERG_END.search(text, tail):
         text = text[: end.start()]
-    removed = lines - text.count("\n")
+    removed = lines - len(text.splitlines())
     kept = []
     for line in text.split("\n"):
         if len(line) <= _BOILERPLATE_MAX and _BOILERPLATE_LINE.match(line):
