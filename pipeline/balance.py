@@ -15,7 +15,7 @@ from pipeline import clean, dedup, work
 from pipeline.config import Config
 from pipeline.errors import PipelineError
 from pipeline.pieces import piece_receipt, pieces, read_chunk
-from pipeline.shards import shard_names
+from pipeline.shards import shard_list
 from pipeline.split import SPLITS
 from pipeline.tokens import tokens_path
 
@@ -68,7 +68,12 @@ def cleaned(folder: Path, chunks: int) -> dict[str, Any]:
 
 
 def manifest(
-    folder: Path, config: Config, cleaned: dict[str, Any], files: int, vocab_size: int
+    folder: Path,
+    config: Config,
+    seq_len: int,
+    cleaned: dict[str, Any],
+    files: int,
+    vocab_size: int,
 ) -> dict[str, Any]:
     """The content of manifest.json (docs/formats.md, section A); PipelineError when unbalanced."""
     sources: dict[str, Counter[str]] = {s: Counter(c) for s, c in cleaned["counts"].items()}
@@ -88,36 +93,26 @@ def manifest(
     for key, number in cleaned["dropped"].items():
         _equal(f"{key} of all sources", total[key], number)
 
-    splits: dict[str, dict[str, Any]] = {}
-    empty = 0  # shards without a document, and so without the separators' one less
-    for split, _, name in shard_names(config):
-        receipt = _receipt(folder / name)
-        keys = ("name", "bytes", "sha256", "sequences", "tokens", "blocks")
-        entry = splits.setdefault(
-            split,
-            {"shards": [], "sequences": 0, "tokens": 0, "documents": 0, "leftover_tokens": 0},
-        )
-        empty += receipt["documents"] == 0
-        entry["shards"].append({key: receipt[key] for key in keys})
-        for key in ("sequences", "tokens", "documents", "leftover_tokens"):
-            entry[key] += receipt[key]
+    splits = _splits(folder, config, seq_len)
     for name, entry in splits.items():
         expected = total[name] + (total["repeated"] if name == "train" else 0)
         _equal(f"documents in the {name} shards", entry["documents"], expected)
         if entry["sequences"] == 0:
             raise PipelineError(
-                f"the {name} split has no full row of {config.seq_len} tokens: "
+                f"the {name} split has no full row of {seq_len} tokens: "
                 "more text, a larger share or a smaller seq_len is needed"
             )
-    separators = copies - sum(len(e["shards"]) for e in splits.values()) + empty
-    body = sum(
-        (config.seq_len - 2) * e["sequences"] + e["leftover_tokens"] for e in splits.values()
-    )
-    _equal("tokens in rows + left over", body, tokens + separators)
+    shards = [shard for shard in shard_list(config) if shard.seq_len == seq_len]
+    filled = [d for s in shards if (d := _receipt(folder / s.name)["documents"])]
+    if config.packing.mode == "full-sentences":
+        tokens += copies - len(filled)  # a separator between two documents of a shard
+    in_rows = sum((seq_len - 2) * e["sequences"] - e["repeated_tokens"] for e in splits.values())
+    left_over = sum(entry["leftover_tokens"] for entry in splits.values())
+    _equal(f"tokens in rows of {seq_len} + left over", in_rows + left_over, tokens)
     return {
         "format": FORMAT,
         "version": VERSION,
-        "seq_len": config.seq_len,
+        "seq_len": seq_len,
         "dtype": config.dtype,
         "vocab_size": vocab_size,
         "tokenizer_sha256": work.file_sha256(folder / "tokenizer.json"),
@@ -133,6 +128,21 @@ def manifest(
         "config": config.content(),
         "config_sha256": config.sha256(),
     }
+
+
+def _splits(folder: Path, config: Config, seq_len: int) -> dict[str, dict[str, Any]]:
+    """The entries of the splits, from the receipts of their shards."""
+    splits: dict[str, dict[str, Any]] = {}
+    sums = ("sequences", "tokens", "documents", "leftover_tokens", "repeated_tokens")
+    for shard in shard_list(config):
+        if shard.seq_len == seq_len:
+            receipt = _receipt(folder / shard.name)
+            keys = ("name", "bytes", "sha256", "sequences", "tokens", "blocks")
+            entry = splits.setdefault(shard.split, {"shards": [], **dict.fromkeys(sums, 0)})
+            entry["shards"].append({key: receipt[key] for key in keys})
+            for key in sums:
+                entry[key] += receipt[key]
+    return splits
 
 
 def _ordered(count: Counter[str]) -> dict[str, int]:

@@ -129,16 +129,33 @@ class Split:
 
 @dataclass(kw_only=True)
 class Tokenizer:
-    """Byte-level BPE with RoBERTa's special tokens at RoBERTa's ids."""
+    """A tokenizer with RoBERTa's special tokens at RoBERTa's ids."""
 
     path: str | None = None
-    """Folder of a finished tokenizer to use; it is trained on the corpus when empty."""
+    """Folder or Hub name of a finished tokenizer to use; its special tokens are put at RoBERTa's
+    ids where they aren't. One is trained on the corpus when empty."""
+    kind: Literal["bpe", "wordpiece"] = "bpe"
+    """What is trained: RoBERTa's byte-level BPE, or BERT's WordPiece."""
+    lowercase: bool = False
+    """wordpiece: lower case, without accents, as bert-base-uncased."""
     vocab_size: int = 50_265
     """Number of tokens, special tokens included."""
     sample_bytes: int = 100_000_000
     """UTF-8 bytes of training text that the tokenizer is trained on."""
     seed: int = 0
     """Chooses the sample."""
+
+
+@dataclass(kw_only=True)
+class Packing:
+    """How documents become rows (Liu et al. 2019, §4.2)."""
+
+    mode: Literal["full-sentences", "doc-sentences"] = "full-sentences"
+    """Rows reach over the ends of documents, or never do."""
+    whole_sentences: bool = False
+    """Rows begin at a sentence; what the row before cut off is repeated (and counted)."""
+    more_seq_lens: list[int] = field(default_factory=list)
+    """The same documents in rows of other lengths too, each a data set in OUTPUT/seq-LENGTH."""
 
 
 @dataclass(kw_only=True)
@@ -194,6 +211,8 @@ class Config:
     """Shares of validation and tasks."""
     tokenizer: Tokenizer = field(default_factory=Tokenizer)
     """Trained or loaded."""
+    packing: Packing = field(default_factory=Packing)
+    """Documents to rows."""
     shards: Shards = field(default_factory=Shards)
     """Layout of the tars."""
     tasks: Tasks | None = None
@@ -204,6 +223,11 @@ class Config:
         problems = list(_problems(self))
         if problems:
             raise PipelineError("this configuration can't work:\n  " + "\n  ".join(problems))
+
+    @property
+    def seq_lens(self) -> list[int]:
+        """All lengths of rows, that of OUTPUT itself first."""
+        return [self.seq_len, *self.packing.more_seq_lens]
 
     @property
     def dtype(self) -> Literal["uint16", "uint32"]:
@@ -288,6 +312,11 @@ def _problems(config: Config) -> Any:
     for key, share in shares.items():
         if not 0 <= share < 1:
             yield f"{key}: {share}, must be a share in [0, 1)"
+    for length in config.packing.more_seq_lens:
+        if length < 3 or config.seq_lens.count(length) > 1:
+            yield f"packing.more_seq_lens: {length}, must be at least 3 and no length given twice"
+    if tokenizer.lowercase and tokenizer.kind != "wordpiece":
+        yield "tokenizer.lowercase: only for kind wordpiece; byte-level BPE keeps case"
     if config.split.valid <= 0:
         yield "split.valid: 0, but a validation shard is always written; try 0.005"
     if config.split.valid + config.split.tasks >= 1:
@@ -320,6 +349,6 @@ def option_names(sections: bool) -> list[str]:
         return top
     parts = (
         *(Source, Cleaning, Repetition, NearDuplicates, Decontamination),
-        *(Split, Tokenizer, Shards, Tasks),
+        *(Split, Tokenizer, Packing, Shards, Tasks),
     )
     return top + [f.name for part in parts for f in fields(part)]

@@ -1,7 +1,7 @@
 """The Beam graphs, and the only file that knows Beam.
 
     clean_and_deduplicate: chunks | read, clean   > hash space | match pairs > all | settle
-    tokenize_and_shard:    pieces | tokenize      > shards     | pack, write
+    tokenize_and_shard:    pieces | tokenize      > all        | cut   > shards | pack, write
 
 A graph is a chain of stages: elements are spread over the workers, worked on, and their counts
 summed; the next stage begins from the sum. That is chosen so that every runner does it right:
@@ -55,6 +55,7 @@ def tokenize_and_shard(folder: Path, config: Config, options: list[str]) -> Coun
     """Write the tokens of every piece, then every shard."""
     stages = [
         Stage("tokenize", _pieces, _tokenize),
+        Stage("cut", _once, _cut),
         Stage("pack and write", _shards, _write_shard),
     ]
     return _run(folder, config, stages, "sharded.json", options)
@@ -101,8 +102,13 @@ def _tokenize(folder: Path, config: Config, piece: str) -> Counts:
     return {"tokens": receipt["tokens"]}
 
 
+def _cut(folder: Path, config: Config, _: int) -> Counts:
+    tokens.cut(folder, _pieces(folder, config), config.shards)
+    return {}
+
+
 def _shards(folder: Path, config: Config) -> list[int]:
-    return list(range(len(shards.shard_names(config))))
+    return list(range(len(shards.shard_list(config))))
 
 
 def _write_shard(folder: Path, config: Config, number: int) -> Counts:

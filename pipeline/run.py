@@ -8,19 +8,16 @@ imported only when a graph has something to do.
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Any
 
 from pipeline import balance, decontaminate, examples, pieces, plans, tasks, tokenizer, work
 from pipeline.config import Config
 from pipeline.errors import PipelineError
-from pipeline.progress import Progress
-from pipeline.shards import shard_names
+from pipeline.progress import Progress, watched
+from pipeline.shards import data_set, shard_list
 from pipeline.tasks import FILES as TASK_FILES
 from pipeline.tokens import tokens_path
 
@@ -28,30 +25,51 @@ log = logging.getLogger(__name__)
 
 
 def run(config: Config, options: list[str], overwrite: bool, progress: Progress) -> dict[str, Any]:
-    """Make the data folder of `config`; `options` are Beam's. Returns the manifest."""
+    """Make the data folder of `config`; `options` are Beam's. Returns the manifest.
+
+    With `overwrite` a finished folder is made anew beside itself, and replaced when that is whole.
+    """
     folder = Path(config.output)
     started = time.monotonic()
+    work.recover(folder)
     work.check_ownership(folder)
     with work.lock(folder):
-        manifest = work.begin(folder, config, overwrite)
-        if manifest and not (missing := _missing(folder, manifest)):
-            log.info("%s: finished already, nothing to do (--overwrite makes it anew)", folder)
-            return manifest
-        if manifest:
-            log.info("%s: rebuilding %s", folder, ", ".join(missing))
-        made = _make(folder, config, options, progress)
-        if manifest and made != manifest:
-            raise PipelineError(
-                f"{folder}: the rebuilt shards differ from those in {work.MANIFEST}: the input or "
-                "a library has changed since; pass --overwrite to make the whole folder anew"
-            )
-        work.write_json(folder / work.MANIFEST, made)
-        work.remove_strays(folder, {name for *_, name in shard_names(config)})
+        if overwrite and (folder / work.MANIFEST).exists():
+            new = work.beside(folder)
+            with work.lock(new):
+                work.begin(new, config, overwrite=not work.is_of(new, config))
+                made = _make(new, config, options, progress)
+                _finish(new, config, made)
+            work.replace(folder)
+        else:
+            manifest = work.begin(folder, config, overwrite)
+            if manifest and not (missing := _missing(folder, manifest)):
+                log.info("%s: finished already, nothing to do (--overwrite makes it anew)", folder)
+                return manifest
+            if manifest:
+                log.info("%s: rebuilding %s", folder, ", ".join(missing))
+            made = _make(folder, config, options, progress)
+            if manifest and made["."] != manifest:
+                raise PipelineError(
+                    f"{folder}: the rebuilt shards differ from those in {work.MANIFEST}: the input "
+                    "or a library has changed since; pass --overwrite to make the whole anew"
+                )
+            _finish(folder, config, made)
     log.info("%s: finished in %.0f s", folder, time.monotonic() - started)
-    return made
+    return made["."]
 
 
-def _make(folder: Path, config: Config, options: list[str], progress: Progress) -> dict[str, Any]:
+def _finish(folder: Path, config: Config, manifests: dict[str, dict[str, Any]]) -> None:
+    """Write the manifests, that of the folder itself last, and remove what they don't name."""
+    for name, manifest in reversed(manifests.items()):
+        work.write_json(folder / name / work.MANIFEST, manifest)
+    work.remove_strays(folder, {shard.name for shard in shard_list(config)})
+
+
+def _make(
+    folder: Path, config: Config, options: list[str], progress: Progress
+) -> dict[str, dict[str, Any]]:
+    """Do what isn't done yet; the manifest of every data set in the folder, by its path there."""
     chunks = plans.make(folder, config)
     files = sum(len(chunk.files) for chunk in chunks)
     size = sum(file.bytes for chunk in chunks for file in chunk.files)
@@ -64,25 +82,25 @@ def _make(folder: Path, config: Config, options: list[str], progress: Progress) 
     ):
         graph = _graph()
         targets = [pieces.chunk_path(folder, c.index) for c in chunks]
-        with _watched("read and clean", targets, progress):
+        with watched("read and clean", targets, progress, _chunk_facts):
             graph.clean_and_deduplicate(folder, config, options)
         _raise_errors(folder, "deduplicated.json")
     cleaned = balance.cleaned(folder, len(chunks))
     names = cleaned["pieces"]
 
     start = time.monotonic()
-    progress("tokenizer", 0, 1)
+    progress("tokenizer", 0, 1, "")
     model = tokenizer.provide(folder, config, names)
-    progress("tokenizer", 1, 1)
+    progress("tokenizer", 1, 1, "")
     log.info(
         "tokenizer: %s tokens, %.1f s", f"{model.get_vocab_size():,}", time.monotonic() - start
     )
 
-    shards = [folder / name for *_, name in shard_names(config)]
+    shards = [folder / shard.name for shard in shard_list(config)]
     if not all(work.read_receipt(path) for path in shards):
         graph = _graph()
         targets = [*(tokens_path(folder, name) for name in names), *shards]
-        with _watched("tokenize and pack", targets, progress):
+        with watched("tokenize and pack", targets, progress, _token_facts):
             graph.tokenize_and_shard(folder, config, options)
         _raise_errors(folder, "sharded.json")
     if config.tasks:
@@ -94,7 +112,23 @@ def _make(folder: Path, config: Config, options: list[str], progress: Progress) 
     )
     work.write_atomic(folder / "rejected.jsonl", rejected)
     work.write_json(folder / "dropped.json", examples.collect(folder, len(chunks)))
-    return balance.manifest(folder, config, cleaned, files, model.get_vocab_size())
+    return {
+        data_set(config, seq_len): balance.manifest(
+            folder, config, seq_len, cleaned, files, model.get_vocab_size()
+        )
+        for seq_len in config.seq_lens
+    }
+
+
+def _chunk_facts(path: Path) -> dict[str, int]:
+    counts = work.load_json(path)["counts"].values()
+    documents = sum(count["read"] for count in counts)
+    return {"documents": documents, "bytes": sum(count.get("characters", 0) for count in counts)}
+
+
+def _token_facts(path: Path) -> dict[str, int]:
+    receipt = work.read_receipt(path, check=False) or {}
+    return {"tokens": receipt.get("tokens", 0)} if path.suffix == ".npy" else {}
 
 
 def _graph() -> ModuleType:
@@ -109,17 +143,19 @@ def _graph() -> ModuleType:
 
 def _missing(folder: Path, manifest: dict[str, Any]) -> list[str]:
     """Files of a finished folder that aren't there, or not in full (cheap: no hashing)."""
-    sizes = {
-        s["name"]: s["bytes"] for split in manifest["splits"].values() for s in split["shards"]
-    }
-    names = [*sizes, "tokenizer.json", "tokenizer_config.json", "rejected.jsonl", "dropped.json"]
+    sizes: dict[str, int | None] = dict.fromkeys(("rejected.jsonl", "dropped.json"))
+    for part in [".", *(f"seq-{n}" for n in manifest["config"]["packing"]["more_seq_lens"])]:
+        for name in (work.MANIFEST, *tokenizer.FILES):
+            sizes[str(PurePath(part, name))] = None
+        stated = work.load_json(folder / part / work.MANIFEST) or {"splits": {}}
+        for split in stated["splits"].values():
+            sizes |= {str(PurePath(part, s["name"])): s["bytes"] for s in split["shards"]}
     if manifest["config"]["tasks"]:
-        names += [f"tasks/{name}" for name in TASK_FILES]
-    paths = {name: folder / name for name in names}
+        sizes |= dict.fromkeys(f"tasks/{name}" for name in TASK_FILES)
     return [
         name
-        for name, path in paths.items()
-        if not path.exists() or path.stat().st_size != sizes.get(name, path.stat().st_size)
+        for name, size in sizes.items()
+        if not (path := folder / name).exists() or size not in (None, path.stat().st_size)
     ]
 
 
@@ -131,26 +167,3 @@ def _raise_errors(folder: Path, summary: str) -> None:
         raise PipelineError("\n".join(errors[:3]) + rest)
     if not (folder / work.WORK / summary).exists():
         raise PipelineError("the runner lost the end of the graph: use another --runner")
-
-
-@contextmanager
-def _watched(step: str, targets: list[Path], progress: Progress) -> Iterator[None]:
-    """Tell every second how many of `targets` are there: runners report only at their end."""
-    ended = threading.Event()
-
-    def watch() -> None:
-        while True:
-            progress(step, sum(path.exists() for path in targets), len(targets))
-            if ended.wait(1):
-                return
-
-    start = time.monotonic()
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-    progress(step, sum(path.exists() for path in targets), len(targets))
-    log.info("%s: %d files, %.1f s", step, len(targets), time.monotonic() - start)

@@ -24,6 +24,7 @@ WORK = ".work"
 MANIFEST = "manifest.json"
 _OURS = ("train-*-of-*.tar", "valid-*-of-*.tar", "tokenizer.json", "tokenizer_config.json")
 _LEFTOVERS = (*_OURS, "rejected.jsonl", "dropped.json", "*.tmp")
+_FOLDERS = ("tasks", "seq-*")
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -75,8 +76,10 @@ def read_receipt(path: Path, check: bool = True) -> dict[str, Any] | None:
 
 
 def _receipt_path(path: Path) -> Path:
-    folder = path.parent if path.parent.parent.name == WORK else path.parent / WORK / "shards"
-    return folder / f"{path.name}.receipt.json"
+    if WORK in path.parts:
+        return path.with_name(f"{path.name}.receipt.json")
+    folder = next(parent for parent in path.parents if (parent / WORK).exists())
+    return folder / WORK / "shards" / f"{path.relative_to(folder)}.receipt.json"
 
 
 @contextlib.contextmanager
@@ -122,6 +125,36 @@ def check_ownership(folder: Path) -> None:
         )
 
 
+def beside(folder: Path) -> Path:
+    """Where a finished folder is made anew, so that the old one stays until then."""
+    folder = folder.resolve()
+    return folder.with_name(f".{folder.name}.new")
+
+
+def replace(folder: Path) -> None:
+    """Put the finished folder that lies beside `folder` in its place."""
+    new, old = beside(folder), beside(folder).with_suffix(".old")
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover(folder: Path) -> None:
+    """Finish a `replace` that was killed half way."""
+    new, old = beside(folder), beside(folder).with_suffix(".old")
+    if not folder.exists() and old.exists() and (new / MANIFEST).exists():
+        new.rename(folder)
+    if folder.exists() and old.exists():
+        shutil.rmtree(old)
+
+
+def is_of(folder: Path, config: Config) -> bool:
+    """Whether an unfinished folder was begun with `config`."""
+    begun = load_json(folder / WORK / "config.json")
+    return begun == config.content() and not (folder / MANIFEST).exists()
+
+
 def begin(folder: Path, config: Config, overwrite: bool) -> dict[str, Any] | None:
     """Claim a locked folder for `config`; the manifest, if a run with it has finished here.
 
@@ -157,8 +190,8 @@ def load_json(path: Path) -> Any:
 def remove_strays(folder: Path, keep: set[str]) -> None:
     """Remove shards and temporary files of ours that are not named in `keep`."""
     for pattern in (*_OURS[:2], "*.tmp"):
-        for path in folder.glob(pattern):
-            if path.name not in keep:
+        for path in (*folder.glob(pattern), *folder.glob(f"seq-*/{pattern}")):
+            if str(path.relative_to(folder)) not in keep:
                 path.unlink()
 
 
@@ -168,7 +201,9 @@ def _clear(folder: Path) -> None:
     for pattern in _LEFTOVERS:
         for path in folder.glob(pattern):
             path.unlink()
-    shutil.rmtree(folder / "tasks", ignore_errors=True)
+    for pattern in _FOLDERS:
+        for path in folder.glob(pattern):
+            shutil.rmtree(path)
     for path in (folder / WORK).iterdir():
         if path.is_dir():
             shutil.rmtree(path)
