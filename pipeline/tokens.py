@@ -113,7 +113,7 @@ def _encoded(
         size += len(text)
         if size < _BATCH_CHARACTERS and stop < len(texts):
             continue
-        parts = [segment("en", text) if sentences else [text] for text in texts[start:stop]]
+        parts = [split_sentences(text) if sentences else [text] for text in texts[start:stop]]
         flat = [part for of_text in parts for part in of_text]
         ids = [e.ids for e in tokenizer.encode_batch_fast(flat, add_special_tokens=False)]
         at = 0
@@ -128,6 +128,21 @@ def _encoded(
             found.append((tokens, marks))
         start, size = stop, 0
     return found
+
+
+def split_sentences(text: str) -> list[str]:
+    """The sentences of a text, which they make up; each begins with the blanks before it.
+
+    Tokenizers put a blank with the word behind it, so one by one they have the text's own tokens.
+    """
+    cuts = [0]
+    at = 0
+    for sentence in segment("en", text):
+        at += len(sentence)
+        end = at - len(sentence) + len(sentence.rstrip())
+        if cuts[-1] < end < len(text) and sentence.strip():
+            cuts.append(end)
+    return [text[a:b] for a, b in zip(cuts, [*cuts[1:], len(text)], strict=True)]
 
 
 def copies_of(document_id: str, weight: float) -> int:
