@@ -8,7 +8,7 @@ from pipeline.errors import PipelineError
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("name", ["demo", "wikibooks"])
+@pytest.mark.parametrize("name", ["demo", "wikibooks", "wikibooks_24hbert"])
 def test_configs_of_the_repository_are_valid(name: str) -> None:
     config, _ = parse(["--config", str(ROOT / f"configs/pipeline/{name}.yaml"), "--seq_len", "64"])
     assert config.seq_len == 64
