@@ -111,7 +111,7 @@ class Decontamination:
     """TSV files or glob patterns in GLUE's layout; the folder's name is the task's."""
     ngram: int = 4
     """Words in an n-gram."""
-    min_words: int = 10
+    min_words: int = 13
     """Shorter sentences are not looked for: anybody may have written them."""
     overlap: float = 0.5
     """Share of a sentence's n-grams that must stand close together in a document."""

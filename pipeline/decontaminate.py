@@ -127,4 +127,9 @@ def contaminated_by(text: str, index: Index, ngram: int) -> list[str]:
     hit = (sentence[last] == sentence[possible]) & (
         position[last] - position[possible] <= index.span[sentence[possible]]
     )
-    return sorted({str(name) for name in index.tasks[index.task[sentence[possible[hit]]]]})
+    found = {
+        int(sentence[i])
+        for i, j in zip(possible[hit], last[hit], strict=True)
+        if len(set(codes[position[i : j + 1]].tolist())) > j - i  # "on and on and on" is one n-gram
+    }
+    return sorted({str(index.tasks[index.task[s]]) for s in found})

@@ -53,6 +53,10 @@ def test_lightly_edited_sentences_are_found(index: Index) -> None:
 def test_other_texts_are_not(index: Index) -> None:
     assert contaminated_by(_within("Nothing of the kind."), index, 4) == []
     assert contaminated_by("", index, 4) == []
+    repeated = (
+        "The council council of the old town of the old town of the old town of the old town."
+    )
+    assert contaminated_by(repeated, index, 4) == []
     scattered = " and then a lot of other words came between them ".join(
         " ".join(RTE.split()[i : i + 4]) for i in range(0, 12, 4)
     )
@@ -61,7 +65,7 @@ def test_other_texts_are_not(index: Index) -> None:
 
 def test_paths_without_sentences_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text("sentence\tlabel\nshort\t1\n")
-    with pytest.raises(PipelineError, match="no sentence of 10 words"):
+    with pytest.raises(PipelineError, match="no sentence of 13 words"):
         build(Decontamination(paths=[str(tmp_path / "a.tsv")]))
 
 
