@@ -6,6 +6,7 @@ what is left should read as English, since the pretrained model sees little of i
 
 import inspect
 import re
+import string
 import unicodedata
 from typing import NamedTuple
 
@@ -13,7 +14,8 @@ from pipeline.config import Cleaning
 from pipeline.filters import is_repetitive, language, without_boilerplate
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\ufeff\ufffe\uffff\ud800-\udfff]")
-_BLANKS = re.compile(r"[^\S\n]+")
+_BLANKS = re.compile(r"[^\S\n]{2,}|[^\S\n ]")  # all but single blanks, which are most
+_NON_ASCII = re.compile(r"[^\x00-\x7f]+")
 _FENCE = re.compile(r"^\s*(```|~~~)")
 _RULER = re.compile(r"^\s*[-=~^\"'`#*+_.:|<>\s]{3,}\s*$")
 _DIRECTIVE = re.compile(r"^\s*\.\. ")
@@ -80,7 +82,7 @@ def _inline(line: str) -> str:
 
 def repaired(text: str) -> str:
     """The text with lines mended that were decoded with a wrong encoding."""
-    if not _TWO_NON_ASCII.search(text):
+    if text.isascii() or not _TWO_NON_ASCII.search(text):
         return text
     from ftfy import fix_encoding
 
@@ -94,8 +96,8 @@ def drop_reason(text: str, cleaning: Cleaning) -> str | None:
         return "too_short"
     if len(text) > cleaning.max_characters:
         return "too_long"
-    visible = sum(map(len, text.split()))
-    if sum(map(str.isalpha, text)) < cleaning.min_alphabetic * visible:
+    visible = len("".join(text.split()))
+    if letters(text) < cleaning.min_alphabetic * visible:
         return "not_prose"
     if cleaning.repetition and is_repetitive(text, cleaning.repetition):
         return "repetitive"
@@ -104,6 +106,15 @@ def drop_reason(text: str, cleaning: Cleaning) -> str | None:
         if found not in cleaning.languages or score < cleaning.min_language_score:
             return "other_language"
     return None
+
+
+def letters(text: str) -> int:
+    """Number of letters, as str.isalpha has it."""
+    raw = text.encode(errors="replace")
+    found = len(raw) - len(raw.translate(None, string.ascii_letters.encode()))
+    if len(raw) > len(text):
+        found += sum(map(str.isalpha, "".join(_NON_ASCII.findall(text))))
+    return found
 
 
 DROPS = ("too_short", "too_long", "not_prose", "repetitive", "other_language")

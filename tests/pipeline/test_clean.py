@@ -3,7 +3,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.clean import clean, docstring_prose, normalise, repaired
+from pipeline.clean import clean, docstring_prose, letters, normalise, repaired
 from pipeline.config import Cleaning, Repetition
 
 
@@ -81,3 +81,8 @@ def test_boilerplate_lines_are_counted_and_broken_lines_joined() -> None:
     text = "Prose of some kind.\nPlease accept our cookie policy.\n\nMore of\nit."
     cleaned = clean(text, "plain", Cleaning(min_characters=1, boilerplate=True, lines="join"))
     assert cleaned == ("Prose of some kind.\n\nMore of it.", None, 1)
+
+
+@given(st.text())
+def test_letters_are_counted_as_python_has_them(text: str) -> None:
+    assert letters(text) == sum(character.isalpha() for character in text)
