@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pipeline.errors import PipelineError
 
@@ -238,7 +238,7 @@ class Config:
         """All that decides the bytes of the shards, as JSON types (so: without `output`)."""
         content = asdict(self)
         del content["output"]
-        return content
+        return cast(dict[str, Any], json.loads(json.dumps(content)))  # keys as JSON has them
 
     def sha256(self) -> str:
         """Hash of `content`: the identity of a run."""

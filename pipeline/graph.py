@@ -12,6 +12,7 @@ stage that doesn't find its predecessor's elements all done fails the run.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
@@ -63,7 +64,12 @@ def tokenize_and_shard(folder: Path, config: Config, options: list[str]) -> Coun
 
 def beam_option_names() -> set[str]:
     """Names of every option that some part of Beam takes, without the dashes."""
-    return set(PipelineOptions([]).get_all_options())
+    with contextlib.suppress(ImportError):  # Dask's options are known once its runner is
+        import apache_beam.runners.dask.dask_runner  # noqa: F401
+    parser = _BeamArgumentParser(add_help=False, conflict_handler="resolve")
+    for options in PipelineOptions.__subclasses__():
+        options._add_argparse_args(parser)  # the names of values aren't always those of options
+    return {name.removeprefix("--") for name in parser._option_string_actions}
 
 
 def _chunks(folder: Path, config: Config) -> list[Chunk]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline import work
 from pipeline.config import Config
+from pipeline.errors import PipelineError
 from pipeline.records import Chunk, InputFile
 from pipeline.sources import plan
 
@@ -18,6 +19,8 @@ def make(folder: Path, config: Config) -> list[Chunk]:
     chunks = load(folder)
     if chunks is None:
         chunks = plan(config.sources, config.chunk_bytes)
+        if not chunks:
+            raise PipelineError("sources: they name no file to read; correct their `paths`")
         work.write_atomic(_path(folder), json.dumps([asdict(c) for c in chunks]).encode())
     return chunks
 

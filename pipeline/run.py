@@ -99,7 +99,8 @@ def _make(
     shards = [folder / shard.name for shard in shard_list(config)]
     if not all(work.read_receipt(path) for path in shards):
         graph = _graph()
-        targets = [*(tokens_path(folder, name) for name in names), *shards]
+        files_made = [*(tokens_path(folder, name) for name in names), *shards]
+        targets = [work.receipt_path(path) for path in files_made]
         with watched("tokenize and pack", targets, progress, _token_facts):
             graph.tokenize_and_shard(folder, config, options)
         _raise_errors(folder, "sharded.json")
@@ -127,8 +128,8 @@ def _chunk_facts(path: Path) -> dict[str, int]:
 
 
 def _token_facts(path: Path) -> dict[str, int]:
-    receipt = work.read_receipt(path, check=False) or {}
-    return {"tokens": receipt.get("tokens", 0)} if path.suffix == ".npy" else {}
+    receipt = work.load_json(path)
+    return {"tokens": receipt["tokens"]} if "copies" in receipt else {}  # a piece's, no shard's
 
 
 def _graph() -> ModuleType:

@@ -20,8 +20,8 @@ import numpy as np
 from sentencex import segment
 from tokenizers import Tokenizer
 
-from pipeline import pieces, work
-from pipeline.config import Config, Shards, source_name
+from pipeline import pieces, plans, work
+from pipeline.config import Config, Shards
 from pipeline.split import SplitName, document_hash, split_of
 
 INDEX = np.dtype([("split", "u1"), ("hash", "u8", 2), ("length", "u4")])
@@ -59,7 +59,8 @@ def tokenize_piece(
     files = [path, index_path(folder, piece)] + [starts_path(folder, piece)] * sentences
     if all(receipts := [work.read_receipt(file) for file in files]):
         return cast(dict[str, Any], receipts[0])
-    weights = {source_name(s): s.weight for s in config.sources}
+    chunk = (plans.load(folder) or [])[int(piece.split("-")[0])]
+    weight = config.sources[chunk.source].weight
     counts: dict[str, Counter[str]] = {}
     texts: list[str] = []
     places: list[tuple[int, bytes, int]] = []  # split, hash, position in `texts`
@@ -73,7 +74,7 @@ def tokenize_piece(
         count[split] += 1
         if split == "tasks":
             continue
-        copies = copies_of(document.id, weights.get(document.source, 1)) if split == "train" else 1
+        copies = copies_of(document.id, weight) if split == "train" else 1
         count["repeated"] += copies - 1
         for copy in range(copies):
             digest = document_hash(document.id if copy == 0 else f"{document.id} copy {copy}")

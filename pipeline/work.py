@@ -60,14 +60,14 @@ def file_sha256(path: Path) -> str:
 def write_receipt(path: Path, **facts: Any) -> dict[str, Any]:
     """Certify the finished file at `path`; returns the receipt, `facts` plus bytes and sha256."""
     receipt = {**facts, "bytes": path.stat().st_size, "sha256": file_sha256(path)}
-    write_json(_receipt_path(path), receipt)
+    write_json(receipt_path(path), receipt)
     return receipt
 
 
 def read_receipt(path: Path, check: bool = True) -> dict[str, Any] | None:
     """The receipt of a finished file; None when it has none, or (`check`) is not as certified."""
     try:
-        receipt = json.loads(_receipt_path(path).read_text())
+        receipt = json.loads(receipt_path(path).read_text())
         if check and file_sha256(path) != receipt["sha256"]:
             return None
     except FileNotFoundError:
@@ -75,7 +75,8 @@ def read_receipt(path: Path, check: bool = True) -> dict[str, Any] | None:
     return receipt
 
 
-def _receipt_path(path: Path) -> Path:
+def receipt_path(path: Path) -> Path:
+    """File that certifies the one at `path`."""
     if WORK in path.parts:
         return path.with_name(f"{path.name}.receipt.json")
     folder = next(parent for parent in path.parents if (parent / WORK).exists())

@@ -182,6 +182,7 @@ def test_shards_are_even_to_within_a_block(make_config: Callable[..., Config]) -
     assert min(sizes) > 30
 
 
+@pytest.mark.long
 def test_a_source_of_weight_below_one_gives_a_sample(make_config: Callable[..., Config]) -> None:
     config = make_config()
     config.sources[0].weight = 0.4
@@ -213,6 +214,7 @@ def test_an_output_that_cannot_be_written_is_told(
         _run(make_config(output=str(tmp_path / "file" / "data")), *IN_MEMORY)
 
 
+@pytest.mark.long
 def test_a_full_disk_is_told_and_the_run_goes_on_afterwards(
     make_config: Callable[..., Config], finished: Path, tmp_path: Path
 ) -> None:

@@ -96,6 +96,7 @@ def _compare(config: Config, options: list[str], kept: dict[str, dict[str, str]]
         shutil.rmtree(folder)
     run(config, options, False, lambda *_: None)
     assert _hashes(folder) == kept["one worker"]
+    run(config, ["--runner=none"], False, lambda *_: None)  # finished: no runner is asked
 
 
 def test_two_workers(full_config: Config, one_worker: dict[str, dict[str, str]]) -> None:
