@@ -11,84 +11,108 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from pipeline import work
+from pipeline import clean, dedup, work
 from pipeline.config import Config
-from pipeline.documents import documents_path, duplicates_path
 from pipeline.errors import PipelineError
-from pipeline.shards import shard_names
+from pipeline.pieces import piece_receipt, pieces, read_chunk
+from pipeline.shards import shard_list
 from pipeline.split import SPLITS
 from pipeline.tokens import tokens_path
 
 FORMAT, VERSION = "latemask-shards", 1
-DROPS = ("too_short", "too_long", "not_prose")  # what pipeline.clean answers
+# What may become of a document that was read, besides a split.
+DROPS = (
+    *("redirect", "not_article"),
+    *clean.DROPS,
+    *("not_sampled", "contaminated"),
+    *dedup.DROPS,
+)
 
 
 def cleaned(folder: Path, chunks: int) -> dict[str, Any]:
-    """Totals of graph one, from the receipts of all chunks; checked against its leaf."""
+    """Totals of graph one, from what all chunks found; checked against its leaf."""
     counts: dict[str, Counter[str]] = {}
-    rejected = duplicates = 0
+    contaminated: Counter[str] = Counter()
+    rejected = 0
+    names = pieces(folder, chunks)
     for chunk in range(chunks):
-        receipt = _receipt(documents_path(folder, chunk))
-        rejected += receipt["rejected"]
-        duplicates += len(work.load_json(duplicates_path(folder, chunk)))
-        for source, steps in receipt["counts"].items():
+        found = read_chunk(folder, chunk, check=False)
+        assert found
+        rejected += found["rejected"]
+        contaminated.update(found["contaminated"])
+        for source, steps in found["counts"].items():
             counts.setdefault(source, Counter()).update(steps)
-    leaf = work.load_json(folder / work.WORK / "deduplicated.json") or {}
-    clean = sum(count["clean"] for count in counts.values())
-    if clean == 0:
+    clean_documents = sum(count["clean"] for count in counts.values())
+    if clean_documents == 0:
+        read = sum(count["read"] for count in counts.values())
         raise PipelineError(
-            "no document is left after cleaning: see `cleaning` in the config, and the sources"
+            f"no document is left after cleaning ({read:,} were read, {rejected:,} records were "
+            "unreadable): see `cleaning` in the config, and the sources"
         )
-    _equal("chunks after deduplication", leaf.get("chunks", 0), chunks)
-    _equal("duplicates in all chunks", duplicates, leaf.get("duplicates", 0))
-    _equal("kept + duplicates", leaf.get("kept", 0) + duplicates, clean)
+    stored = sum(piece_receipt(folder, name)["documents"] for name in names)
+    _equal("documents in the pieces", stored, clean_documents)
+    leaf = work.load_json(folder / work.WORK / "deduplicated.json") or {}
+    kept_and_dropped = sum(leaf.get(key, 0) for key in ("kept", *dedup.DROPS))
+    _equal("kept + duplicates", kept_and_dropped, clean_documents)
     for source, count in counts.items():
-        _equal(
-            f"clean + dropped of {source}", sum(count[k] for k in ("clean", *DROPS)), count["read"]
-        )
-    return {"counts": counts, "rejected": rejected, "duplicates": duplicates}
+        found_again = sum(count[k] for k in ("clean", *DROPS))
+        _equal(f"clean + dropped of {source}", found_again, count["read"])
+    dropped = {key: leaf.get(key, 0) for key in dedup.DROPS}
+    return {
+        "counts": counts,
+        "rejected": rejected,
+        "contaminated": contaminated,
+        "dropped": dropped,
+        "pieces": names,
+    }
 
 
 def manifest(
-    folder: Path, config: Config, cleaned: dict[str, Any], chunks: int, files: int, vocab_size: int
+    folder: Path,
+    config: Config,
+    seq_len: int,
+    cleaned: dict[str, Any],
+    files: int,
+    vocab_size: int,
 ) -> dict[str, Any]:
     """The content of manifest.json (docs/formats.md, section A); PipelineError when unbalanced."""
     sources: dict[str, Counter[str]] = {s: Counter(c) for s, c in cleaned["counts"].items()}
     lengths: Counter[int] = Counter()
-    for chunk in range(chunks):
-        receipt = _receipt(tokens_path(folder, chunk))
+    tokens = copies = 0
+    for piece in cleaned["pieces"]:
+        receipt = _receipt(tokens_path(folder, piece))
         lengths.update({int(k): n for k, n in receipt["lengths"].items()})
-        for source, in_splits in receipt["counts"].items():
-            sources[source].update(in_splits)
-    for count in sources.values():
-        count["duplicate"] = count.pop("clean", 0) - sum(count[split] for split in SPLITS)
+        tokens += receipt["tokens"]
+        copies += receipt["copies"]
+        for source, steps in receipt["counts"].items():
+            sources[source].update(steps)
+    for name, count in sources.items():
+        found_again = sum(count[k] for k in (*DROPS, *SPLITS))
+        _equal(f"documents of {name}, dropped or in a split", found_again, count["read"])
     total: Counter[str] = sum(sources.values(), Counter())
-    _equal("duplicates of all sources", total["duplicate"], cleaned["duplicates"])
-    if min(count["duplicate"] for count in sources.values()) < 0:
-        raise PipelineError(f"a source has more documents in the splits than were read: {sources}")
+    for key, number in cleaned["dropped"].items():
+        _equal(f"{key} of all sources", total[key], number)
 
-    splits: dict[str, dict[str, Any]] = {}
-    for split, _, name in shard_names(config):
-        receipt = _receipt(folder / name)
-        keys = ("name", "bytes", "sha256", "sequences", "tokens", "blocks")
-        entry = splits.setdefault(
-            split,
-            {"shards": [], "sequences": 0, "tokens": 0, "documents": 0, "leftover_tokens": 0},
-        )
-        entry["shards"].append({key: receipt[key] for key in keys})
-        for key in ("sequences", "tokens", "documents", "leftover_tokens"):
-            entry[key] += receipt[key]
+    splits = _splits(folder, config, seq_len)
     for name, entry in splits.items():
-        _equal(f"documents in the {name} shards", entry["documents"], total[name])
+        expected = total[name] + (total["repeated"] if name == "train" else 0)
+        _equal(f"documents in the {name} shards", entry["documents"], expected)
         if entry["sequences"] == 0:
             raise PipelineError(
-                f"the {name} split has no full row of {config.seq_len} tokens: "
+                f"the {name} split has no full row of {seq_len} tokens: "
                 "more text, a larger share or a smaller seq_len is needed"
             )
+    shards = [shard for shard in shard_list(config) if shard.seq_len == seq_len]
+    filled = [d for s in shards if (d := _receipt(folder / s.name)["documents"])]
+    if config.packing.mode == "full-sentences":
+        tokens += copies - len(filled)  # a separator between two documents of a shard
+    in_rows = sum((seq_len - 2) * e["sequences"] - e["repeated_tokens"] for e in splits.values())
+    left_over = sum(entry["leftover_tokens"] for entry in splits.values())
+    _equal(f"tokens in rows of {seq_len} + left over", in_rows + left_over, tokens)
     return {
         "format": FORMAT,
         "version": VERSION,
-        "seq_len": config.seq_len,
+        "seq_len": seq_len,
         "dtype": config.dtype,
         "vocab_size": vocab_size,
         "tokenizer_sha256": work.file_sha256(folder / "tokenizer.json"),
@@ -98,6 +122,7 @@ def manifest(
             "rejected": cleaned["rejected"],
             "total": _ordered(total),
             "sources": {name: _ordered(sources[name]) for name in sorted(sources)},
+            "contaminated": dict(sorted(cleaned["contaminated"].items())),
             "document_tokens_below": {str(k): lengths[k] for k in sorted(lengths)},
         },
         "config": config.content(),
@@ -105,8 +130,24 @@ def manifest(
     }
 
 
+def _splits(folder: Path, config: Config, seq_len: int) -> dict[str, dict[str, Any]]:
+    """The entries of the splits, from the receipts of their shards."""
+    splits: dict[str, dict[str, Any]] = {}
+    sums = ("sequences", "tokens", "documents", "leftover_tokens", "repeated_tokens")
+    for shard in shard_list(config):
+        if shard.seq_len == seq_len:
+            receipt = _receipt(folder / shard.name)
+            keys = ("name", "bytes", "sha256", "sequences", "tokens", "blocks")
+            entry = splits.setdefault(shard.split, {"shards": [], **dict.fromkeys(sums, 0)})
+            entry["shards"].append({key: receipt[key] for key in keys})
+            for key in sums:
+                entry[key] += receipt[key]
+    return splits
+
+
 def _ordered(count: Counter[str]) -> dict[str, int]:
-    return {key: count[key] for key in ("read", *DROPS, "duplicate", *SPLITS, "characters")}
+    extra = ("repeated", "boilerplate_lines", "characters")
+    return {key: count[key] for key in ("read", *DROPS, *SPLITS, *extra)}
 
 
 def _receipt(path: Path) -> dict[str, Any]:

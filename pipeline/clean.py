@@ -6,12 +6,16 @@ what is left should read as English, since the pretrained model sees little of i
 
 import inspect
 import re
+import string
 import unicodedata
+from typing import NamedTuple
 
 from pipeline.config import Cleaning
+from pipeline.filters import is_repetitive, language, without_boilerplate
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\ufeff\ufffe\uffff\ud800-\udfff]")
-_BLANKS = re.compile(r"[^\S\n]+")
+_BLANKS = re.compile(r"[^\S\n]{2,}|[^\S\n ]")  # all but single blanks, which are most
+_NON_ASCII = re.compile(r"[^\x00-\x7f]+")
 _FENCE = re.compile(r"^\s*(```|~~~)")
 _RULER = re.compile(r"^\s*[-=~^\"'`#*+_.:|<>\s]{3,}\s*$")
 _DIRECTIVE = re.compile(r"^\s*\.\. ")
@@ -20,6 +24,7 @@ _ROLE = re.compile(r":[a-zA-Z][\w:+.-]*:`[~.!]*([^`<]*?)(?:\s*<[^`>]*>)?`")
 _LINK = re.compile(r"`([^`<]+?)\s*<[^`>]+>`_{1,2}")
 _TICKS = re.compile(r"`+([^`\n]*)`+_{0,2}")
 _PARAGRAPHS = re.compile(r"\n\s*\n")
+_TWO_NON_ASCII = re.compile(r"[^\x00-\x7f]{2}")  # text decoded wrongly always has some
 _URL = re.compile(r"https?://\S+")
 
 
@@ -75,19 +80,64 @@ def _inline(line: str) -> str:
     ).replace("**", "")
 
 
+def repaired(text: str) -> str:
+    """The text with lines mended that were decoded with a wrong encoding."""
+    if text.isascii() or not _TWO_NON_ASCII.search(text):
+        return text
+    from ftfy import fix_encoding
+
+    lines = text.split("\n")
+    return "\n".join(fix_encoding(x) if _TWO_NON_ASCII.search(x) else x for x in lines)
+
+
 def drop_reason(text: str, cleaning: Cleaning) -> str | None:
-    """Why a normalised text is not kept: `too_short`, `too_long`, `not_prose`; None when it is."""
+    """Why a clean text is not kept, the first of `DROPS` that holds; None when it is kept."""
     if len(text) < cleaning.min_characters:
         return "too_short"
     if len(text) > cleaning.max_characters:
         return "too_long"
-    visible = sum(map(len, text.split()))
-    if sum(map(str.isalpha, text)) < cleaning.min_alphabetic * visible:
+    visible = len("".join(text.split()))
+    if letters(text) < cleaning.min_alphabetic * visible:
         return "not_prose"
+    if cleaning.repetition and is_repetitive(text, cleaning.repetition):
+        return "repetitive"
+    if cleaning.languages:
+        found, score = language(text)
+        if found not in cleaning.languages or score < cleaning.min_language_score:
+            return "other_language"
     return None
 
 
-def clean(text: str, markup: str, cleaning: Cleaning) -> tuple[str, str | None]:
-    """The clean text and None, or the clean text and the reason why it is dropped."""
-    text = normalise(docstring_prose(text) if markup == "docstring" else text)
-    return text, drop_reason(text, cleaning)
+def letters(text: str) -> int:
+    """Number of letters, as str.isalpha has it."""
+    raw = text.encode(errors="replace")
+    found = len(raw) - len(raw.translate(None, string.ascii_letters.encode()))
+    if len(raw) > len(text):
+        found += sum(map(str.isalpha, "".join(_NON_ASCII.findall(text))))
+    return found
+
+
+DROPS = ("too_short", "too_long", "not_prose", "repetitive", "other_language")
+
+
+class Cleaned(NamedTuple):
+    """A clean text, why it is dropped (None: it is not), and the boilerplate lines it lost."""
+
+    text: str
+    reason: str | None
+    boilerplate_lines: int
+
+
+def clean(text: str, markup: str, cleaning: Cleaning) -> Cleaned:
+    """Repair, strip, normalise and judge one text."""
+    removed = 0
+    if cleaning.repair_unicode:
+        text = repaired(text)
+    if cleaning.boilerplate:
+        text, removed = without_boilerplate(text)
+    if markup == "docstring":
+        text = docstring_prose(text)
+    elif cleaning.lines == "join":
+        text = _unwrap(text)
+    text = normalise(text)
+    return Cleaned(text, drop_reason(text, cleaning), removed)

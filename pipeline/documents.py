@@ -1,100 +1,129 @@
-"""The cleaned documents of a chunk, on disk: one JSON record a line, zstandard.
-
-`.work/documents/00012.jsonl.zst` holds `{"id", "text", "source"}` in the order of the input; a
-document's ordinal is its line. The receipt beside it holds the counts; `.rejected.jsonl` the
-records that couldn't be read. `.work/duplicates/00012.json` lists the ordinals that fell to dedup.
-"""
+"""A chunk's files to clean documents: read, clean, judge, count; then in pieces onto the disk."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import zstandard
+import numpy as np
 
-from pipeline import work
+from pipeline import decontaminate, dedup, pieces, work
 from pipeline.clean import clean
 from pipeline.config import Config
-from pipeline.errors import PipelineError
-from pipeline.sources import Chunk, Document, Rejected, read
+from pipeline.minhash import signatures
+from pipeline.records import Chunk, Document, Rejected, Skipped
+from pipeline.sources import read
+from pipeline.split import document_hash
 
-Counts = dict[str, dict[str, int]]  # source -> step -> documents
-
-
-def documents_path(folder: Path, chunk: int) -> Path:
-    """File of a chunk's cleaned documents."""
-    return folder / work.WORK / "documents" / f"{chunk:05}.jsonl.zst"
+EXAMPLES = 3  # of each drop reason, from each chunk
+EXCERPT = 300  # characters
 
 
-def rejected_path(folder: Path, chunk: int) -> Path:
-    """File of a chunk's unreadable records; absent when there are none."""
-    return documents_path(folder, chunk).with_name(f"{chunk:05}.rejected.jsonl")
+class _Tally:
+    """What becomes of the documents of a chunk."""
 
+    def __init__(self) -> None:
+        self.counts: dict[str, Counter[str]] = {}
+        self.contaminated: Counter[str] = Counter()
+        self.rejected: list[str] = []
+        self.examples: dict[str, list[list[str]]] = {}
 
-def duplicates_path(folder: Path, chunk: int) -> Path:
-    """File of the ordinals that deduplication drops from a chunk."""
-    return folder / work.WORK / "duplicates" / f"{chunk:05}.json"
+    def dropped(self, document: Document, text: str, reason: str) -> None:
+        """Keep the examples with the smallest hashes: the same ones in any order."""
+        kept = self.examples.setdefault(reason, [])
+        kept.append([document_hash(document.id).hex(), document.id, text[:EXCERPT]])
+        kept.sort()
+        del kept[EXAMPLES:]
 
 
 def clean_chunk(folder: Path, chunk: Chunk, config: Config) -> dict[str, Any]:
-    """Read and clean the files of a chunk; the receipt, at once when it has been done before.
+    """Read and clean the files of a chunk; what was found, at once when that has been done.
 
-    The receipt's counts are, by source: read, one of each drop reason, clean; `rejected` is apart,
+    Counts are, by source: read, one of each drop reason, clean, characters; `rejected` is apart,
     since a record that can't be read may not be one document.
     """
-    path = documents_path(folder, chunk.index)
-    if receipt := work.read_receipt(path):
-        return receipt
+    if found := pieces.read_chunk(folder, chunk.index):
+        return found
+    tally = _Tally()
+    names: list[str] = []
+    waiting: list[Document] = []
+    size = 0
+    for document in _kept(folder, chunk, config, tally):
+        waiting.append(document)
+        size += len(document.text)
+        if size >= config.chunk_bytes:
+            names.append(_write(folder, chunk, len(names), waiting, config))
+            waiting, size = [], 0
+    if waiting:
+        names.append(_write(folder, chunk, len(names), waiting, config))
+    if tally.rejected:
+        lines = "".join(line + "\n" for line in tally.rejected)
+        work.write_atomic(pieces.rejected_path(folder, chunk.index), lines.encode())
+    found = {
+        "counts": tally.counts,
+        "contaminated": tally.contaminated,
+        "rejected": len(tally.rejected),
+        "examples": tally.examples,
+        "pieces": names,
+        "arrays": ["keys", "facts", *(["signatures"] if config.near_duplicates else [])],
+    }
+    work.write_json(pieces.chunk_path(folder, chunk.index), found)
+    return found
+
+
+def _kept(folder: Path, chunk: Chunk, config: Config, tally: _Tally) -> Iterator[Document]:
+    """The documents that pass every rule; all others only counted."""
     source = config.sources[chunk.source]
-    counts: dict[str, Counter[str]] = {}
-    lines: list[str] = []
-    rejected: list[str] = []
+    index = decontaminate.load(decontaminate.path(folder)) if config.decontamination else None
     for file in chunk.files:
         for item in read(source, file):
             if isinstance(item, Rejected):
-                rejected.append(json.dumps(item._asdict(), ensure_ascii=False))
+                tally.rejected.append(json.dumps(item._asdict(), ensure_ascii=False))
                 continue
-            count = counts.setdefault(item.source, Counter())
+            count = tally.counts.setdefault(item.source, Counter())
             count["read"] += 1
-            text, reason = clean(item.text, source.markup, config.cleaning)
+            if isinstance(item, Skipped):
+                count[item.reason] += 1
+                continue
+            text, reason, lines = clean(item.text, source.markup, config.cleaning)
+            if reason is None and _left_out(item.id, source.weight):
+                reason = "not_sampled"
+            elif reason is None and index is not None and config.decontamination:
+                tasks = decontaminate.contaminated_by(text, index, config.decontamination.ngram)
+                tally.contaminated.update(tasks)
+                reason = "contaminated" if tasks else None
             count[reason or "clean"] += 1
-            if reason is None:
+            if lines:
+                count["boilerplate_lines"] += lines
+            if reason:
+                tally.dropped(item, text, reason)
+            else:
                 count["characters"] += len(text)
-                record = {"id": item.id, "text": text, "source": item.source}
-                lines.append(json.dumps(record, ensure_ascii=False))
-    content = "".join(line + "\n" for line in lines).encode()
-    if rejected:
-        work.write_atomic(
-            rejected_path(folder, chunk.index), "".join(r + "\n" for r in rejected).encode()
-        )
-    work.write_atomic(path, zstandard.compress(content, 3))
-    return work.write_receipt(path, counts=counts, rejected=len(rejected), text_bytes=len(content))
+                yield Document(item.id, text, item.source)
 
 
-def read_documents(folder: Path, chunk: int) -> Iterator[Document]:
-    """All cleaned documents of a chunk, duplicates included, in order of their ordinals."""
-    path = documents_path(folder, chunk)
-    for line in zstandard.decompress(path.read_bytes()).split(b"\n")[:-1]:
-        yield Document(**json.loads(line))
+def _left_out(document_id: str, weight: float) -> bool:
+    """Whether a source of weight below 1 gives this document up, by a hash of its id."""
+    if weight >= 1:
+        return False
+    lot = document_hash(f"weight:{document_id}")
+    return int.from_bytes(lot[:8], "big") / 2**64 >= weight
 
 
-def kept_documents(folder: Path, chunk: int) -> Iterator[Document]:
-    """The cleaned documents of a chunk that deduplication kept."""
-    duplicates = work.load_json(duplicates_path(folder, chunk))
-    if duplicates is None:
-        raise PipelineError(
-            f"{duplicates_path(folder, chunk)}: missing; run the same command again"
-        )
-    dropped = set(duplicates)
-    for ordinal, document in enumerate(read_documents(folder, chunk)):
-        if ordinal not in dropped:
-            yield document
-
-
-def text_hash(text: str) -> bytes:
-    """16 bytes: equal for equal texts."""
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+def _write(
+    folder: Path, chunk: Chunk, number: int, documents: list[Document], config: Config
+) -> str:
+    name = f"{chunk.index:05}-{number:03}"
+    near = config.near_duplicates
+    signed = signatures([d.text for d in documents], near) if near else None
+    arrays: dict[str, np.ndarray] = {
+        "keys": dedup.records(documents, signed, near),
+        "facts": dedup.facts(documents),
+    }
+    if signed is not None:
+        arrays["signatures"] = signed
+    pieces.write_piece(folder, name, documents, arrays)
+    return name

@@ -1,5 +1,9 @@
-"""The one error that a user of the pipeline sees: one screen of text, no traceback."""
+"""The errors that a user of the pipeline sees: one screen of text, no traceback."""
 
 
 class PipelineError(Exception):
     """Names the file or key, what was found, what was expected, and how to mend it."""
+
+
+class BadFile(PipelineError):  # noqa: N818  (a kind of PipelineError, and shown as one)
+    """An input file that is cut off, damaged, or not of its kind; `bad_files: skip` passes on."""

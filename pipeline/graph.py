@@ -1,140 +1,186 @@
-"""The two Beam graphs, and the only file that knows Beam.
+"""The Beam graphs, and the only file that knows Beam.
 
-    clean_and_deduplicate: chunks | read, clean | group by hash | keep one of equals | sum
-    tokenize_and_shard:    chunks | tokenize    | group by shard | pack, write        | sum
+    clean_and_deduplicate: chunks | read, clean   > hash space | match pairs > all | settle
+    tokenize_and_shard:    pieces | tokenize      > all        | cut   > shards | pack, write
 
-What they are made of is chosen so that every runner does it right: elements are chunks and shards,
-never single documents; files carry the data and small records go between; one leaf, no tagged
-outputs, nothing at the end of a bundle, and counts as data. Both return what the leaf has summed,
-so that a runner that lost something is found out by `pipeline.balance`.
+A graph is a chain of stages: elements are spread over the workers, worked on, and their counts
+summed; the next stage begins from the sum. That is chosen so that every runner does it right:
+elements are chunks, parts and shards, never single documents; files carry the data, and only
+numbers go between; one leaf, no tagged outputs, nothing at the end of a bundle, counts as data. A
+stage that doesn't find its predecessor's elements all done fails the run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-from pipeline import dedup, documents, shards, tokenizer, tokens, work
+from pipeline import dedup, documents, pieces, plans, shards, tokenizer, tokens, work
 from pipeline.config import Config
 from pipeline.errors import PipelineError
-from pipeline.sources import Chunk
-from pipeline.split import SplitName
+from pipeline.records import Chunk
+
+Counts = dict[str, int]
 
 
-def clean_and_deduplicate(
-    chunks: list[Chunk], config: Config, folder: Path, options: list[str]
-) -> dict[str, int]:
-    """Write documents and duplicates of every chunk; sums of chunks, kept, duplicates."""
-    summary = folder / work.WORK / "deduplicated.json"
-    with _pipeline(options) as pipeline:
-        _ = (
-            pipeline
-            | "chunks" >> beam.Create(chunks)
-            | "spread chunks" >> beam.Reshuffle()
-            | "read and clean" >> beam.FlatMap(_read_and_clean, config, str(folder))
-            | "by hash" >> beam.GroupByKey()
-            | "keep one of equals" >> beam.FlatMap(_keep_one_of_equals)
-            | "by chunk" >> beam.GroupByKey()
-            | "write duplicates" >> beam.Map(_write_duplicates, str(folder))
-            | "sum" >> beam.CombineGlobally(_sum)
-            | "write sum" >> beam.Map(_write_sum, str(summary))
-        )
-    return work.load_json(summary) or {}
+class Stage(NamedTuple):
+    """What there is to do, as of the moment when the stage begins, and how one of it is done."""
+
+    name: str
+    elements: Callable[[Path, Config], list[Any]]
+    work: Callable[[Path, Config, Any], Counts]
 
 
-def tokenize_and_shard(
-    chunks: list[Chunk], config: Config, folder: Path, options: list[str]
-) -> dict[str, int]:
-    """Write tokens of every chunk, then every shard; sums of chunks, shards, documents."""
-    summary = folder / work.WORK / "sharded.json"
-    with _pipeline(options) as pipeline:
-        _ = (
-            pipeline
-            | "chunks" >> beam.Create([chunk.index for chunk in chunks])
-            | "spread chunks" >> beam.Reshuffle()
-            | "tokenize" >> beam.FlatMap(_tokenize, config, str(folder))
-            | "by shard" >> beam.GroupByKey()
-            | "pack and write" >> beam.Map(_write_shard, config, str(folder), len(chunks))
-            | "sum" >> beam.CombineGlobally(_sum)
-            | "write sum" >> beam.Map(_write_sum, str(summary))
-        )
-    return work.load_json(summary) or {}
+def clean_and_deduplicate(folder: Path, config: Config, options: list[str]) -> Counts:
+    """Write the pieces of every chunk, and which documents are duplicates."""
+    stages = [
+        Stage("read and clean", _chunks, _clean),
+        Stage("match", _parts, _match),
+        Stage("settle", _once, _settle),
+    ]
+    return _run(folder, config, stages, "deduplicated.json", options)
+
+
+def tokenize_and_shard(folder: Path, config: Config, options: list[str]) -> Counts:
+    """Write the tokens of every piece, then every shard."""
+    stages = [
+        Stage("tokenize", _pieces, _tokenize),
+        Stage("cut", _once, _cut),
+        Stage("pack and write", _shards, _write_shard),
+    ]
+    return _run(folder, config, stages, "sharded.json", options)
 
 
 def beam_option_names() -> set[str]:
     """Names of every option that some part of Beam takes, without the dashes."""
-    return set(PipelineOptions([]).get_all_options())
+    with contextlib.suppress(ImportError):  # Dask's options are known once its runner is
+        import apache_beam.runners.dask.dask_runner  # noqa: F401
+    parser = _BeamArgumentParser(add_help=False, conflict_handler="resolve")
+    for options in PipelineOptions.__subclasses__():
+        options._add_argparse_args(parser)  # the names of values aren't always those of options
+    return {name.removeprefix("--") for name in parser._option_string_actions}
 
 
-def _read_and_clean(
-    chunk: Chunk, config: Config, folder: str
-) -> Iterator[tuple[int, tuple[int, list[dedup.Record]]]]:
-    error = work.error_path(Path(folder), chunk.index)
-    try:
-        documents.clean_chunk(Path(folder), chunk, config)
-    except PipelineError as problem:  # a user's problem: told by the run, not by a traceback
-        work.write_atomic(error, str(problem).encode())
-        return
-    found = dedup.partition_records(documents.read_documents(Path(folder), chunk.index))
-    for partition, records in found.items():
-        yield partition, (chunk.index, records)
+def _chunks(folder: Path, config: Config) -> list[Chunk]:
+    return plans.load(folder) or []
 
 
-def _keep_one_of_equals(
-    group: tuple[int, Iterable[tuple[int, list[dedup.Record]]]],
-) -> Iterator[tuple[int, tuple[list[int], int]]]:
-    for chunk, dropped, kept in dedup.duplicates(group[1]):
-        yield chunk, (dropped, kept)
+def _clean(folder: Path, config: Config, chunk: Chunk) -> Counts:
+    return {"pieces": len(documents.clean_chunk(folder, chunk, config)["pieces"])}
 
 
-def _write_duplicates(
-    group: tuple[int, Iterable[tuple[list[int], int]]], folder: str
-) -> dict[str, int]:
-    chunk, partitions = group[0], list(group[1])
-    dropped = sorted(ordinal for ordinals, _ in partitions for ordinal in ordinals)
-    work.write_json(documents.duplicates_path(Path(folder), chunk), dropped)
-    kept = sum(kept for _, kept in partitions)
-    return {"chunks": 1, "kept": kept, "duplicates": len(dropped)}
+def _parts(folder: Path, config: Config) -> list[int]:
+    return list(range(dedup.parts(folder, len(_chunks(folder, config)))))
 
 
-def _tokenize(chunk: int, config: Config, folder: str) -> Iterator[tuple[int, int]]:
+def _match(folder: Path, config: Config, part: int) -> Counts:
+    chunks, parts = len(_chunks(folder, config)), len(_parts(folder, config))
+    return {"pairs": dedup.match(folder, chunks, part, parts, config.near_duplicates)}
+
+
+def _once(folder: Path, config: Config) -> list[int]:
+    return [0]
+
+
+def _settle(folder: Path, config: Config, _: int) -> Counts:
+    return dedup.settle(folder, len(_chunks(folder, config)), len(_parts(folder, config)))
+
+
+def _pieces(folder: Path, config: Config) -> list[str]:
+    return pieces.pieces(folder, len(_chunks(folder, config)))
+
+
+def _tokenize(folder: Path, config: Config, piece: str) -> Counts:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one worker a core is the runner's business
-    model = tokenizer.load(Path(folder) / tokenizer.FILES[0])
-    tokens.tokenize_chunk(Path(folder), chunk, config, model)
-    for shard in range(config.shards.train + config.shards.valid):
-        yield shard, chunk
+    model = tokenizer.load(folder / tokenizer.FILES[0])
+    receipt = tokens.tokenize_piece(folder, piece, config, model)
+    return {"tokens": receipt["tokens"]}
 
 
-def _write_shard(
-    group: tuple[int, Iterable[int]], config: Config, folder: str, chunks: int
-) -> dict[str, int]:
-    number, arrived = group[0], len(list(group[1]))
-    if arrived != chunks:
-        raise RuntimeError(f"shard {number}: the runner brought {arrived} of {chunks} chunks")
-    split: SplitName = "train" if number < config.shards.train else "valid"
-    shard = number - (config.shards.train if split == "valid" else 0)
-    receipt = shards.write_shard(Path(folder), split, shard, config, chunks)
-    return {"shards": 1, split: receipt["documents"]}
+def _cut(folder: Path, config: Config, _: int) -> Counts:
+    tokens.cut(folder, _pieces(folder, config), config.shards)
+    return {}
 
 
-def _sum(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+def _shards(folder: Path, config: Config) -> list[int]:
+    return list(range(len(shards.shard_list(config))))
+
+
+def _write_shard(folder: Path, config: Config, number: int) -> Counts:
+    receipt = shards.write_shard(folder, number, config, _pieces(folder, config))
+    return {"rows": receipt["sequences"]}
+
+
+def _run(
+    folder: Path, config: Config, stages: list[Stage], summary: str, options: list[str]
+) -> Counts:
+    """Run a chain of stages; the sum of the last one's counts, also written under `summary`."""
+    path = folder / work.WORK / summary
+    path.unlink(missing_ok=True)
+    with _pipeline(options) as pipeline:
+        counts = pipeline | "begin" >> beam.Create([{}])
+        before: Stage | None = None
+        for stage in stages:
+            counts = (
+                counts
+                | f"{stage.name}: list"
+                >> beam.FlatMap(_elements, stage, before, str(folder), config)
+                | f"{stage.name}: spread" >> beam.Reshuffle()
+                | stage.name >> beam.Map(_work, stage, str(folder), config)
+                | f"{stage.name}: sum" >> beam.CombineGlobally(_sum)
+            )
+            before = stage
+        _ = counts | "write sum" >> beam.Map(_write_sum, stages[-1], str(path), str(folder), config)
+    return work.load_json(path) or {}
+
+
+def _elements(
+    counts: Counts, stage: Stage, before: Stage | None, folder: str, config: Config
+) -> Iterator[Any]:
+    if not _failed(counts, before, folder, config):
+        yield from stage.elements(Path(folder), config)
+
+
+def _failed(counts: Counts, stage: Stage | None, folder: str, config: Config) -> bool:
+    """Whether a stage has met a user's error; RuntimeError when elements of it went lost."""
+    if counts.get("failed") or (stage and not counts):
+        return True
+    expected = len(stage.elements(Path(folder), config)) if stage else 0
+    if (done := counts.get("done", 0)) != expected:
+        assert stage
+        raise RuntimeError(f"{stage.name}: the runner brought {done} of {expected} elements")
+    return False
+
+
+def _work(element: Any, stage: Stage, folder: str, config: Config) -> Counts:
+    try:
+        return {**stage.work(Path(folder), config, element), "done": 1}
+    except PipelineError as problem:  # a user's problem: told by the run, not by a traceback
+        work.leave_error(Path(folder), problem)
+        return {"failed": 1}
+
+
+def _sum(counts: Iterable[Counts]) -> Counts:
     total: Counter[str] = Counter()
     for count in counts:
         total.update(count)
     return dict(total)
 
 
-def _write_sum(total: dict[str, int], path: str) -> None:
-    work.write_json(Path(path), total)
+def _write_sum(counts: Counts, stage: Stage, path: str, folder: str, config: Config) -> None:
+    if not _failed(counts, stage, folder, config):
+        work.write_json(Path(path), counts)
 
 
 def _pipeline(options: list[str]) -> beam.Pipeline:

@@ -11,6 +11,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from tokenizers import Tokenizer
 
+from pipeline import work
 from pipeline.balance import DROPS
 from pipeline.shards import read_rows
 from pipeline.split import SPLITS
@@ -24,7 +25,8 @@ def inspect(folder: Path, picture: Path, rows: int) -> str:
     manifest = load_manifest(folder)
     draw(manifest, picture)
     parts = [_totals(folder, manifest), _sources(manifest), _lengths(manifest)]
-    return "\n\n".join([*parts, _rows(folder, manifest, rows), f"picture: {picture}"])
+    parts += [_dropped(folder), _rows(folder, manifest, rows), f"picture: {picture}"]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _totals(folder: Path, manifest: dict[str, Any]) -> str:
@@ -37,21 +39,53 @@ def _totals(folder: Path, manifest: dict[str, Any]) -> str:
         lines.append(
             f"  {split:6} {entry['documents']:>10,} documents {entry['sequences']:>10,} rows "
             f"{entry['tokens']:>13,} tokens in {len(entry['shards'])} shards, "
-            f"{entry['leftover_tokens']:,} left over"
+            f"{entry['leftover_tokens']:,} left over, {entry['repeated_tokens']:,} in two rows"
         )
     total = counts["total"]
-    steps = ", ".join(f"{key} {total[key]:,}" for key in (*DROPS, "duplicate", *SPLITS))
-    lines.append(f"  documents read {total['read']:,} = {steps}")
+    steps = " + ".join(f"{total[key]:,} {_words(key)}" for key in _present(manifest))
+    lines.append(f"  {total['read']:,} documents read = {steps}")
+    if total["repeated"]:
+        lines.append(f"  {total['repeated']:,} more copies of training documents (weights over 1)")
+    if total["boilerplate_lines"]:
+        lines.append(f"  {total['boilerplate_lines']:,} lines of boilerplate removed")
+    if counts["contaminated"]:
+        tasks = ", ".join(f"{task} {n:,}" for task, n in counts["contaminated"].items())
+        lines.append(f"  documents with sentences of {tasks}")
     lines.append(f"  unreadable records {counts['rejected']:,} (rejected.jsonl)")
     return "\n".join(lines)
 
 
 def _sources(manifest: dict[str, Any]) -> str:
-    keys = ("read", *DROPS, "duplicate", *SPLITS)
-    lines = [f"  {'source':20}" + "".join(f"{key:>11}" for key in keys)]
+    keys = ["read", *_present(manifest)]
+    widths = {key: max(len(key), 9) + 2 for key in keys}
+    lines = [f"  {'source':20}" + "".join(f"{_words(key):>{widths[key]}}" for key in keys)]
     for name, count in _largest(manifest):
-        lines.append(f"  {name[:20]:20}" + "".join(f"{count[key]:>11,}" for key in keys))
+        numbers = "".join(f"{count[key]:>{widths[key]},}" for key in keys)
+        lines.append(f"  {name[:20]:20}{numbers}")
     return "documents by source\n" + "\n".join(lines)
+
+
+def _present(manifest: dict[str, Any]) -> list[str]:
+    """What became of documents, without the reasons that no document had."""
+    total = manifest["counts"]["total"]
+    return [key for key in (*DROPS, *SPLITS) if total[key]]
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _dropped(folder: Path) -> str:
+    """Examples of what the rules dropped; they lie in the folder that a run has made."""
+    examples = work.load_json(folder / "dropped.json") or {}
+    lines = []
+    for reason, some in examples.items():
+        for example in some:
+            kept = f" (kept: {example['kept']})" if "kept" in example else ""
+            lines.append(
+                f"  {_words(reason)}: {example['id']}{kept}\n    {example['text'][:150]!r}"
+            )
+    return "examples of what was dropped\n" + "\n".join(lines) if lines else ""
 
 
 def _largest(manifest: dict[str, Any]) -> list[tuple[str, dict[str, int]]]:
@@ -94,8 +128,8 @@ def draw(manifest: dict[str, Any], path: Path) -> None:
     middle.tick_params(axis="x", rotation=60)
     middle.set(title="Length of train and valid documents", xlabel="tokens", ylabel="documents")
     total = manifest["counts"]["total"]
-    keys = [key for key in (*SPLITS, "duplicate", *DROPS) if total[key]][::-1]
-    right.barh([key.replace("_", " ") for key in keys], [total[key] for key in keys], color="C1")
+    keys = _present(manifest)
+    right.barh([_words(key) for key in keys], [total[key] for key in keys], color="C1")
     for position, key in enumerate(keys):
         right.text(total[key], position, f" {total[key]:,}", va="center")
     right.set(title=f"Where the {total['read']:,} documents went", xlabel="documents")

@@ -7,24 +7,17 @@ imported only when a graph has something to do.
 
 from __future__ import annotations
 
-import json
 import logging
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Any
 
-from pipeline import balance, tasks, tokenizer, work
+from pipeline import balance, decontaminate, examples, pieces, plans, tasks, tokenizer, work
 from pipeline.config import Config
-from pipeline.documents import documents_path, duplicates_path, rejected_path
 from pipeline.errors import PipelineError
-from pipeline.progress import Progress
-from pipeline.shards import shard_names
-from pipeline.sources import Chunk, InputFile, plan
+from pipeline.progress import Progress, watched
+from pipeline.shards import data_set, shard_list
 from pipeline.tasks import FILES as TASK_FILES
 from pipeline.tokens import tokens_path
 
@@ -32,69 +25,111 @@ log = logging.getLogger(__name__)
 
 
 def run(config: Config, options: list[str], overwrite: bool, progress: Progress) -> dict[str, Any]:
-    """Make the data folder of `config`; `options` are Beam's. Returns the manifest."""
+    """Make the data folder of `config`; `options` are Beam's. Returns the manifest.
+
+    With `overwrite` a finished folder is made anew beside itself, and replaced when that is whole.
+    """
     folder = Path(config.output)
     started = time.monotonic()
+    work.recover(folder)
     work.check_ownership(folder)
     with work.lock(folder):
-        manifest = work.begin(folder, config, overwrite)
-        if manifest and not (missing := _missing(folder, manifest)):
-            log.info("%s: finished already, nothing to do (--overwrite makes it anew)", folder)
-            return manifest
-        if manifest:
-            log.info("%s: rebuilding %s", folder, ", ".join(missing))
-        made = _make(folder, config, options, progress)
-        if manifest and made != manifest:
-            raise PipelineError(
-                f"{folder}: the rebuilt shards differ from those in {work.MANIFEST}: the input or "
-                "a library has changed since; pass --overwrite to make the whole folder anew"
-            )
-        work.write_json(folder / work.MANIFEST, made)
-        work.remove_strays(folder, {name for *_, name in shard_names(config)})
+        if overwrite and (folder / work.MANIFEST).exists():
+            new = work.beside(folder)
+            with work.lock(new):
+                work.begin(new, config, overwrite=not work.is_of(new, config))
+                made = _make(new, config, options, progress)
+                _finish(new, config, made)
+            work.replace(folder)
+        else:
+            manifest = work.begin(folder, config, overwrite)
+            if manifest and not (missing := _missing(folder, manifest)):
+                log.info("%s: finished already, nothing to do (--overwrite makes it anew)", folder)
+                return manifest
+            if manifest:
+                log.info("%s: rebuilding %s", folder, ", ".join(missing))
+            made = _make(folder, config, options, progress)
+            if manifest and made["."] != manifest:
+                raise PipelineError(
+                    f"{folder}: the rebuilt shards differ from those in {work.MANIFEST}: the input "
+                    "or a library has changed since; pass --overwrite to make the whole anew"
+                )
+            _finish(folder, config, made)
     log.info("%s: finished in %.0f s", folder, time.monotonic() - started)
-    return made
+    return made["."]
 
 
-def _make(folder: Path, config: Config, options: list[str], progress: Progress) -> dict[str, Any]:
-    chunks = _planned(folder, config)
+def _finish(folder: Path, config: Config, manifests: dict[str, dict[str, Any]]) -> None:
+    """Write the manifests, that of the folder itself last, and remove what they don't name."""
+    for name, manifest in reversed(manifests.items()):
+        work.write_json(folder / name / work.MANIFEST, manifest)
+    work.remove_strays(folder, {shard.name for shard in shard_list(config)})
+
+
+def _make(
+    folder: Path, config: Config, options: list[str], progress: Progress
+) -> dict[str, dict[str, Any]]:
+    """Do what isn't done yet; the manifest of every data set in the folder, by its path there."""
+    chunks = plans.make(folder, config)
     files = sum(len(chunk.files) for chunk in chunks)
     size = sum(file.bytes for chunk in chunks for file in chunk.files)
     log.info("input: %s files, %.1f MB, in %d chunks", f"{files:,}", size / 1e6, len(chunks))
+    if config.decontamination:
+        decontaminate.write_index(folder, config.decontamination)
 
     if not (folder / work.WORK / "deduplicated.json").exists() or not all(
-        work.read_receipt(documents_path(folder, c.index)) for c in chunks
+        pieces.read_chunk(folder, c.index) for c in chunks
     ):
         graph = _graph()
-        with _watched(
-            "read and clean", [documents_path(folder, c.index) for c in chunks], progress
-        ):
-            graph.clean_and_deduplicate(chunks, config, folder, options)
-        _raise_errors(folder, chunks)
+        targets = [pieces.chunk_path(folder, c.index) for c in chunks]
+        with watched("read and clean", targets, progress, _chunk_facts):
+            graph.clean_and_deduplicate(folder, config, options)
+        _raise_errors(folder, "deduplicated.json")
     cleaned = balance.cleaned(folder, len(chunks))
+    names = cleaned["pieces"]
 
     start = time.monotonic()
-    progress("tokenizer", 0, 1)
-    model = tokenizer.provide(folder, config, len(chunks))
-    progress("tokenizer", 1, 1)
+    progress("tokenizer", 0, 1, "")
+    model = tokenizer.provide(folder, config, names)
+    progress("tokenizer", 1, 1, "")
     log.info(
         "tokenizer: %s tokens, %.1f s", f"{model.get_vocab_size():,}", time.monotonic() - start
     )
 
-    names = [folder / name for *_, name in shard_names(config)]
-    if not all(work.read_receipt(path) for path in names):
+    shards = [folder / shard.name for shard in shard_list(config)]
+    if not all(work.read_receipt(path) for path in shards):
         graph = _graph()
-        targets = [*(tokens_path(folder, c.index) for c in chunks), *names]
-        with _watched("tokenize and pack", targets, progress):
-            graph.tokenize_and_shard(chunks, config, folder, options)
+        files_made = [*(tokens_path(folder, name) for name in names), *shards]
+        targets = [work.receipt_path(path) for path in files_made]
+        with watched("tokenize and pack", targets, progress, _token_facts):
+            graph.tokenize_and_shard(folder, config, options)
+        _raise_errors(folder, "sharded.json")
     if config.tasks:
-        tasks.write(folder, config, len(chunks))
+        tasks.write(folder, config, names)
     rejected = b"".join(
         path.read_bytes()
         for chunk in chunks
-        if (path := rejected_path(folder, chunk.index)).exists()
+        if (path := pieces.rejected_path(folder, chunk.index)).exists()
     )
     work.write_atomic(folder / "rejected.jsonl", rejected)
-    return balance.manifest(folder, config, cleaned, len(chunks), files, model.get_vocab_size())
+    work.write_json(folder / "dropped.json", examples.collect(folder, len(chunks)))
+    return {
+        data_set(config, seq_len): balance.manifest(
+            folder, config, seq_len, cleaned, files, model.get_vocab_size()
+        )
+        for seq_len in config.seq_lens
+    }
+
+
+def _chunk_facts(path: Path) -> dict[str, int]:
+    counts = work.load_json(path)["counts"].values()
+    documents = sum(count["read"] for count in counts)
+    return {"documents": documents, "bytes": sum(count.get("characters", 0) for count in counts)}
+
+
+def _token_facts(path: Path) -> dict[str, int]:
+    receipt = work.load_json(path)
+    return {"tokens": receipt["tokens"]} if "copies" in receipt else {}  # a piece's, no shard's
 
 
 def _graph() -> ModuleType:
@@ -107,70 +142,29 @@ def _graph() -> ModuleType:
     return graph
 
 
-def _planned(folder: Path, config: Config) -> list[Chunk]:
-    """The chunks of this run: those it began with, if it has begun."""
-    path = folder / work.WORK / "plan.json"
-    stored = work.load_json(path)
-    if stored is None:
-        chunks = plan(config.sources, config.chunk_bytes)
-        work.write_atomic(path, json.dumps([asdict(chunk) for chunk in chunks]).encode())
-        return chunks
-    return [
-        Chunk(c["index"], c["source"], tuple(InputFile(**file) for file in c["files"]))
-        for c in stored
-    ]
-
-
 def _missing(folder: Path, manifest: dict[str, Any]) -> list[str]:
     """Files of a finished folder that aren't there, or not in full (cheap: no hashing)."""
-    sizes = {
-        s["name"]: s["bytes"] for split in manifest["splits"].values() for s in split["shards"]
-    }
-    names = [*sizes, "tokenizer.json", "tokenizer_config.json", "rejected.jsonl"]
+    sizes: dict[str, int | None] = dict.fromkeys(("rejected.jsonl", "dropped.json"))
+    for part in [".", *(f"seq-{n}" for n in manifest["config"]["packing"]["more_seq_lens"])]:
+        for name in (work.MANIFEST, *tokenizer.FILES):
+            sizes[str(PurePath(part, name))] = None
+        stated = work.load_json(folder / part / work.MANIFEST) or {"splits": {}}
+        for split in stated["splits"].values():
+            sizes |= {str(PurePath(part, s["name"])): s["bytes"] for s in split["shards"]}
     if manifest["config"]["tasks"]:
-        names += [f"tasks/{name}" for name in TASK_FILES]
-    paths = {name: folder / name for name in names}
+        sizes |= dict.fromkeys(f"tasks/{name}" for name in TASK_FILES)
     return [
         name
-        for name, path in paths.items()
-        if not path.exists() or path.stat().st_size != sizes.get(name, path.stat().st_size)
+        for name, size in sizes.items()
+        if not (path := folder / name).exists() or size not in (None, path.stat().st_size)
     ]
 
 
-def _raise_errors(folder: Path, chunks: list[Chunk]) -> None:
-    """PipelineError with what the workers had to say about their files."""
-    errors = []
-    for chunk in chunks:
-        path = work.error_path(folder, chunk.index)
-        if path.exists():
-            errors.append(path.read_text())
-            path.unlink()
+def _raise_errors(folder: Path, summary: str) -> None:
+    """PipelineError with what the workers had to say, or when the graph has no sum."""
+    errors = work.take_errors(folder)
     if errors:
         rest = f"\n(and {len(errors) - 3} more)" if len(errors) > 3 else ""
         raise PipelineError("\n".join(errors[:3]) + rest)
-    lost = [c.index for c in chunks if not duplicates_path(folder, c.index).exists()]
-    if lost:
-        raise PipelineError(f"the runner lost chunks {lost[:10]}: use another --runner")
-
-
-@contextmanager
-def _watched(step: str, targets: list[Path], progress: Progress) -> Iterator[None]:
-    """Tell every second how many of `targets` are there: runners report only at their end."""
-    ended = threading.Event()
-
-    def watch() -> None:
-        while True:
-            progress(step, sum(path.exists() for path in targets), len(targets))
-            if ended.wait(1):
-                return
-
-    start = time.monotonic()
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-    progress(step, sum(path.exists() for path in targets), len(targets))
-    log.info("%s: %d files, %.1f s", step, len(targets), time.monotonic() - start)
+    if not (folder / work.WORK / summary).exists():
+        raise PipelineError("the runner lost the end of the graph: use another --runner")

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import io
 import tarfile
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,34 +17,53 @@ from pipeline.config import Config
 from pipeline.errors import PipelineError
 from pipeline.pack import pack
 from pipeline.split import SplitName
-from pipeline.tokens import shard_documents, shard_number
+from pipeline.tokens import shard_documents
 
 
-def shard_name(split: SplitName, shard: int, of: int) -> str:
-    """File name of a shard: `train-00000-of-00004.tar`."""
-    return f"{split}-{shard:05}-of-{of:05}.tar"
+class Shard(NamedTuple):
+    """One tar to be written."""
+
+    seq_len: int
+    split: SplitName
+    number: int  # within the split
+    name: str  # below the data folder: `train-00000-of-00004.tar`, `seq-512/train-…`
 
 
-def shard_names(config: Config) -> list[tuple[SplitName, int, str]]:
-    """(split, number in the split, file name) of every shard of a data folder."""
+def data_set(config: Config, seq_len: int) -> str:
+    """Folder below the data folder of the rows of one length: that itself, or `seq-512`."""
+    return "." if seq_len == config.seq_len else f"seq-{seq_len}"
+
+
+def shard_list(config: Config) -> list[Shard]:
+    """Every shard of a data folder, by length, split and number."""
     counts: dict[SplitName, int] = {"train": config.shards.train, "valid": config.shards.valid}
-    return [(s, i, shard_name(s, i, of)) for s, of in counts.items() for i in range(of)]
+    return [
+        Shard(
+            seq_len,
+            split,
+            i,
+            str(PurePath(data_set(config, seq_len), f"{split}-{i:05}-of-{of:05}.tar")),
+        )
+        for seq_len in config.seq_lens
+        for split, of in counts.items()
+        for i in range(of)
+    ]
 
 
-def write_shard(
-    folder: Path, split: SplitName, shard: int, config: Config, chunks: int
-) -> dict[str, Any]:
-    """Pack and write one shard; the receipt, at once when it has been done before.
+def write_shard(folder: Path, number: int, config: Config, pieces: list[str]) -> dict[str, Any]:
+    """Pack and write the shard at `number` in `shard_list`; its receipt, at once when it is there.
 
     The receipt is what manifest.json says of the shard, and its documents and leftover tokens.
     """
-    of = config.shards.train if split == "train" else config.shards.valid
-    path = folder / shard_name(split, shard, of)
+    shard = shard_list(config)[number]
+    path = folder / shard.name
     if receipt := work.read_receipt(path):
         return receipt
-    documents = shard_documents(folder, chunks, shard_number(split, shard, config.shards))
-    rows, leftover = pack(documents, config.seq_len, config.dtype)
-    content, blocks = tar_bytes(rows, f"{shard:05}", config.shards.block_sequences)
+    packing = config.packing
+    documents = shard_documents(folder, pieces, shard.split, shard.number, packing.whole_sentences)
+    packed = pack(documents.tokens, shard.seq_len, config.dtype, documents.starts, packing.mode)
+    rows = packed.rows
+    content, blocks = tar_bytes(rows, f"{shard.number:05}", config.shards.block_sequences)
     work.write_atomic(path, content)
     return work.write_receipt(
         path,
@@ -52,8 +71,9 @@ def write_shard(
         sequences=len(rows),
         tokens=rows.size,
         blocks=blocks,
-        documents=len(documents),
-        leftover_tokens=leftover,
+        documents=len(documents.tokens),
+        leftover_tokens=packed.leftover,
+        repeated_tokens=packed.repeated,
     )
 
 

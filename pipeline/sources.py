@@ -1,176 +1,78 @@
 """Corpora to documents: which files a source has, and what stands in each of them.
 
-`READERS` is the one table of kinds. A reader has two halves: `find(source)` names the files, in a
-fixed order; `read(source, file)` yields the documents of one of them, and a `Rejected` for each
-record that can't be read. A file that is missing or cut off is a PipelineError.
+`READERS` is the one table of kinds. A reader has two halves: `find(source, chunk_bytes)` names the
+files, or the parts of large ones, in a fixed order; `read(source, file)` yields the documents of
+one of them, a `Skipped` for each that is none by its form, and a `Rejected` for each record that
+can't be read. A file that is missing is a PipelineError, one that is cut off a BadFile.
 """
 
 from __future__ import annotations
 
-import bz2
 import codecs
-import glob
-import gzip
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-import zstandard
-
-from pipeline import docstrings
+from pipeline import docstrings, files, huggingface, mediawiki, parquet
 from pipeline.config import Source, source_name
-from pipeline.errors import PipelineError
+from pipeline.errors import BadFile, PipelineError
+from pipeline.records import Chunk, Document, InputFile, Rejected, Skipped
 
-
-class Document(NamedTuple):
-    """One document: `id` is unique and stable, `source` is what it is counted under."""
-
-    id: str
-    text: str
-    source: str
-    meta: dict[str, str] = {}  # noqa: RUF012  (a NamedTuple default; nobody writes to it)
-
-
-class Rejected(NamedTuple):
-    """A record that can't be read: `where` names file and line or object."""
-
-    where: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class InputFile:
-    """A file as it was when the run was planned; `name` begins the ids of its documents."""
-
-    path: str
-    name: str
-    bytes: int
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Some files of one source, worked on together."""
-
-    index: int
-    source: int  # position in config.sources
-    files: tuple[InputFile, ...] = field(repr=False)
+Item = Document | Skipped | Rejected
 
 
 class Reader(NamedTuple):
     """The two halves of a kind of source."""
 
-    find: Callable[[Source], list[InputFile]]
-    read: Callable[[Source, InputFile], Iterator[Document | Rejected]]
+    find: Callable[[Source, int], list[InputFile]]
+    read: Callable[[Source, InputFile], Iterator[Item]]
 
 
 def plan(sources: list[Source], chunk_bytes: int) -> list[Chunk]:
     """All input in chunks of about `chunk_bytes`: the same list for any number of workers."""
     chunks: list[Chunk] = []
     for number, source in enumerate(sources):
-        files: list[InputFile] = []
+        together: list[InputFile] = []
         size = 0
-        for file in READERS[source.kind].find(source):
-            if files and size + file.bytes > chunk_bytes:
-                chunks.append(Chunk(len(chunks), number, tuple(files)))
-                files, size = [], 0
-            files.append(file)
+        for file in READERS[source.kind].find(source, chunk_bytes):
+            if together and size + file.bytes > chunk_bytes:
+                chunks.append(Chunk(len(chunks), number, tuple(together)))
+                together, size = [], 0
+            together.append(file)
             size += file.bytes
-        if files:
-            chunks.append(Chunk(len(chunks), number, tuple(files)))
+        if together:
+            chunks.append(Chunk(len(chunks), number, tuple(together)))
     return chunks
 
 
-def read(source: Source, file: InputFile) -> Iterator[Document | Rejected]:
+def read(source: Source, file: InputFile) -> Iterator[Item]:
     """The documents of one file, in its order.
 
-    Raises PipelineError when the file is gone, cut off, or not as it was planned.
+    Raises PipelineError when the file is gone, not as it was planned, or bad. With `bad_files:
+    skip` a bad one ends at the damage, and is told of as a Rejected.
     """
     try:
-        size = Path(file.path).stat().st_size
-        if size != file.bytes:
+        if file.whole >= 0 and (size := files.size(file.path)) != file.whole:
             raise PipelineError(
-                f"{file.path}: {size:,} bytes, but {file.bytes:,} when this run began; "
+                f"{file.path}: {size:,} bytes, but {file.whole:,} when this run began; "
                 "start over with --overwrite"
             )
         yield from READERS[source.kind].read(source, file)
+    except BadFile as error:
+        if source.bad_files == "stop":
+            raise BadFile(f"{error}, or go on without it: `bad_files: skip`") from error
+        yield Rejected(file.path, f"bad file, read up to here: {error}")
     except OSError as error:
         raise PipelineError(f"{file.path}: can't be read ({error.strerror or error})") from error
 
 
-def _matching_files(source: Source) -> list[InputFile]:
-    """Files of a text or jsonl source, sorted; ids begin with the source's and the file's name."""
-    found: dict[str, InputFile] = {}
-    for pattern in source.paths:
-        # Path.glob takes no absolute pattern
-        found_now = glob.iglob(pattern, recursive=True)  # noqa: PTH207
-        matches = sorted(path for path in found_now if Path(path).is_file())
-        if not matches:
-            raise PipelineError(
-                f"sources ({source_name(source)}): no file matches {pattern!r}; "
-                "correct `paths`, or fetch the corpus first"
-            )
-        for path in matches:
-            name = f"{source_name(source)}/{Path(path).name}"
-            if (
-                found.setdefault(name, InputFile(path, name, Path(path).stat().st_size)).path
-                != path
-            ):
-                raise PipelineError(
-                    f"sources ({source_name(source)}): {found[name].path} and {path} have the same "
-                    "name, so their documents would have the same ids; put them in two sources"
-                )
-    return list(found.values())
+def _find(source: Source, _: int) -> list[InputFile]:
+    return files.matching(source)
 
 
-def _text_blocks(path: str) -> Iterator[bytes]:
-    """The decompressed bytes of a file, piece by piece; PipelineError when it is cut off."""
-    try:
-        with Path(path).open("rb") as raw:
-            if path.endswith(".zst"):
-                yield from _zstd_blocks(raw)
-                return
-            stream: IO[bytes] = raw
-            if path.endswith((".gz", ".bz2")):
-                stream = cast(IO[bytes], (gzip if path.endswith(".gz") else bz2).open(raw))
-            while block := stream.read(1 << 20):
-                yield block
-    except (EOFError, gzip.BadGzipFile, zstandard.ZstdError) as error:
-        raise PipelineError(f"{path}: cut off or damaged ({error}); fetch it again") from error
-    except OSError as error:
-        if error.errno is None:  # bz2 reports damage so
-            raise PipelineError(f"{path}: damaged ({error}); fetch it again") from error
-        raise
-
-
-def _zstd_blocks(raw: IO[bytes]) -> Iterator[bytes]:
-    """Like zstandard's stream reader, which takes a cut-off frame for the end of the file."""
-    decoder = None
-    while piece := raw.read(1 << 20):
-        while piece:
-            decoder = decoder or zstandard.ZstdDecompressor().decompressobj()
-            yield decoder.decompress(piece)
-            piece = decoder.unused_data
-            if decoder.eof:
-                decoder = None
-    if decoder is not None:
-        raise EOFError("the last zstd frame has no end")
-
-
-def _lines(path: str) -> Iterator[bytes]:
-    """Lines with their line feed, if they have one."""
-    rest = b""
-    for block in _text_blocks(path):
-        *lines, rest = (rest + block).split(b"\n")
-        for line in lines:
-            yield line + b"\n"
-    if rest:
-        yield rest
-
-
-def _read_jsonl(source: Source, file: InputFile) -> Iterator[Document | Rejected]:
-    for number, line in enumerate(_lines(file.path), start=1):
+def _read_jsonl(source: Source, file: InputFile) -> Iterator[Item]:
+    for number, line in enumerate(files.lines(file.path), start=1):
         where = f"{file.path}:{number}"
         if not line.strip():
             continue
@@ -178,7 +80,7 @@ def _read_jsonl(source: Source, file: InputFile) -> Iterator[Document | Rejected
             record: Any = json.loads(line)
         except ValueError as error:
             if not line.endswith(b"\n"):
-                raise PipelineError(
+                raise BadFile(
                     f"{where}: cut off in the last record ({error}); fetch it again"
                 ) from error
             yield Rejected(where, f"not JSON: {error}")
@@ -194,10 +96,10 @@ def _read_jsonl(source: Source, file: InputFile) -> Iterator[Document | Rejected
             yield Document(f"{file.name}:{key}", text, source_name(source))
 
 
-def _read_text(source: Source, file: InputFile) -> Iterator[Document | Rejected]:
+def _read_text(source: Source, file: InputFile) -> Iterator[Item]:
     name = source_name(source)
     if source.documents == "file":
-        raw = b"".join(_text_blocks(file.path))
+        raw = b"".join(files.blocks(file.path))
         try:
             yield Document(file.name, codecs.decode(raw, "utf-8-sig"), name)
         except UnicodeDecodeError as error:
@@ -205,7 +107,7 @@ def _read_text(source: Source, file: InputFile) -> Iterator[Document | Rejected]
         return
     block: list[str] = []
     start = 1
-    for number, line in enumerate(_lines(file.path), start=1):
+    for number, line in enumerate(files.lines(file.path), start=1):
         try:
             text = codecs.decode(line, "utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
@@ -224,11 +126,11 @@ def _read_text(source: Source, file: InputFile) -> Iterator[Document | Rejected]
         yield Document(f"{file.name}:{start}", "".join(block), name)
 
 
-def _find_python_docs(source: Source) -> list[InputFile]:
-    return [InputFile(*found) for found in docstrings.installed_files()]
+def _find_python_docs(source: Source, _: int) -> list[InputFile]:
+    return [InputFile(path, name, size, size) for path, name, size in docstrings.installed_files()]
 
 
-def _read_python_docs(source: Source, file: InputFile) -> Iterator[Document | Rejected]:
+def _read_python_docs(source: Source, file: InputFile) -> Iterator[Item]:
     raw = Path(file.path).read_bytes()
     library = docstrings.library_of(file.name)
     try:
@@ -239,7 +141,10 @@ def _read_python_docs(source: Source, file: InputFile) -> Iterator[Document | Re
 
 
 READERS = {
-    "text": Reader(_matching_files, _read_text),
-    "jsonl": Reader(_matching_files, _read_jsonl),
+    "text": Reader(_find, _read_text),
+    "jsonl": Reader(_find, _read_jsonl),
+    "parquet": Reader(parquet.find, parquet.read),
+    "huggingface": Reader(huggingface.find, huggingface.read),
+    "mediawiki": Reader(mediawiki.find, mediawiki.read),
     "python-docs": Reader(_find_python_docs, _read_python_docs),
 }

@@ -1,7 +1,7 @@
 """Where a document goes: a pure function of its id, so the same on every run and runner.
 
-The blake2b hash of the id gives three independent numbers: the split (first 8 bytes as a share of
-[0, 1)), the shard (next 4), and the place in the shard's order (all 16).
+The blake2b hash of the id gives the split (first 8 bytes as a share of [0, 1)) and the place in the
+order of the split, which shards are ranges of (all 16 bytes).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import Literal, get_args
 
-from pipeline.config import Shards, Split
+from pipeline.config import Split
 
 SplitName = Literal["train", "valid", "tasks"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
@@ -26,9 +26,3 @@ def split_of(digest: bytes, split: Split) -> SplitName:
     if share < split.valid:
         return "valid"
     return "tasks" if share < split.valid + split.tasks else "train"
-
-
-def shard_of(digest: bytes, split: SplitName, shards: Shards) -> int:
-    """The number of a document's shard within its split; 0 for `tasks`."""
-    count = {"train": shards.train, "valid": shards.valid, "tasks": 1}[split]
-    return int.from_bytes(digest[8:12], "big") % count

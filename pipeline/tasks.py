@@ -24,9 +24,9 @@ from typing import NamedTuple
 
 from pipeline import work
 from pipeline.config import Config, Tasks
-from pipeline.documents import kept_documents
 from pipeline.errors import PipelineError
-from pipeline.sources import Document
+from pipeline.pieces import kept_documents
+from pipeline.records import Document
 from pipeline.split import document_hash, split_of
 
 FILES = tuple(
@@ -46,13 +46,13 @@ class Pair(NamedTuple):
     library: str
 
 
-def write(folder: Path, config: Config, chunks: int) -> None:
+def write(folder: Path, config: Config, pieces: list[str]) -> None:
     """Write both tasks under `folder`/tasks."""
     assert config.tasks
     documents = [
         document
-        for chunk in range(chunks)
-        for document in kept_documents(folder, chunk)
+        for piece in pieces
+        for document in kept_documents(folder, piece)
         if split_of(document_hash(document.id), config.split) == "tasks"
     ]
     documents.sort(key=lambda d: document_hash(d.id))

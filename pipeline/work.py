@@ -23,18 +23,27 @@ from pipeline.errors import PipelineError
 WORK = ".work"
 MANIFEST = "manifest.json"
 _OURS = ("train-*-of-*.tar", "valid-*-of-*.tar", "tokenizer.json", "tokenizer_config.json")
-_LEFTOVERS = (*_OURS, "rejected.jsonl", "*.tmp")
+_LEFTOVERS = (*_OURS, "rejected.jsonl", "dropped.json", "*.tmp")
+_FOLDERS = ("tasks", "seq-*")
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Put `content` at `path`: all of it, or nothing of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Put `content` at `path`: all of it, or nothing of it. PipelineError when the disk refuses."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise PipelineError(
+            f"{path}: can't be written ({error.strerror}). Make room or rights there and run the "
+            "same command again: it goes on from what is finished"
+        ) from error
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -51,14 +60,14 @@ def file_sha256(path: Path) -> str:
 def write_receipt(path: Path, **facts: Any) -> dict[str, Any]:
     """Certify the finished file at `path`; returns the receipt, `facts` plus bytes and sha256."""
     receipt = {**facts, "bytes": path.stat().st_size, "sha256": file_sha256(path)}
-    write_json(_receipt_path(path), receipt)
+    write_json(receipt_path(path), receipt)
     return receipt
 
 
 def read_receipt(path: Path, check: bool = True) -> dict[str, Any] | None:
     """The receipt of a finished file; None when it has none, or (`check`) is not as certified."""
     try:
-        receipt = json.loads(_receipt_path(path).read_text())
+        receipt = json.loads(receipt_path(path).read_text())
         if check and file_sha256(path) != receipt["sha256"]:
             return None
     except FileNotFoundError:
@@ -66,9 +75,12 @@ def read_receipt(path: Path, check: bool = True) -> dict[str, Any] | None:
     return receipt
 
 
-def _receipt_path(path: Path) -> Path:
-    folder = path.parent if path.parent.parent.name == WORK else path.parent / WORK / "shards"
-    return folder / f"{path.name}.receipt.json"
+def receipt_path(path: Path) -> Path:
+    """File that certifies the one at `path`."""
+    if WORK in path.parts:
+        return path.with_name(f"{path.name}.receipt.json")
+    folder = next(parent for parent in path.parents if (parent / WORK).exists())
+    return folder / WORK / "shards" / f"{path.relative_to(folder)}.receipt.json"
 
 
 @contextlib.contextmanager
@@ -78,8 +90,14 @@ def lock(folder: Path) -> Iterator[None]:
     The operating system releases the lock when the process ends, however it ends.
     """
     work = folder / WORK
-    work.mkdir(parents=True, exist_ok=True)
-    with (work / "lock").open("a+") as file:
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        opened = (work / "lock").open("a+")
+    except OSError as error:
+        raise PipelineError(
+            f"{folder}: can't be written ({error.strerror}); choose another --output"
+        ) from error
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -106,6 +124,36 @@ def check_ownership(folder: Path) -> None:
             f"{folder}: holds files that this program didn't write ({', '.join(names[:5])}"
             f"{', …' if len(names) > 5 else ''}); choose an empty --output"
         )
+
+
+def beside(folder: Path) -> Path:
+    """Where a finished folder is made anew, so that the old one stays until then."""
+    folder = folder.resolve()
+    return folder.with_name(f".{folder.name}.new")
+
+
+def replace(folder: Path) -> None:
+    """Put the finished folder that lies beside `folder` in its place."""
+    new, old = beside(folder), beside(folder).with_suffix(".old")
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover(folder: Path) -> None:
+    """Finish a `replace` that was killed half way."""
+    new, old = beside(folder), beside(folder).with_suffix(".old")
+    if not folder.exists() and old.exists() and (new / MANIFEST).exists():
+        new.rename(folder)
+    if folder.exists() and old.exists():
+        shutil.rmtree(old)
+
+
+def is_of(folder: Path, config: Config) -> bool:
+    """Whether an unfinished folder was begun with `config`."""
+    begun = load_json(folder / WORK / "config.json")
+    return begun == config.content() and not (folder / MANIFEST).exists()
 
 
 def begin(folder: Path, config: Config, overwrite: bool) -> dict[str, Any] | None:
@@ -143,8 +191,8 @@ def load_json(path: Path) -> Any:
 def remove_strays(folder: Path, keep: set[str]) -> None:
     """Remove shards and temporary files of ours that are not named in `keep`."""
     for pattern in (*_OURS[:2], "*.tmp"):
-        for path in folder.glob(pattern):
-            if path.name not in keep:
+        for path in (*folder.glob(pattern), *folder.glob(f"seq-*/{pattern}")):
+            if str(path.relative_to(folder)) not in keep:
                 path.unlink()
 
 
@@ -154,7 +202,9 @@ def _clear(folder: Path) -> None:
     for pattern in _LEFTOVERS:
         for path in folder.glob(pattern):
             path.unlink()
-    shutil.rmtree(folder / "tasks", ignore_errors=True)
+    for pattern in _FOLDERS:
+        for path in folder.glob(pattern):
+            shutil.rmtree(path)
     for path in (folder / WORK).iterdir():
         if path.is_dir():
             shutil.rmtree(path)
@@ -162,6 +212,16 @@ def _clear(folder: Path) -> None:
             path.unlink()
 
 
-def error_path(folder: Path, chunk: int) -> Path:
-    """Where a worker leaves the text of a user's error in a chunk."""
-    return folder / WORK / "errors" / f"{chunk:05}.txt"
+def leave_error(folder: Path, error: Exception) -> None:
+    """Leave a user's error for the process that runs the graph, which takes it up."""
+    text = str(error).encode()
+    write_atomic(folder / WORK / "errors" / hashlib.sha256(text).hexdigest()[:16], text)
+
+
+def take_errors(folder: Path) -> list[str]:
+    """What workers have left; it is gone afterwards."""
+    found = []
+    for path in sorted((folder / WORK / "errors").glob("*")):
+        found.append(path.read_text())
+        path.unlink()
+    return found

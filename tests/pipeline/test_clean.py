@@ -3,8 +3,8 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.clean import clean, docstring_prose, normalise
-from pipeline.config import Cleaning
+from pipeline.clean import clean, docstring_prose, letters, normalise, repaired
+from pipeline.config import Cleaning, Repetition
 
 
 @given(st.text())
@@ -55,4 +55,34 @@ def test_each_drop_reason() -> None:
     assert clean("short", "plain", rules)[1] == "too_short"
     assert clean("x" * 21, "plain", rules)[1] == "too_long"
     assert clean("1234567890 ab", "plain", rules)[1] == "not_prose"
-    assert clean("a good text", "plain", rules) == ("a good text", None)
+    assert clean("a good text", "plain", rules) == ("a good text", None, 0)
+
+
+def test_mojibake_is_mended_and_good_text_left_alone() -> None:
+    broken = "The cafÃ© on the corner\nserves crème brûlée â€” good."
+    assert repaired(broken) == "The café on the corner\nserves crème brûlée — good."
+    good = "Żółć, naïve “quotes” — Ωμέγα 東京."
+    assert repaired(good) == good
+
+
+def test_rules_are_asked_for_one_by_one() -> None:
+    german = (
+        "Der schnelle braune Fuchs springt über den faulen Hund und läuft dann nach Hause. " * 2
+    )
+    assert clean(german, "plain", Cleaning()).reason is None
+    assert clean(german, "plain", Cleaning(languages=["en"])).reason == "other_language"
+    assert clean(german, "plain", Cleaning(languages=["en", "de"])).reason is None
+    chorus = "\n".join(["A line that is sung again and again."] * 5)
+    assert clean(chorus, "plain", Cleaning()).reason is None
+    assert clean(chorus, "plain", Cleaning(repetition=Repetition())).reason == "repetitive"
+
+
+def test_boilerplate_lines_are_counted_and_broken_lines_joined() -> None:
+    text = "Prose of some kind.\nPlease accept our cookie policy.\n\nMore of\nit."
+    cleaned = clean(text, "plain", Cleaning(min_characters=1, boilerplate=True, lines="join"))
+    assert cleaned == ("Prose of some kind.\n\nMore of it.", None, 1)
+
+
+@given(st.text())
+def test_letters_are_counted_as_python_has_them(text: str) -> None:
+    assert letters(text) == sum(character.isalpha() for character in text)

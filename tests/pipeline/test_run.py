@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import webdataset
 
-from pipeline.config import Config, Shards
+from pipeline.config import Config, Shards, Source
 from pipeline.errors import PipelineError
 from pipeline.run import run
 from pipeline.verify import problems, verify
@@ -131,12 +131,106 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"output": config.output, **config.content()}))
     command = [sys.executable, "-m", "pipeline", "--config", str(path)]
-    for pattern in (".work/documents/*.zst", ".work/tokens/*.npy"):
+    for pattern in (".work/chunks/*.json", ".work/tokens/*.npy", "train-*.tar"):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
         while process.poll() is None and not list(Path(config.output).glob(pattern)):
             time.sleep(0.02)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         assert not (Path(config.output) / "manifest.json").exists()
+    _run(config, *IN_MEMORY)
+    assert _bytes(tmp_path / "data") == _bytes(finished)
+
+
+def test_a_finished_folder_stays_until_its_successor_is_whole(
+    make_config: Callable[..., Config], finished: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(finished, folder)
+    before = _bytes(folder)
+    bad = Source(kind="text", name="bad", paths=[str(tmp_path / "bad.gz")])
+    (tmp_path / "bad.gz").write_bytes(b"no gzip")
+    with pytest.raises(PipelineError, match=r"bad\.gz"):
+        _run(make_config(sources=[bad]), *IN_MEMORY, overwrite=True)
+    assert _bytes(folder) == before
+    assert problems(folder) == []
+    _run(make_config(shards=Shards(train=2, block_sequences=16)), *IN_MEMORY, overwrite=True)
+    assert sorted(p.name for p in folder.glob("*.tar")) == [
+        "train-00000-of-00002.tar",
+        "train-00001-of-00002.tar",
+        "valid-00000-of-00001.tar",
+    ]
+    assert problems(folder) == []
+    assert not list(tmp_path.glob(".data*"))
+
+
+def test_a_replacement_that_was_killed_half_way_is_finished(
+    make_config: Callable[..., Config], finished: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished, tmp_path / ".data.new")
+    (tmp_path / ".data.old").mkdir()
+    _run(make_config(), *IN_MEMORY)
+    assert _bytes(tmp_path / "data") == _bytes(finished)
+    assert not list(tmp_path.glob(".data*"))
+
+
+def test_shards_are_even_to_within_a_block(make_config: Callable[..., Config]) -> None:
+    config = make_config(shards=Shards(train=6, block_sequences=16))
+    manifest = _run(config, *IN_MEMORY)
+    sizes = [shard["sequences"] for shard in manifest["splits"]["train"]["shards"]]
+    assert max(sizes) - min(sizes) <= 16
+    assert min(sizes) > 30
+
+
+@pytest.mark.long
+def test_a_source_of_weight_below_one_gives_a_sample(make_config: Callable[..., Config]) -> None:
+    config = make_config()
+    config.sources[0].weight = 0.4
+    total = _run(config, *IN_MEMORY)["counts"]["total"]
+    kept = total["train"] + total["valid"] + total["duplicate"]
+    assert total["not_sampled"] + kept == 354
+    assert abs(total["not_sampled"] / 354 - 0.6) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("", "no document is left"), ("Once upon a time. " * 9, "no full row")],
+)
+def test_too_small_a_corpus_is_told(
+    make_config: Callable[..., Config], tmp_path: Path, text: str, words: str
+) -> None:
+    (tmp_path / "a.txt").write_text(text)
+    source = Source(kind="text", paths=[str(tmp_path / "a.txt")])
+    with pytest.raises(PipelineError, match=words):
+        _run(make_config(sources=[source]), *IN_MEMORY)
+    assert not (tmp_path / "data/manifest.json").exists()
+
+
+def test_an_output_that_cannot_be_written_is_told(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PipelineError, match="can't be written"):
+        _run(make_config(output=str(tmp_path / "file" / "data")), *IN_MEMORY)
+
+
+@pytest.mark.long
+def test_a_full_disk_is_told_and_the_run_goes_on_afterwards(
+    make_config: Callable[..., Config], finished: Path, tmp_path: Path
+) -> None:
+    config = make_config()
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"output": config.output, **config.content()}))
+    # the operating system refuses any file over 8 kB, as it would a file on a full disk
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000));"
+        "from pipeline.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "--config", str(path), "--direct_num_workers=1"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "can't be written (File too large)" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(Path(config.output).rglob("*.tmp"))
     _run(config, *IN_MEMORY)
     assert _bytes(tmp_path / "data") == _bytes(finished)

@@ -10,7 +10,8 @@ import zstandard
 from pipeline.config import Source
 from pipeline.docstrings import docstrings, installed_files
 from pipeline.errors import PipelineError
-from pipeline.sources import Document, Rejected, plan, read
+from pipeline.records import Document, Rejected
+from pipeline.sources import plan, read
 
 PACK = {".jsonl": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".zst": zstandard.compress}
 
@@ -39,6 +40,29 @@ def test_a_source_that_is_cut_off_is_an_error_naming_it(tmp_path: Path, suffix: 
     path.write_bytes(PACK[suffix](lines.encode())[:-9])
     with pytest.raises(PipelineError, match=rf"a{suffix}.*(cut off|damaged)"):
         _read(Source(kind="jsonl", paths=[str(path)]))
+
+
+@pytest.mark.parametrize("suffix", PACK)
+def test_a_bad_file_may_be_passed_over_and_is_told_of(tmp_path: Path, suffix: str) -> None:
+    lines = "".join(json.dumps({"text": f"{i} " * 99}) + "\n" for i in range(30_000))
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(PACK[suffix](lines.encode())[:-9])
+    *found, last = _read(Source(kind="jsonl", paths=[str(path)], bad_files="skip"))
+    assert len(found) < 30_000
+    assert [d.text for d in found] == [f"{i} " * 99 for i in range(len(found))]  # type: ignore[union-attr]
+    assert isinstance(last, Rejected)
+    assert last.where == str(path)
+    assert "bad file" in last.reason
+
+
+def test_invalid_utf8_is_one_bad_record(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"good\nb\xff\nalso good\n")
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "good"}\n{"text": "\xff"}\n{"text": "also"}\n')
+    for kind, name in (("text", "a.txt"), ("jsonl", "a.jsonl")):
+        source = Source(kind=kind, paths=[str(tmp_path / name)], documents="line")  # type: ignore[arg-type]
+        found = _read(source)
+        assert [type(item) for item in found] == [Document, Rejected, Document]
+        assert found[1].where == f"{tmp_path / name}:2"  # type: ignore[union-attr]
 
 
 def test_two_zstd_frames_are_one_file(tmp_path: Path) -> None:

@@ -1,0 +1,75 @@
+"""The real samples beside the checkout, with every filter on: a reader finds clean text."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import (
+    Cleaning,
+    Config,
+    Decontamination,
+    NearDuplicates,
+    Packing,
+    Repetition,
+    Shards,
+    Source,
+    Split,
+    Tokenizer,
+)
+from pipeline.report import inspect
+from pipeline.run import run
+from pipeline.verify import problems
+
+SHARED = Path(__file__).parents[3] / "shared"
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not SHARED.exists(), reason="needs the folder shared/ beside the checkout")
+def test_wikipedia_books_and_wikitext_go_through(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    corpus, data = SHARED / "corpus", SHARED / "data"
+    config = make_config(
+        sources=[
+            Source(kind="mediawiki", name="dump", paths=[f"{data}/wikipedia-xml/*.bz2"]),
+            Source(kind="jsonl", name="enwiki", paths=[f"{corpus}/enwiki.jsonl.zst"]),
+            Source(kind="jsonl", name="books", paths=[f"{corpus}/books.jsonl.zst"], weight=0.2),
+            Source(
+                kind="text", name="wikitext", paths=[f"{data}/wikitext/*.txt"], documents="line"
+            ),
+        ],
+        seq_len=128,
+        chunk_bytes=8_000_000,
+        cleaning=Cleaning(
+            boilerplate=True,
+            min_characters=200,
+            max_characters=10_000_000,
+            repetition=Repetition(),
+            languages=["en"],
+        ),
+        near_duplicates=NearDuplicates(),
+        decontamination=Decontamination(paths=[f"{data}/glue/*/dev*.tsv"]),
+        split=Split(valid=0.01),
+        tokenizer=Tokenizer(vocab_size=8192, sample_bytes=5_000_000),
+        packing=Packing(whole_sentences=True, more_seq_lens=[512]),
+        shards=Shards(train=4, valid=1, block_sequences=256),
+    )
+    manifest = run(config, [], False, lambda *_: None)
+    folder = Path(config.output)
+    assert problems(folder) == problems(folder / "seq-512") == []
+    counts = manifest["counts"]
+    assert counts["sources"]["dump"]["redirect"] == 99
+    assert counts["sources"]["enwiki"]["read"] == 25_029
+    assert counts["total"]["train"] > 20_000
+    assert counts["contaminated"]
+    sizes = [shard["sequences"] for shard in manifest["splits"]["train"]["shards"]]
+    assert max(sizes) - min(sizes) < 256 + 5000  # a block and the longest book
+    dropped = json.loads((folder / "dropped.json").read_text())
+    reasons = {"too_short", "repetitive", "other_language", "contaminated", "near_duplicate"}
+    assert reasons <= set(dropped)
+    report = inspect(folder, tmp_path / "picture.png", rows=8)
+    assert (tmp_path / "picture.png").stat().st_size > 10_000
+    for markup in ("[[", "{{", "<ref", "\\x00"):
+        assert markup not in report
