@@ -46,5 +46,5 @@ $(READY): pyproject.toml constraints.txt
 	$(PIP) install --quiet $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) $(TORCH)
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
 	@echo "building DeepSpeed's shared-memory collectives (once, a minute or two) ..."
-	@$(RUN) python -m pretrain.engine
+	@$(RUN) python -m pretrain.ranks
 	@touch $@

@@ -29,10 +29,10 @@ from benchmarks.machine import describe, peak_flops, seconds_of
 from pretrain.command_line import load_config
 from pretrain.config import MaskingConfig, ModelConfig
 from pretrain.convert import to_hf_config
-from pretrain.engine import choose_precision
 from pretrain.flops import TRAINING, head_flops, layer_flops, training_flops
 from pretrain.masking import mask_rows
 from pretrain.model import LateMaskModel
+from pretrain.ranks import choose_precision
 
 logger = logging.getLogger("benchmarks.pretrain_step")
 

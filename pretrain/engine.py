@@ -1,19 +1,12 @@
-"""All of DeepSpeed: start the ranks, complete its JSON, step, gather and restore state.
-
-Nothing else in this package imports deepspeed or talks to other ranks.
-"""
+"""A model under DeepSpeed: its JSON completed, a step, its state in full, words to other ranks."""
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import resource
-import shutil
-import sys
-import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +16,7 @@ from pretrain.config import PretrainConfig, PretrainError
 from pretrain.masking import MaskedRows
 from pretrain.model import LateMaskModel
 from pretrain.optim import make_optimizer
+from pretrain.ranks import choose_precision, has_compiler
 
 logger = logging.getLogger(__name__)
 
@@ -36,76 +30,6 @@ _FILLED_IN = (
     "optimizer",
     "scheduler",
 )
-
-
-def choose_precision(wanted: str, device: torch.device) -> Literal["bf16", "fp32"]:
-    """bf16 where the hardware is fast at it: CUDA, CPUs with AMX or AVX-512 BF16; else fp32.
-
-    A CPU without bf16 units is some 60 times slower in bf16 than in fp32, so this is decided by
-    capability, never by a fixed setting.
-    """
-    if wanted == "bf16" or wanted == "fp32":
-        return wanted  # type: ignore[return-value]
-    fast = (
-        torch.cuda.is_bf16_supported()
-        if device.type == "cuda"
-        else torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    )
-    return "bf16" if fast else "fp32"
-
-
-def start_ranks() -> tuple[int, int, torch.device]:
-    """Join the process group that the launcher set up, or make one of a single rank.
-
-    Reads the environment of `deepspeed`, `torchrun` and `srun` alike.
-
-    Returns:
-        Global rank, number of ranks, this rank's device.
-    """
-    environment = os.environ
-    slurm = "SLURM_PROCID" in environment and "SLURM_STEP_ID" in environment
-    for name, value in {
-        "RANK": environment["SLURM_PROCID"] if slurm else "0",
-        "WORLD_SIZE": environment["SLURM_NTASKS"] if slurm else "1",
-        "LOCAL_RANK": environment["SLURM_LOCALID"] if slurm else "0",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": "29500",
-    }.items():
-        environment.setdefault(name, value)
-    local_rank, world_size = int(environment["LOCAL_RANK"]), int(environment["WORLD_SIZE"])
-    if torch.cuda.is_available():
-        device = torch.device("cuda", local_rank)
-        torch.cuda.set_device(device)
-    else:
-        device = torch.device("cpu")
-        environment.setdefault("DS_ACCELERATOR", "cpu")
-        local_ranks = int(environment.get("LOCAL_SIZE", environment.get("LOCAL_WORLD_SIZE", "1")))
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_ranks))
-    # DeepSpeed's C++ parts are built once per environment and live in it.
-    environment.setdefault("TORCH_EXTENSIONS_DIR", str(Path(sys.prefix) / "torch_extensions"))
-    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
-    import deepspeed  # only now: it reads DS_ACCELERATOR when it is imported
-
-    if device.type == "cpu" and not _has_compiler():
-        # DeepSpeed would try to build its shared-memory collectives and fail; gloo needs nothing.
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        if int(environment["RANK"]) == 0:
-            logger.warning(
-                "no C++ compiler: collectives go through gloo, slower than shared memory"
-            )
-    if world_size == 1:
-        # A port that other runs on this machine may hold is not needed for one rank.
-        store = torch.distributed.HashStore()
-        backend = "nccl" if device.type == "cuda" else "gloo"
-        torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1)
-    deepspeed.init_distributed(verbose=False, auto_mpi_discovery=False)
-    return torch.distributed.get_rank(), world_size, device
-
-
-def _has_compiler() -> bool:
-    return shutil.which(os.environ.get("CXX", "c++")) is not None and bool(
-        shutil.which("ninja") or shutil.which("make")
-    )
 
 
 class Engine:
@@ -132,7 +56,7 @@ class Engine:
                     "run.compile: ZeRO-3 fetches parameters between the layers, which one graph "
                     "can't hold; set run.compile to false, or take zero1.json or zero2.json"
                 )
-            if _has_compiler():
+            if has_compiler():
                 # The forward pass alone: around it are hooks of DeepSpeed that read the clock.
                 compiled = torch.compile(model.forward, fullgraph=True, dynamic=False)
                 model.forward = compiled  # type: ignore[method-assign]
@@ -331,14 +255,3 @@ def complete_deepspeed_config(
         "bf16": {"enabled": precision == "bf16"},
         "steps_per_print": 10**12,  # its own log lines; ours are in metrics.py
     }
-
-
-def main() -> None:
-    """Build DeepSpeed's C++ parts now rather than at the first run (`make` does this once)."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
-    start_ranks()
-    torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main()

@@ -45,7 +45,7 @@ def main(config: PretrainConfig) -> int:
     if newest is None or newest.progress.fraction(config.budget) < 1:
         import torch
 
-        from pretrain.engine import start_ranks
+        from pretrain.ranks import start_ranks
         from pretrain.train import train
 
         rank, _, device = start_ranks()

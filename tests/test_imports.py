@@ -16,8 +16,8 @@ FORBIDDEN = {
     "demo": {"apache_beam", "torch", "deepspeed", "pipeline", "pretrain", "finetune"},
 }
 ONLY_IN = {
-    "apache_beam": {"pipeline/graph.py", "pipeline/worker.py"},
-    "deepspeed": {"pretrain/engine.py"},
+    "apache_beam": {"pipeline/files.py", "pipeline/graph.py", "pipeline/worker.py"},
+    "deepspeed": {"pretrain/engine.py", "pretrain/ranks.py"},
 }
 
 

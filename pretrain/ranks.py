@@ -1,0 +1,100 @@
+"""This process among the others of its run: device, threads, precision, process group.
+
+python -m pretrain.ranks      build DeepSpeed's C++ parts now (`make` does this once)
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+import warnings
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+
+def choose_precision(wanted: str, device: torch.device) -> Literal["bf16", "fp32"]:
+    """bf16 where the hardware is fast at it: CUDA, CPUs with AMX or AVX-512 BF16; else fp32.
+
+    A CPU without bf16 units is some 60 times slower in bf16 than in fp32, so this is decided by
+    capability, never by a fixed setting.
+    """
+    if wanted == "bf16" or wanted == "fp32":
+        return wanted  # type: ignore[return-value]
+    fast = (
+        torch.cuda.is_bf16_supported()
+        if device.type == "cuda"
+        else torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    )
+    return "bf16" if fast else "fp32"
+
+
+def start_ranks() -> tuple[int, int, torch.device]:
+    """Join the process group that the launcher set up, or make one of a single rank.
+
+    Reads the environment of `deepspeed`, `torchrun` and `srun` alike.
+
+    Returns:
+        Global rank, number of ranks, this rank's device.
+    """
+    environment = os.environ
+    slurm = "SLURM_PROCID" in environment and "SLURM_STEP_ID" in environment
+    for name, value in {
+        "RANK": environment["SLURM_PROCID"] if slurm else "0",
+        "WORLD_SIZE": environment["SLURM_NTASKS"] if slurm else "1",
+        "LOCAL_RANK": environment["SLURM_LOCALID"] if slurm else "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "29500",
+    }.items():
+        environment.setdefault(name, value)
+    local_rank, world_size = int(environment["LOCAL_RANK"]), int(environment["WORLD_SIZE"])
+    if torch.cuda.is_available():
+        device = torch.device("cuda", local_rank)
+        torch.cuda.set_device(device)
+    else:
+        device = torch.device("cpu")
+        environment.setdefault("DS_ACCELERATOR", "cpu")
+        local_ranks = int(environment.get("LOCAL_SIZE", environment.get("LOCAL_WORLD_SIZE", "1")))
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_ranks))
+    # DeepSpeed's C++ parts are built once per environment and live in it.
+    environment.setdefault("TORCH_EXTENSIONS_DIR", str(Path(sys.prefix) / "torch_extensions"))
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
+    import deepspeed  # only now: it reads DS_ACCELERATOR when it is imported
+
+    if device.type == "cpu" and not has_compiler():
+        # DeepSpeed would try to build its shared-memory collectives and fail; gloo needs nothing.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        if int(environment["RANK"]) == 0:
+            logger.warning(
+                "no C++ compiler: collectives go through gloo, slower than shared memory"
+            )
+    if world_size == 1:
+        # A port that other runs on this machine may hold is not needed for one rank.
+        store = torch.distributed.HashStore()
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1)
+    deepspeed.init_distributed(verbose=False, auto_mpi_discovery=False)
+    return torch.distributed.get_rank(), world_size, device
+
+
+def has_compiler() -> bool:
+    """Whether C++ can be built here: DeepSpeed's collectives, torch.compile's kernels."""
+    return shutil.which(os.environ.get("CXX", "c++")) is not None and bool(
+        shutil.which("ninja") or shutil.which("make")
+    )
+
+
+def main() -> None:
+    """Start one rank and end it: DeepSpeed builds its C++ parts on the way."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
+    start_ranks()
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
