@@ -122,10 +122,11 @@ def _separate(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _check_beam_option(name: str, known: set[str]) -> None:
-    from pipeline.graph import beam_option_names
+    from pipeline.run import load_graph
 
-    if name not in beam_option_names():
-        near = difflib.get_close_matches(name, [*known, *beam_option_names()], 1)
+    beams = load_graph().beam_option_names()
+    if name not in beams:
+        near = difflib.get_close_matches(name, [*known, *beams], 1)
         hint = f"; did you mean --{near[0]}?" if near else ""
         raise PipelineError(f"--{name}: neither an option of ours nor of Beam's{hint}")
 

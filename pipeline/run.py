@@ -80,7 +80,7 @@ def _make(
     if not (folder / work.WORK / "deduplicated.json").exists() or not all(
         pieces.read_chunk(folder, c.index) for c in chunks
     ):
-        graph = _graph()
+        graph = load_graph()
         targets = [pieces.chunk_path(folder, c.index) for c in chunks]
         with watched("read and clean", targets, progress, _chunk_facts):
             graph.clean_and_deduplicate(folder, config, options)
@@ -98,7 +98,7 @@ def _make(
 
     shards = [folder / shard.name for shard in shard_list(config)]
     if not all(work.read_receipt(path) for path in shards):
-        graph = _graph()
+        graph = load_graph()
         files_made = [*(tokens_path(folder, name) for name in names), *shards]
         targets = [work.receipt_path(path) for path in files_made]
         with watched("tokenize and pack", targets, progress, _token_facts):
@@ -132,7 +132,7 @@ def _token_facts(path: Path) -> dict[str, int]:
     return {"tokens": receipt["tokens"]} if "copies" in receipt else {}  # a piece's, no shard's
 
 
-def _graph() -> ModuleType:
+def load_graph() -> ModuleType:
     """The graphs; Beam's import warns of Google's packages, which nobody here asked for."""
     logging.disable(logging.WARNING)
     try:

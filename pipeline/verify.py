@@ -27,10 +27,13 @@ def load_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def problems(folder: Path) -> list[str]:
-    """All that is wrong with a data folder, a line each; empty when it is whole."""
+def problems(folder: Path, output: Path | None = None) -> list[str]:
+    """All that is wrong with a data folder, a line each; empty when it is whole.
+
+    `output` is the run's folder, where that of a further row length is looked at.
+    """
     manifest = load_manifest(folder)
-    rebuild = f"python -m pipeline --config CONFIG --output {folder}"
+    rebuild = f"python -m pipeline --config CONFIG --output {output or folder}"
     found = []
     for split, entry in manifest["splits"].items():
         for shard in entry["shards"]:
@@ -49,6 +52,9 @@ def problems(folder: Path) -> list[str]:
             f"{tokenizer} is not the tokenizer of these shards\n"
             f"  to rebuild it: rm {tokenizer} && {rebuild}"
         )
+    if manifest["seq_len"] == manifest["config"]["seq_len"]:
+        for seq_len in manifest["config"]["packing"]["more_seq_lens"]:
+            found += problems(folder / f"seq-{seq_len}", folder)
     return found
 
 

@@ -91,7 +91,14 @@ def _compare(config: Config, options: list[str], kept: dict[str, dict[str, str]]
         assert counts["words"]["duplicate"] == 11
         assert counts["book"]["read"] == 90
         assert counts["book"]["repeated"] > counts["book"]["train"]  # each twice or three times
-        assert problems(folder) == problems(folder / "seq-64") == []
+        assert problems(folder) == []
+        tar = folder / "seq-64/valid-00000-of-00001.tar"
+        whole = tar.read_bytes()
+        tar.write_bytes(whole[:-1])
+        assert [line.split("\n")[0] for line in problems(folder)] == [
+            f"{tar} has {len(whole) - 1:,} bytes, expected {len(whole):,}"
+        ]
+        tar.write_bytes(whole)
         kept["one worker"] = _hashes(folder)
         shutil.rmtree(folder)
     run(config, options, False, lambda *_: None)
