@@ -12,7 +12,8 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, cast
+from types import ModuleType
+from typing import IO, cast
 
 import zstandard
 
@@ -45,17 +46,14 @@ def matching(source: Source) -> list[InputFile]:
 def size(path: str) -> int:
     """Bytes of a file. Raises OSError when there is none."""
     if _is_url(path):
-        return int(_filesystems().match([path])[0].metadata_list[0].size_in_bytes)
+        return _graph().match_url(path)[0][1]
     return Path(path).stat().st_size
 
 
 def open_raw(path: str) -> IO[bytes]:
     """The bytes as they lie there, seekable, never decompressed."""
     if _is_url(path):
-        from apache_beam.io.filesystem import CompressionTypes
-
-        plain = CompressionTypes.UNCOMPRESSED
-        return cast(IO[bytes], _filesystems().open(path, compression_type=plain))
+        return _graph().open_url(path)
     return Path(path).open("rb")
 
 
@@ -116,8 +114,7 @@ def match(pattern: str, key: str) -> list[tuple[str, int]]:
 
 def _match(pattern: str) -> Iterator[tuple[str, int]]:
     if _is_url(pattern):
-        for entry in _filesystems().match([pattern])[0].metadata_list:
-            yield entry.path, int(entry.size_in_bytes)
+        yield from _graph().match_url(pattern)
         return
     # Path.glob takes no absolute pattern
     for path in glob.iglob(pattern, recursive=True):  # noqa: PTH207
@@ -129,8 +126,8 @@ def _is_url(path: str) -> bool:
     return "://" in path
 
 
-def _filesystems() -> Any:
-    """Beam's registry of filesystems; imported for URLs only, since it takes seconds."""
-    from apache_beam.io.filesystems import FileSystems
+def _graph() -> ModuleType:
+    """The file that knows Beam and its filesystems; imported for URLs only: it takes seconds."""
+    from pipeline import graph
 
-    return FileSystems
+    return graph

@@ -19,9 +19,11 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 import apache_beam as beam
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
@@ -70,6 +72,18 @@ def beam_option_names() -> set[str]:
     for options in PipelineOptions.__subclasses__():
         options._add_argparse_args(parser)  # the names of values aren't always those of options
     return {name.removeprefix("--") for name in parser._option_string_actions}
+
+
+def match_url(pattern: str) -> list[tuple[str, int]]:
+    """(path, bytes) of what a URL or a pattern of URLs names."""
+    found = FileSystems.match([pattern])[0].metadata_list
+    return [(entry.path, int(entry.size_in_bytes)) for entry in found]
+
+
+def open_url(path: str) -> IO[bytes]:
+    """The bytes behind a URL as they lie there."""
+    plain = CompressionTypes.UNCOMPRESSED
+    return cast(IO[bytes], FileSystems.open(path, compression_type=plain))
 
 
 def _chunks(folder: Path, config: Config) -> list[Chunk]:
