@@ -1,5 +1,6 @@
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,13 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def make_config(corpus: Path, tmp_path: Path) -> Any:
-    """A function config(**changes) for a run over `corpus` into a new folder."""
+@pytest.fixture(scope="session")
+def config_for(corpus: Path) -> Callable[..., Config]:
+    """A function config(output, **changes) for a run over `corpus`."""
 
-    def make(**changes: Any) -> Config:
+    def make(output: Path, **changes: Any) -> Config:
         values: dict[str, Any] = {
-            "output": str(tmp_path / "data"),
+            "output": str(output),
             "sources": [Source(kind="jsonl", name="words", paths=[f"{corpus}/*.zst"])],
             "seq_len": 32,
             "chunk_bytes": 2000,
@@ -48,5 +49,15 @@ def make_config(corpus: Path, tmp_path: Path) -> Any:
             "shards": Shards(train=3, valid=1, block_sequences=16),
         }
         return Config(**{**values, **changes})
+
+    return make
+
+
+@pytest.fixture
+def make_config(config_for: Callable[..., Config], tmp_path: Path) -> Callable[..., Config]:
+    """The same, into a new folder unless `output` is given."""
+
+    def make(output: str | Path = tmp_path / "data", **changes: Any) -> Config:
+        return config_for(Path(output), **changes)
 
     return make

@@ -31,14 +31,17 @@ def _bytes(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("finished") / "data"
+def finished(config_for: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two workers make of the corpus."""
+    folder = tmp_path_factory.mktemp("finished") / "data"
+    _run(config_for(folder), "--direct_num_workers=2")
+    return folder
 
 
 def test_counts_rows_and_bytes_on_two_layouts_of_workers(
     make_config: Callable[..., Config], finished: Path
 ) -> None:
-    manifest = _run(make_config(output=str(finished)), "--direct_num_workers=2")
+    manifest = json.loads((finished / "manifest.json").read_text())
     total = manifest["counts"]["total"]
     assert total["read"] == 360
     assert total["too_short"] == 6
