@@ -24,15 +24,15 @@ pretrain --masking.rate 0.15 --masking.insert_layer 0 --run.output_dir "$OUT/van
 
 step "4/6 two tasks, finetuned and masked"
 glue() {
-  python -m finetune.glue --config configs/glue/demo.yaml --task_name "$1" \
+  python -m finetune.glue --config configs/glue/demo.yaml --seed "$1" \
     --model_name_or_path "$OUT/late/hf" --data_dir "$OUT/data/tasks" --output_dir "$OUT/glue"
 }
 # Side by side, a core each: matrices this small gain nothing from a second thread.
-OMP_NUM_THREADS=1 glue library &
-library=$!
-trap 'kill "$library" 2>/dev/null || true' EXIT
-OMP_NUM_THREADS=1 glue same_docstring
-wait "$library"
+OMP_NUM_THREADS=1 glue 1 &
+first=$!
+trap 'kill "$first" 2>/dev/null || true' EXIT
+OMP_NUM_THREADS=1 glue 2
+wait "$first"
 trap - EXIT
 python -m finetune.glue table "$OUT/glue"
 
