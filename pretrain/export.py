@@ -46,9 +46,9 @@ from pretrain.convert import (
 from pretrain.data import ShardFolder
 from pretrain.model import LateMaskModel
 from pretrain.model_card import model_card
+from pretrain.remote import TOKENIZER_FILES
 
 LATE_MASK_FILE = "late_mask.safetensors"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
 def export(source: Path, folder: Path) -> None:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from pretrain.config import PretrainError
 
 logger = logging.getLogger(__name__)
 
-OTHER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 PARALLEL = 8
 
 
@@ -57,7 +58,7 @@ def local_copy(url: str, cache_dir: Path) -> Path:
         sizes: dict[str, int | None] = {
             shard["name"]: shard["bytes"] for split in splits for shard in split["shards"]
         }
-        sizes |= {name: None for name in OTHER_FILES if filesystem.exists(f"{root}/{name}")}
+        sizes |= {name: None for name in TOKENIZER_FILES if filesystem.exists(f"{root}/{name}")}
         missing = [name for name, size in sizes.items() if not _is_there(folder / name, size)]
         logger.info("fetching %d files of %s into %s", len(missing), url, folder)
         with ThreadPoolExecutor(PARALLEL, thread_name_prefix="fetch") as pool:
@@ -66,7 +67,7 @@ def local_copy(url: str, cache_dir: Path) -> Path:
             )
             for _ in tqdm(jobs, total=len(missing), unit="file", desc="fetch"):
                 pass
-        _write(folder / "manifest.json", content)
+        _store(folder / "manifest.json", lambda partial: partial.write_bytes(content))
     return folder
 
 
@@ -75,22 +76,19 @@ def _is_there(file: Path, size: int | None) -> bool:
 
 
 def _fetch(filesystem: fsspec.AbstractFileSystem, source: str, file: Path) -> None:
-    partial = file.with_name(f".{file.name}.partial")
     try:
-        filesystem.get_file(source, str(partial))
+        _store(file, lambda partial: filesystem.get_file(source, str(partial)))
     except Exception as error:
         raise PretrainError(
             f"{source} can't be fetched ({type(error).__name__}: {error}); "
             "the same command goes on with the files that are missing"
         ) from None
-    with partial.open("rb+") as stream:
-        os.fsync(stream.fileno())
-    partial.replace(file)
 
 
-def _write(file: Path, content: bytes) -> None:
+def _store(file: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a file beside `file`, then put it in its place, whole."""
     partial = file.with_name(f".{file.name}.partial")
-    with partial.open("wb") as stream:
-        stream.write(content)
+    write(partial)
+    with partial.open("rb+") as stream:
         os.fsync(stream.fileno())
     partial.replace(file)
