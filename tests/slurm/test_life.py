@@ -97,6 +97,8 @@ def test_a_run_goes_on_with_the_nodes_that_are_left(
     job = train(cluster, recipe, run, ("--nodes=1-2",), *still)
     wait_for_start(cluster, job, run, 1)
     assert cluster.job(job)["NumNodes"] == "2"
+    # A node lost before the first checkpoint leaves nothing to go on from.
+    cluster.wait_for(job, lambda: "saved " in cluster.log(job), "the first checkpoint")
     cluster.kill_node("n2")
     try:
         wait_for_start(cluster, job, run, 2)
