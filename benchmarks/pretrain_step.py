@@ -1,6 +1,7 @@
 """A training step's forward and backward pass: ours in its recipes against Hugging Face's RoBERTa.
 
     python -m benchmarks.pretrain_step [--size base large] [--seq_len 128 512] [--batch 8]
+                                       [--precision auto fp32]
 
 All variants see the same rows, interleaved, so that a noisy machine treats them alike: medians with
 the spread between quartiles, tokens/s, operations per second (executed ones, `pretrain.flops`), the
@@ -11,9 +12,9 @@ variant alone. Writes `docs/benchmarks/pretrain_step-DEVICE.{md,json,png}`.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import logging
-import resource
 import statistics
 import subprocess
 import sys
@@ -38,6 +39,8 @@ logger = logging.getLogger("benchmarks.pretrain_step")
 
 VANILLA = MaskingConfig(rate=0.15)
 OUT = Path("docs/benchmarks")
+REFERENCE = "vanilla, 15 %"
+_NAMES = {True: "bf16", False: "fp32"}
 
 
 @dataclass(frozen=True)
@@ -50,20 +53,19 @@ class Variant:
     bf16: bool
 
 
-def variants(size: str, device: torch.device) -> tuple[ModelConfig, list[Variant]]:
+def variants(size: str, bf16: bool) -> tuple[ModelConfig, list[Variant]]:
     """The model of `configs/pretrain/SIZE.yaml`, and what is measured on it."""
     config = load_config(Path(f"configs/pretrain/{size}.yaml"))
     model = replace(config.model, vocab_size=50265, dropout=0.0, max_position_embeddings=514)
     depth = model.num_hidden_layers
     paper = MaskingConfig(rate=0.5, insert_layer=depth, late_layers=2)
     cross = replace(paper, late_attention="cross", cross_queries="holes")
-    bf16 = choose_precision("auto", device) == "bf16"
     return model, [
         Variant("Hugging Face, 15 %, fp32, eager", None, False, False),
         *([Variant("Hugging Face, 15 %, bf16 autocast, eager", None, False, True)] if bf16 else []),
         Variant("Hugging Face, 15 %, compiled", None, True, bf16),
         Variant("vanilla, 15 %, eager", VANILLA, False, bf16),
-        Variant("vanilla, 15 %", VANILLA, True, bf16),
+        Variant(REFERENCE, VANILLA, True, bf16),
         Variant("vanilla, 50 %", replace(VANILLA, rate=0.5), True, bf16),
         Variant(f"paper: k = {depth}, d = 2, 50 %", paper, True, bf16),
         Variant(f"paper, cross-attention: k = {depth}, d = 2, 50 %", cross, True, bf16),
@@ -126,23 +128,25 @@ def peak_gib(device: torch.device, step: Callable[[], None]) -> float:
         step()
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
+    # Not getrusage's ru_maxrss, which begins at what the parent held.
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 2**20
 
 
 def measure(
     size: str,
     seq_len: int,
     batch: int,
+    bf16: bool,
     repeats: int,
     device: torch.device,
     only: list[str] | None,
     memory: bool,
 ) -> list[dict[str, object]]:
-    """One record a variant: of all, or of the references and those whose names contain `only`."""
-    config, lines = variants(size, device)
+    """One record a variant: of all, or of vanilla and those whose names contain one of `only`."""
+    config, lines = variants(size, bf16)
     if only is not None:
-        wanted = ("Hugging Face", "vanilla, 15 %", *only)
-        lines = [v for v in lines if any(part in v.name for part in wanted)]
+        lines = [v for v in lines if v.name == REFERENCE or any(part in v.name for part in only)]
     rows = np.random.default_rng(0).integers(4, 50000, size=(batch, seq_len))
     rows[:, 0], rows[:, -1] = 0, 2
     steps = []
@@ -164,24 +168,40 @@ def measure(
         flops = batch * executed(variant, config, seq_len) / quartiles[1]
         records.append(
             {
-                "size": size, "seq_len": seq_len, "batch": batch, "variant": variant.name,
-                "precision": "bf16" if variant.bf16 else "fp32",
+                "size": size, "seq_len": seq_len, "batch": batch, "best": _NAMES[bf16],
+                "variant": variant.name,
+                "precision": _NAMES[variant.bf16],
                 "seconds": quartiles[1], "spread": (quartiles[2] - quartiles[0]) / quartiles[1],
                 "tokens_per_second": batch * seq_len / quartiles[1],
                 "tflops": flops / 1e12, "share_of_peak": flops / peaks[variant.bf16],
                 "operations": batch * executed(variant, config, seq_len),
-                "peak_gib": peak_in_own_process(variant.name, size, seq_len, batch)
+                "peak_gib": peak_in_own_process(variant.name, size, seq_len, batch, bf16)
                 if memory else None,
             }
         )  # fmt: skip
     return records
 
 
-def peak_in_own_process(name: str, size: str, seq_len: int, batch: int) -> float:
+def peak_in_own_process(name: str, size: str, seq_len: int, batch: int, bf16: bool) -> float:
     """`peak_gib` of the variant called `name`, in a process that does nothing else."""
     command = [sys.executable, "-m", "benchmarks.pretrain_step", "--memory_of", name]
     command += ["--size", size, "--seq_len", str(seq_len), "--batch", str(batch)]
+    command += ["--precision", _NAMES[bf16]]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def _group(record: dict) -> tuple[str, int, int, str]:
+    """What is compared with each other."""
+    return record["size"], record["seq_len"], record["batch"], record["best"]
+
+
+def _title(record: dict) -> str:
+    precision = "bf16 where it is faster" if record["best"] == "bf16" else "fp32 alone"
+    return f"{record['size']}, {record['batch']} x {record['seq_len']}, {precision}"
+
+
+def _ratio(speed: float, peer: float | None) -> str:
+    return f"{speed / peer:.2f}" if peer else ""
 
 
 def table(records: list[dict], machine: str) -> str:
@@ -191,15 +211,16 @@ def table(records: list[dict], machine: str) -> str:
         f"{machine}. Median of interleaved repeats; the spread is that between quartiles. Made by",
         "`python -m benchmarks.pretrain_step`. Operations are the executed ones.", "",
     ]  # fmt: skip
-    groups = dict.fromkeys((r["size"], r["seq_len"], r["batch"]) for r in records)
-    for size, seq_len, batch in groups:
-        group = [r for r in records if (r["size"], r["seq_len"]) == (size, seq_len)]
-        theirs = [r for r in group if r["variant"].startswith("Hugging Face")]
-        compiled = next(r for r in theirs if "compiled" in r["variant"])
-        stock = max((r for r in theirs if r is not compiled), key=lambda r: r["tokens_per_second"])
-        vanilla = next(r for r in group if r["variant"] == "vanilla, 15 %")
+    for key in dict.fromkeys(_group(r) for r in records):
+        group = [r for r in records if _group(r) == key]
+        speeds = {r["variant"]: r["tokens_per_second"] for r in group}
+        compiled = speeds.get("Hugging Face, 15 %, compiled")
+        eager = max(
+            (v for k, v in speeds.items() if k.endswith(", eager") and "Hug" in k), default=None
+        )
+        vanilla = next(r for r in group if r["variant"] == REFERENCE)
         lines += [
-            f"## {size}, {batch} x {seq_len}", "",
+            f"## {_title(group[0])}", "",
             "| variant | tokens/s | spread | x HF eager | x HF compiled | step time / vanilla | "
             "operations / vanilla | TFLOP/s | of peak | peak GiB |",
             "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -209,8 +230,7 @@ def table(records: list[dict], machine: str) -> str:
             memory = "" if r["peak_gib"] is None else f"{r['peak_gib']:.2f}"
             lines.append(
                 f"| {r['variant']} ({r['precision']}) | {speed:,.0f} | {r['spread']:.0%} | "
-                f"{speed / stock['tokens_per_second']:.2f} | "
-                f"{speed / compiled['tokens_per_second']:.2f} | "
+                f"{_ratio(speed, eager)} | {_ratio(speed, compiled)} | "
                 f"{r['seconds'] / vanilla['seconds']:.3f} | "
                 f"{r['operations'] / vanilla['operations']:.3f} | {r['tflops']:.2f} | "
                 f"{r['share_of_peak']:.0%} | {memory} |"
@@ -223,16 +243,16 @@ def plot(records: list[dict], path: Path) -> None:
     """Tokens per second of every variant, a panel for each size and length."""
     from matplotlib.figure import Figure
 
-    groups = list(dict.fromkeys((r["size"], r["seq_len"]) for r in records))
+    groups = list(dict.fromkeys(_group(r) for r in records))
     figure = Figure(figsize=(9, 3.2 * len(groups)), layout="constrained")
     for axes, key in zip(figure.subplots(len(groups), squeeze=False)[:, 0], groups, strict=True):
-        group = [r for r in records if (r["size"], r["seq_len"]) == key]
+        group = [r for r in records if _group(r) == key]
         colours = ["#999" if "Hugging" in r["variant"] else "#0f766e" for r in group]
         names = [f"{r['variant']} ({r['precision']})" for r in group]
         bars = axes.barh(names, [r["tokens_per_second"] for r in group], color=colours)
         axes.bar_label(bars, fmt="{:,.0f}", padding=3)
         axes.invert_yaxis()
-        axes.set(title=f"{key[0]}, length {key[1]}", xlabel="tokens per second")
+        axes.set(title=_title(group[0]), xlabel="tokens per second")
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
 
@@ -243,8 +263,11 @@ def main() -> None:
     parser.add_argument("--size", nargs="+", choices=("base", "large"), default=["base"])
     parser.add_argument("--seq_len", nargs="+", type=int, default=[128])
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument(
+        "--precision", nargs="+", choices=("auto", "bf16", "fp32"), default=["auto"]
+    )
     parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--only", nargs="+", help="beside the references")
+    parser.add_argument("--only", nargs="+", help="parts of names; vanilla comes along")
     parser.add_argument("--no_memory", action="store_true", help="skip the memory processes")
     parser.add_argument("--memory_of", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -252,7 +275,7 @@ def main() -> None:
     logger.setLevel(logging.INFO)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if args.memory_of:
-        config, lines = variants(args.size[0], device)
+        config, lines = variants(args.size[0], args.precision[0] == "bf16")
         variant = next(v for v in lines if v.name == args.memory_of)
         rows = np.random.default_rng(0).integers(4, 50000, size=(args.batch, args.seq_len[0]))
         print(peak_gib(device, make_step(variant, config, rows, device)))
@@ -267,18 +290,18 @@ def main() -> None:
     )
     # Other sizes measured on this machine before stay in the report.
     records: list[dict] = found["records"] if found.get("machine") == machine else []
-    for size in args.size:
-        for seq_len in args.seq_len:
-            records = [r for r in records if (r["size"], r["seq_len"]) != (size, seq_len)]
-            records += measure(
-                size, seq_len, args.batch, args.repeats, device, args.only, not args.no_memory
-            )
-            torch._dynamo.reset()
-            text = table(records, machine)
-            report.with_suffix(".md").write_text(text)
-            content = json.dumps({"machine": machine, "records": records}, indent=1)
-            report.with_suffix(".json").write_text(content + "\n")
-            plot(records, report.with_suffix(".png"))
+    for size, seq_len, precision in itertools.product(args.size, args.seq_len, args.precision):
+        bf16 = choose_precision(precision, device) == "bf16"
+        records = [r for r in records if _group(r) != (size, seq_len, args.batch, _NAMES[bf16])]
+        records += measure(
+            size, seq_len, args.batch, bf16, args.repeats, device, args.only, not args.no_memory
+        )
+        torch._dynamo.reset()
+        text = table(records, machine)
+        report.with_suffix(".md").write_text(text)
+        content = json.dumps({"machine": machine, "records": records}, indent=1)
+        report.with_suffix(".json").write_text(content + "\n")
+        plot(records, report.with_suffix(".png"))
     print(text)
 
 
