@@ -44,7 +44,10 @@ def loss_figure(curves: dict[str, Curve], axis: Literal["tokens", "flops"], unig
             axes.plot(x, curve.loss, color=colour, label=label, marker=".", lw=1.6)
         axes.axhline(unigram, color=GREY, ls="--", lw=1, label="token frequencies only")
         axes.set(xlabel=name, ylabel="validation loss, nats")
-        axes.legend(frameon=False)
+        # Below the axes: anywhere inside it may cover a curve.
+        figure.legend(
+            loc="outside lower center", ncols=3, frameon=False, fontsize=8, columnspacing=1
+        )
         return _svg(figure)
 
 
