@@ -176,11 +176,13 @@ class Tasks:
 
     libraries: int = 8
     """Classes of the `library` task: the libraries with most documents."""
-    library_train: int = 4000
+    library_train: int = 2500
     """Training examples of `library`."""
     library_dev: int = 1000
     """Dev examples of `library`; test has as many."""
-    same_docstring_train: int = 8000
+    same_docstring_libraries: int = 3
+    """Libraries whose sentences are paired; with more the task takes more rows to learn."""
+    same_docstring_train: int = 4000
     """Training examples of `same_docstring`."""
     same_docstring_dev: int = 1000
     """Dev examples of `same_docstring`; test has as many."""

@@ -4,10 +4,9 @@
   docstring, from the libraries with most documents, as evenly as they can give. A passage that
   names one of the libraries is left out.
 - `same_docstring`: do the two sentences stand in one docstring? Positives are consecutive
-  prose sentences. The
-  second sentences of the negatives are those of other pairs, handed round so that each goes to a
-  docstring of another library: so a sentence alone says nothing of the label, and topic and
-  wording do, which is what a small encoder can learn.
+  prose sentences of the few largest libraries. The second sentences of the negatives are those of
+  other pairs, handed round so that each goes to a docstring of another library: so a sentence alone
+  says nothing of the label, and topic and wording do, which is what a small encoder can learn.
 
 Train, dev and test share no document and no sentence. Files are tab-separated without quoting, as
 GLUE's are; test.tsv has labels. These are demo tasks, not GLUE.
@@ -71,8 +70,7 @@ def write(folder: Path, config: Config, pieces: list[str]) -> None:
 
 def library(documents: list[Document], tasks: Tasks) -> dict[str, list[str]]:
     """Lines `sentence<TAB>label` for train, dev and test, as even among the libraries as can be."""
-    counts = Counter(document.source for document in documents)
-    labels = sorted(counts, key=lambda name: (-counts[name], name))[: tasks.libraries]
+    labels = _largest(documents, tasks.libraries)
     give_away = re.compile("|".join(map(re.escape, _names(labels))), re.IGNORECASE)
     sizes = {"dev": tasks.library_dev, "test": tasks.library_dev, "train": tasks.library_train}
     rows: dict[str, list[str]] = {}
@@ -97,6 +95,12 @@ def library(documents: list[Document], tasks: Tasks) -> dict[str, list[str]]:
     return rows
 
 
+def _largest(documents: list[Document], number: int) -> list[str]:
+    """The libraries with most documents."""
+    counts = Counter(document.source for document in documents)
+    return sorted(counts, key=lambda name: (-counts[name], name))[:number]
+
+
 def _evenly(examples: dict[str, list[str]], size: int) -> list[str]:
     """`size` lines; a label gives all it has before another gives more than a fair share."""
     lines: list[str] = []
@@ -114,7 +118,8 @@ def same_docstring(documents: list[Document], tasks: Tasks) -> dict[str, list[st
         "test": tasks.same_docstring_dev,
         "train": tasks.same_docstring_train,
     }
-    by_document = [pairs for d in documents if (pairs := _pairs(d, tasks.max_characters))]
+    libraries = _largest(documents, tasks.same_docstring_libraries)
+    by_document = [_pairs(d, tasks.max_characters) for d in documents if d.source in libraries]
     rows: dict[str, list[str]] = {}
     seen: set[str] = set()
     for split, size in sizes.items():
@@ -122,8 +127,8 @@ def same_docstring(documents: list[Document], tasks: Tasks) -> dict[str, list[st
         per_library: Counter[str] = Counter()
         while by_document and len(chosen) < size:
             for pair in by_document.pop():
-                # a library with more could not hand its sentences to other libraries
-                room = per_library[pair.library] < size // 4
+                # one with over half could not hand its sentences to other libraries
+                room = per_library[pair.library] < 2 * size // 5
                 if room and not seen & {pair.first, pair.second} and len(chosen) < size:
                     per_library[pair.library] += 1
                     seen |= {pair.first, pair.second}
@@ -133,9 +138,10 @@ def same_docstring(documents: list[Document], tasks: Tasks) -> dict[str, list[st
                 f"tasks.same_docstring: too few sentence pairs for {split} ({len(chosen)}, {size} "
                 "wanted); lower tasks.same_docstring_train or raise split.tasks"
             )
-        half = size // 2
-        lines = [f"{p.first}\t{p.second}\tsame" for p in chosen[:half]]
-        lines += [f"{p.first}\t{p.second}\tdifferent" for p in _handed_round(chosen[half:size])]
+        # Every other one, so that each library has as many of either label.
+        chosen.sort(key=lambda pair: pair.library)
+        lines = [f"{p.first}\t{p.second}\tsame" for p in chosen[::2]]
+        lines += [f"{p.first}\t{p.second}\tdifferent" for p in _handed_round(chosen[1::2])]
         rows[split] = _shuffled(lines)
     return rows
 
@@ -143,13 +149,12 @@ def same_docstring(documents: list[Document], tasks: Tasks) -> dict[str, list[st
 def _handed_round(pairs: list[Pair]) -> list[Pair]:
     """The same first and the same second sentences, each second now at another library's first.
 
-    Sorted by library and shifted by half, no library meets itself unless it has over half of all.
+    Being sorted by library, and shifted by half, none meets itself unless it has over half of all.
     """
-    ordered = sorted(pairs, key=lambda p: p.library)
-    shift = len(ordered) // 2
+    shift = len(pairs) // 2
     handed = [
         Pair(a.first, b.second, a.library)
-        for a, b in zip(ordered, ordered[shift:] + ordered[:shift], strict=True)
+        for a, b in zip(pairs, pairs[shift:] + pairs[:shift], strict=True)
         if a.library != b.library
     ]
     assert len(handed) == len(pairs), "a library has more than half of the negatives"

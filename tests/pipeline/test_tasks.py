@@ -1,3 +1,4 @@
+import re
 from collections import Counter
 
 from pipeline.config import Tasks
@@ -58,12 +59,17 @@ def test_library_is_even_and_names_no_library() -> None:
 def test_same_docstring_labels_are_true_and_even() -> None:
     documents = _documents()
     rows = same_docstring(documents, TASKS)
+    source = {sentence: d.source for d in documents for sentence in re.findall(r"[^.]+\.", d.text)}
     seen: set[str] = set()
     for split, size in (("train", 60), ("dev", 20), ("test", 20)):
         cells = [line.split("\t") for line in rows[split]]
         assert Counter(label for *_, label in cells) == {"same": size // 2, "different": size // 2}
         for first, second, label in cells:
             assert any(first in d.text and second in d.text for d in documents) == (label == "same")
+        found = Counter((source[first], label) for first, _, label in cells)
+        names = {name for name, _ in found}
+        assert len(names) == 3
+        assert all(abs(found[name, "same"] - found[name, "different"]) <= 1 for name in names)
         sentences = {s for first, second, _ in cells for s in (first, second)}
         assert not sentences & seen
         seen |= sentences
