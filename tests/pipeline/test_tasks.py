@@ -36,6 +36,7 @@ TASKS = Tasks(
     libraries=4,
     library_train=40,
     library_dev=12,
+    same_docstring_libraries=3,
     same_docstring_train=60,
     same_docstring_dev=20,
     max_characters=1000,
