@@ -44,10 +44,10 @@ class Seconds(NamedTuple):
 
 def texts(given: list[str]) -> Iterator[str]:
     """Texts of JSON lines files, or of the docstrings here; without end, changed in each round."""
-    from pipeline.clean import docstring_prose, normalise
+    from pipeline.cleaning.clean import docstring_prose, normalise
     from pipeline.config import Source
-    from pipeline.records import Document
     from pipeline.sources import plan, read
+    from pipeline.sources.records import Document
 
     kind = {"kind": "jsonl", "paths": given} if given else {"kind": "python-docs"}
     source = Source(**kind)
@@ -109,7 +109,7 @@ def tokenizer(folder: Path) -> None:
     """Train the tokenizer that all use, unless it is there."""
     if not (folder / "tokenizer").exists():
         from pipeline.config import Tokenizer
-        from pipeline.tokenizer import _write, train_bpe
+        from pipeline.tokens.tokenizer import _write, train_bpe
 
         sample = [text for text, _ in zip(_corpus_texts(folder), range(5000), strict=False)]
         _write(
@@ -296,8 +296,8 @@ def mediawiki(args: argparse.Namespace) -> None:
     import mwparserfromhell
 
     from pipeline.config import Source
-    from pipeline.mediawiki import _pages
     from pipeline.sources import plan, read
+    from pipeline.sources.mediawiki import _pages
 
     source = Source(kind="mediawiki", paths=[args.dump])
     (file,) = (file for chunk in plan([source], 1 << 40) for file in chunk.files)

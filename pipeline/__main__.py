@@ -137,7 +137,7 @@ def _inspect(arguments: list[str]) -> int:
     parser.add_argument("--rows", type=int, default=4, help="Decoded rows to print.")
     parser.add_argument("--picture", type=Path, help="PNG to draw; default ./NAME-inspect.png.")
     values = parser.parse_args(arguments)
-    from pipeline.report import inspect
+    from pipeline.report.inspect import inspect
 
     picture = values.picture or Path(f"{values.data.resolve().name}-inspect.png")
     print(inspect(values.data, picture, max(values.rows, 0)))
@@ -147,7 +147,7 @@ def _inspect(arguments: list[str]) -> int:
 def _verify(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m pipeline verify")
     parser.add_argument("data", type=Path, help="A finished data folder.")
-    from pipeline.verify import verify
+    from pipeline.report.verify import verify
 
     return verify(parser.parse_args(arguments).data)
 

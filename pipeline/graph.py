@@ -28,10 +28,14 @@ from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentP
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-from pipeline import dedup, documents, pieces, plans, shards, tokenizer, tokens, work
+from pipeline.cleaning import documents
 from pipeline.config import Config
+from pipeline.dedup import duplicates
 from pipeline.errors import PipelineError
-from pipeline.records import Chunk
+from pipeline.shards import shard
+from pipeline.sources.records import Chunk
+from pipeline.store import pieces, plans, work
+from pipeline.tokens import encoded, tokenizer
 
 Counts = dict[str, int]
 
@@ -95,12 +99,12 @@ def _clean(folder: Path, config: Config, chunk: Chunk) -> Counts:
 
 
 def _parts(folder: Path, config: Config) -> list[int]:
-    return list(range(dedup.parts(folder, len(_chunks(folder, config)))))
+    return list(range(duplicates.parts(folder, len(_chunks(folder, config)))))
 
 
 def _match(folder: Path, config: Config, part: int) -> Counts:
     chunks, parts = len(_chunks(folder, config)), len(_parts(folder, config))
-    return {"pairs": dedup.match(folder, chunks, part, parts, config.near_duplicates)}
+    return {"pairs": duplicates.match(folder, chunks, part, parts, config.near_duplicates)}
 
 
 def _once(folder: Path, config: Config) -> list[int]:
@@ -108,7 +112,7 @@ def _once(folder: Path, config: Config) -> list[int]:
 
 
 def _settle(folder: Path, config: Config, _: int) -> Counts:
-    return dedup.settle(folder, len(_chunks(folder, config)), len(_parts(folder, config)))
+    return duplicates.settle(folder, len(_chunks(folder, config)), len(_parts(folder, config)))
 
 
 def _pieces(folder: Path, config: Config) -> list[str]:
@@ -118,21 +122,21 @@ def _pieces(folder: Path, config: Config) -> list[str]:
 def _tokenize(folder: Path, config: Config, piece: str) -> Counts:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one worker a core is the runner's business
     model = tokenizer.load(folder / tokenizer.FILES[0])
-    receipt = tokens.tokenize_piece(folder, piece, config, model)
+    receipt = encoded.tokenize_piece(folder, piece, config, model)
     return {"tokens": receipt["tokens"]}
 
 
 def _cut(folder: Path, config: Config, _: int) -> Counts:
-    tokens.cut(folder, _pieces(folder, config), config.shards)
+    encoded.cut(folder, _pieces(folder, config), config.shards)
     return {}
 
 
 def _shards(folder: Path, config: Config) -> list[int]:
-    return list(range(len(shards.shard_list(config))))
+    return list(range(len(shard.shard_list(config))))
 
 
 def _write_shard(folder: Path, config: Config, number: int) -> Counts:
-    receipt = shards.write_shard(folder, number, config, _pieces(folder, config))
+    receipt = shard.write_shard(folder, number, config, _pieces(folder, config))
     return {"rows": receipt["sequences"]}
 
 

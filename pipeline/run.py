@@ -13,13 +13,17 @@ from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Any
 
-from pipeline import balance, decontaminate, examples, pieces, plans, tasks, tokenizer, work
+from pipeline import tasks
 from pipeline.config import Config
+from pipeline.dedup import decontaminate
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress, watched
-from pipeline.shards import data_set, shard_list
+from pipeline.report import balance, examples
+from pipeline.shards.shard import data_set, shard_list
+from pipeline.store import pieces, plans, work
 from pipeline.tasks import FILES as TASK_FILES
-from pipeline.tokens import tokens_path
+from pipeline.tokens import tokenizer
+from pipeline.tokens.encoded import tokens_path
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 from collections import Counter
 
 from pipeline.config import Tasks
-from pipeline.records import Document
+from pipeline.sources.records import Document
 from pipeline.tasks import library, same_docstring
 
 WORDS = [
