@@ -124,11 +124,15 @@ def _separate(arguments: list[str]) -> tuple[list[str], list[str]]:
 def _check_beam_option(name: str, known: set[str]) -> None:
     from pipeline.run import load_graph
 
-    beams = load_graph().beam_option_names()
-    if name not in beams:
-        near = difflib.get_close_matches(name, [*known, *beams], 1)
-        hint = f"; did you mean --{near[0]}?" if near else ""
-        raise PipelineError(f"--{name}: neither an option of ours nor of Beam's{hint}")
+    graph = load_graph()
+    beams: set[str] = set()
+    for dask in (False, True):
+        beams = graph.beam_option_names(dask)
+        if name in beams:
+            return
+    near = difflib.get_close_matches(name, [*known, *beams], 1)
+    hint = f"; did you mean --{near[0]}?" if near else ""
+    raise PipelineError(f"--{name}: neither an option of ours nor of Beam's{hint}")
 
 
 def _inspect(arguments: list[str]) -> int:

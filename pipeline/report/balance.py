@@ -22,6 +22,7 @@ from pipeline.store.pieces import piece_receipt, pieces, read_chunk
 from pipeline.tokens.encoded import tokens_path
 
 FORMAT, VERSION = "latemask-shards", 1
+SETTLE = "settle duplicates"  # the stage whose sum says how many were kept and dropped
 # What may become of a document that was read, besides a split.
 DROPS = (
     *("redirect", "not_article"),
@@ -32,7 +33,7 @@ DROPS = (
 
 
 def cleaned(folder: Path, chunks: int) -> dict[str, Any]:
-    """Totals of graph one, from what all chunks found; checked against its leaf."""
+    """Totals of cleaning and deduplication; what all chunks found against what was settled."""
     counts: dict[str, Counter[str]] = {}
     contaminated: Counter[str] = Counter()
     rejected = 0
@@ -53,7 +54,7 @@ def cleaned(folder: Path, chunks: int) -> dict[str, Any]:
         )
     stored = sum(piece_receipt(folder, name)["documents"] for name in names)
     _equal("documents in the pieces", stored, clean_documents)
-    leaf = work.load_json(folder / work.WORK / "deduplicated.json") or {}
+    leaf = work.load_json(work.sum_path(folder, SETTLE)) or {}
     kept_and_dropped = sum(leaf.get(key, 0) for key in ("kept", *duplicates.DROPS))
     _equal("kept + duplicates", kept_and_dropped, clean_documents)
     for source, count in counts.items():

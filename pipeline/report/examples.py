@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.cleaning.documents import EXAMPLES, EXCERPT
 from pipeline.store import work
-from pipeline.store.pieces import read_chunk, read_documents
+from pipeline.store.pieces import read_chunk, read_document
 
 
 def collect(folder: Path, chunks: int) -> dict[str, list[dict[str, Any]]]:
@@ -26,8 +26,8 @@ def collect(folder: Path, chunks: int) -> dict[str, list[dict[str, Any]]]:
     for reason, some in pairs.items():
         shown[reason] = []
         for piece, ordinal, kept_piece, kept_ordinal in some[:EXAMPLES]:
-            dropped = list(read_documents(folder, piece))[ordinal]
-            kept = list(read_documents(folder, kept_piece))[kept_ordinal]
+            dropped = read_document(folder, piece, ordinal)
+            kept = read_document(folder, kept_piece, kept_ordinal)
             shown[reason].append(
                 {"id": dropped.id, "text": dropped.text[:EXCERPT], "kept": kept.id}
             )

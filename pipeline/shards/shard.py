@@ -64,9 +64,9 @@ def write_shard(folder: Path, number: int, config: Config, pieces: list[str]) ->
     packed = pack(documents.tokens, shard.seq_len, config.dtype, documents.starts, packing.mode)
     rows = packed.rows
     content, blocks = tar_bytes(rows, f"{shard.number:05}", config.shards.block_sequences)
-    work.write_atomic(path, content)
-    return work.write_receipt(
+    return work.write_certified(
         path,
+        content,
         name=path.name,
         sequences=len(rows),
         tokens=rows.size,

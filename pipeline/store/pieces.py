@@ -55,14 +55,14 @@ def write_piece(
     for kind, array in arrays.items():
         content = io.BytesIO()
         np.save(content, array)
-        path = array_path(folder, piece, kind)
-        work.write_atomic(path, content.getvalue())
-        work.write_receipt(path)
+        work.write_certified(array_path(folder, piece, kind), content.getvalue())
     text = "".join(json.dumps(d._asdict(), ensure_ascii=False) + "\n" for d in documents).encode()
-    path = documents_path(folder, piece)
-    work.write_atomic(path, zstandard.compress(text, 3))
-    work.write_receipt(
-        path, documents=len(documents), records=len(arrays["keys"]), text_bytes=len(text)
+    work.write_certified(
+        documents_path(folder, piece),
+        zstandard.compress(text, 3),
+        documents=len(documents),
+        records=len(arrays["keys"]),
+        text_bytes=len(text),
     )
 
 
@@ -101,9 +101,18 @@ def piece_receipt(folder: Path, piece: str) -> dict[str, Any]:
 
 def read_documents(folder: Path, piece: str) -> Iterator[Document]:
     """All cleaned documents of a piece, duplicates included, in order of their ordinals."""
-    text = zstandard.decompress(documents_path(folder, piece).read_bytes())
-    for line in text.split(b"\n")[:-1]:
+    for line in _lines(folder, piece):
         yield Document(**json.loads(line))
+
+
+def read_document(folder: Path, piece: str, ordinal: int) -> Document:
+    """One cleaned document."""
+    return Document(**json.loads(_lines(folder, piece)[ordinal]))
+
+
+def _lines(folder: Path, piece: str) -> list[bytes]:
+    text = zstandard.decompress(documents_path(folder, piece).read_bytes())
+    return text.split(b"\n")[:-1]
 
 
 def dropped(folder: Path, piece: str) -> dict[int, str]:

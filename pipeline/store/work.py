@@ -57,9 +57,11 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_receipt(path: Path, **facts: Any) -> dict[str, Any]:
-    """Certify the finished file at `path`; returns the receipt, `facts` plus bytes and sha256."""
-    receipt = {**facts, "bytes": path.stat().st_size, "sha256": file_sha256(path)}
+def write_certified(path: Path, content: bytes, **facts: Any) -> dict[str, Any]:
+    """`write_atomic`, then a receipt beside it; returns that: `facts`, bytes and sha256."""
+    write_atomic(path, content)
+    digest = hashlib.sha256(content).hexdigest()
+    receipt = {**facts, "bytes": len(content), "sha256": digest}
     write_json(receipt_path(path), receipt)
     return receipt
 
@@ -81,6 +83,11 @@ def receipt_path(path: Path) -> Path:
         return path.with_name(f"{path.name}.receipt.json")
     folder = next(parent for parent in path.parents if (parent / WORK).exists())
     return folder / WORK / "shards" / f"{path.relative_to(folder)}.receipt.json"
+
+
+def sum_path(folder: Path, stage: str) -> Path:
+    """File of what a stage has counted in all; there when it has ended."""
+    return folder / WORK / "sums" / f"{stage}.json"
 
 
 @contextlib.contextmanager

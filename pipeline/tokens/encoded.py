@@ -12,17 +12,17 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from itertools import chain
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 from sentencex import segment
-from tokenizers import Tokenizer
 
 from pipeline.config import Config, Shards
 from pipeline.split import SplitName, document_hash, split_of
 from pipeline.store import pieces, plans, work
+from pipeline.tokens.words import Words
 
 INDEX = np.dtype([("split", "u1"), ("hash", "u8", 2), ("length", "u4")])
 _BUCKETS = 1 << 20  # of hash space, in which tokens are counted for `cut`
@@ -45,9 +45,7 @@ def starts_path(folder: Path, piece: str) -> Path:
     return folder / work.WORK / "tokens" / f"{piece}.starts.npy"
 
 
-def tokenize_piece(
-    folder: Path, piece: str, config: Config, tokenizer: Tokenizer
-) -> dict[str, Any]:
+def tokenize_piece(folder: Path, piece: str, config: Config, words: Words) -> dict[str, Any]:
     """Tokenize the kept documents of a piece; the receipt, at once when it has been done before.
 
     The receipt's counts are documents by source: dropped as duplicates, by split, and `repeated`,
@@ -80,7 +78,7 @@ def tokenize_piece(
             digest = document_hash(document.id if copy == 0 else f"{document.id} copy {copy}")
             places.append((_SHARDED.index(split), digest, len(texts)))
         texts.append(document.text)
-    encoded = _encoded(texts, tokenizer, config.dtype, sentences)
+    encoded = _encoded(texts, words, sentences)
     places.sort()
     index = np.zeros(len(places), INDEX)
     index["split"] = [split for split, *_ in places]
@@ -98,14 +96,13 @@ def tokenize_piece(
     for file, array in arrays.items():  # the tokens last: they stand for all
         content = io.BytesIO()
         np.save(content, array)
-        work.write_atomic(file, content.getvalue())
         more = {**facts, "tokens": len(array)} if file == path else {}
-        receipt = work.write_receipt(file, **more)
+        receipt = work.write_certified(file, content.getvalue(), **more)
     return receipt
 
 
 def _encoded(
-    texts: list[str], tokenizer: Tokenizer, dtype: str, sentences: bool
+    texts: list[str], words: Words, sentences: bool
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """(token ids, sentence starts) of every text; starts are empty unless asked for."""
     found: list[tuple[np.ndarray, np.ndarray]] = []
@@ -114,21 +111,23 @@ def _encoded(
         size += len(text)
         if size < _BATCH_CHARACTERS and stop < len(texts):
             continue
-        parts = [split_sentences(text) if sentences else [text] for text in texts[start:stop]]
-        flat = [part for of_text in parts for part in of_text]
-        ids = [e.ids for e in tokenizer.encode_batch_fast(flat, add_special_tokens=False)]
-        at = 0
-        for of_text in parts:
-            own = ids[at : at + len(of_text)]
-            at += len(of_text)
-            tokens = np.fromiter(chain.from_iterable(own), dtype)
-            marks = np.zeros(len(tokens) if sentences else 0, bool)
-            if sentences:
-                begins = np.cumsum([0, *map(len, own[:-1])])
-                marks[begins[begins < len(tokens)]] = True
-            found.append((tokens, marks))
+        if sentences:
+            parts = [split_sentences(text) for text in texts[start:stop]]
+            ids = iter(words.encode([part for of_text in parts for part in of_text]))
+            found += [_joined(list(islice(ids, len(of_text)))) for of_text in parts]
+        else:
+            found += [(ids, np.empty(0, bool)) for ids in words.encode(texts[start:stop])]
         start, size = stop, 0
     return found
+
+
+def _joined(sentences: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """(token ids, sentence starts) of a text, from the ids of its sentences."""
+    ids = np.concatenate(sentences)
+    marks = np.zeros(len(ids), bool)
+    begins = np.cumsum([0, *map(len, sentences[:-1])])
+    marks[begins[begins < len(ids)]] = True
+    return ids, marks
 
 
 def split_sentences(text: str) -> list[str]:

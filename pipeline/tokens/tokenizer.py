@@ -1,47 +1,54 @@
 """The tokenizer, trained or taken: RoBERTa's special tokens at RoBERTa's ids (`<mask>` last).
 
-Training happens in a fresh process, on a seeded sample of the training split: the same bytes each
-time. A tokenizer from elsewhere is renumbered where its special tokens stand at other ids
-(`pipeline.adopt`). The folder loads with `AutoTokenizer.from_pretrained`.
+One from elsewhere is renumbered where its special tokens stand at other ids (`adopt`); training is
+`train`'s, in a process of its own. The folder loads with `AutoTokenizer.from_pretrained`.
 """
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
-from multiprocessing import get_context
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, pre_tokenizers
 
 from pipeline.config import Config
-from pipeline.config import Tokenizer as TokenizerConfig
 from pipeline.errors import PipelineError
-from pipeline.split import document_hash, split_of
 from pipeline.store import work
-from pipeline.store.pieces import kept_documents, piece_receipt
 from pipeline.tokens import adopt
 
-Texts = Callable[[], Iterator[str]]  # gives the same texts each time
 FILES = ("tokenizer.json", "tokenizer_config.json")
-_ALPHABET = 1000  # characters that WordPiece knows; words with others become <unk>
 
 
-def provide(folder: Path, config: Config, pieces: list[str]) -> Tokenizer:
-    """The tokenizer of a data folder: the one that is there, else taken or trained."""
-    path = folder / FILES[0]
-    if not all((folder / name).exists() for name in FILES):
-        if config.tokenizer.path:
-            _write(adopt.adopted(config.tokenizer.path), folder, config.seq_len)
-        else:
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh_process:
-                fresh_process.submit(train, folder, config, pieces).result()
-    tokenizer = load(path)
+def take(folder: Path, config: Config) -> None:
+    """Put the tokenizer of `tokenizer.path`, if the config has one, into the data folder."""
+    if config.tokenizer.path and not _is_there(folder):
+        write(adopt.adopted(config.tokenizer.path), folder, config.seq_len)
+    if _is_there(folder):
+        _check(folder, config)
+
+
+def provide(folder: Path, config: Config, pieces: list[str]) -> None:
+    """Train the tokenizer, unless it is there."""
+    if not _is_there(folder):
+        command = [sys.executable, "-m", "pipeline.tokens.train"]
+        told = pickle.dumps((folder, config, pieces))
+        done = subprocess.run(command, input=told, stderr=subprocess.PIPE)
+        if done.returncode:
+            raise PipelineError(f"no tokenizer was trained: {done.stderr.decode().strip()}")
+    _check(folder, config)
+
+
+def _is_there(folder: Path) -> bool:
+    return all((folder / name).exists() for name in FILES)
+
+
+def _check(folder: Path, config: Config) -> None:
+    """PipelineError when its ids don't fit the rows; else a copy of it for each further length."""
+    tokenizer = load(folder / FILES[0])
     size, most = tokenizer.get_vocab_size(), np.iinfo(config.dtype).max + 1
     if size > most:
         raise PipelineError(
@@ -49,8 +56,7 @@ def provide(folder: Path, config: Config, pieces: list[str]) -> Tokenizer:
             f"tokenizer.vocab_size {config.tokenizer.vocab_size:,}; set that to {size}"
         )
     for seq_len in config.packing.more_seq_lens:
-        _write(tokenizer, folder / f"seq-{seq_len}", seq_len)
-    return tokenizer
+        write(tokenizer, folder / f"seq-{seq_len}", seq_len)
 
 
 def load(path: Path) -> Tokenizer:
@@ -63,70 +69,9 @@ def load(path: Path) -> Tokenizer:
     found = {token: tokenizer.token_to_id(token) for token in expected}
     if found != expected:
         raise PipelineError(f"{path}: special tokens at {found}, expected RoBERTa's {expected}")
+    tokenizer.no_truncation()  # some on the Hub would cut every document
+    tokenizer.no_padding()
     return tokenizer
-
-
-def train(folder: Path, config: Config, pieces: list[str]) -> None:
-    """Train on a sample of the training documents and write both files into `folder`."""
-    train_on = train_wordpiece if config.tokenizer.kind == "wordpiece" else train_bpe
-    sample = partial(_sample, folder, config, pieces)
-    _write(train_on(sample, config.tokenizer), folder, config.seq_len)
-
-
-def train_bpe(texts: Texts, settings: TokenizerConfig) -> Tokenizer:
-    """A tokenizer like RoBERTa's, learned from `texts()`: byte-level BPE."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=settings.vocab_size - 1,  # <mask> is added behind the others
-        special_tokens=list(adopt.SPECIAL),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts(), trainer)
-    return adopt.finished(tokenizer)
-
-
-def train_wordpiece(texts: Texts, settings: TokenizerConfig) -> Tokenizer:
-    """A tokenizer like BERT's with RoBERTa's special tokens, learned from `texts()`: WordPiece."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="<unk>"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=settings.lowercase)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    characters: Counter[str] = Counter()
-    for text in texts():
-        characters.update(tokenizer.normalizer.normalize_str(text))
-    most = sorted(characters, key=lambda c: (-characters[c], c))[:_ALPHABET]
-    alphabet = sorted(c for c in most if not c.isspace())
-    # The trainer numbers `##x` as its hash table comes, and breaks ties by number: the same text
-    # gives another vocabulary each time. Named beforehand they have the same numbers.
-    inner = [f"##{character}" for character in alphabet]
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=settings.vocab_size - 1,
-        special_tokens=[*adopt.SPECIAL, *inner],
-        initial_alphabet=alphabet,
-        limit_alphabet=len(alphabet),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts(), trainer)
-    content = json.loads(tokenizer.to_str())
-    content["added_tokens"] = []  # they are no special tokens in the end
-    return adopt.finished(Tokenizer.from_str(json.dumps(content)))
-
-
-def _sample(folder: Path, config: Config, pieces: list[str]) -> Iterator[str]:
-    """Training documents of about `sample_bytes` in all, chosen by a seeded hash of their ids."""
-    available = sum(piece_receipt(folder, piece)["text_bytes"] for piece in pieces)
-    wanted = config.tokenizer.sample_bytes / max(available, 1)
-    train_share = 1 - config.split.valid - config.split.tasks
-    for piece in pieces:
-        for document in kept_documents(folder, piece):
-            digest = document_hash(document.id)
-            if split_of(digest, config.split) == "train":
-                lot = document_hash(f"{config.tokenizer.seed}:{document.id}")
-                if int.from_bytes(lot[:8], "big") / 2**64 < wanted / train_share:
-                    yield document.text
 
 
 def settings(tokenizer: Tokenizer, seq_len: int) -> dict[str, Any]:
@@ -149,6 +94,7 @@ def settings(tokenizer: Tokenizer, seq_len: int) -> dict[str, Any]:
     }
 
 
-def _write(tokenizer: Tokenizer, folder: Path, seq_len: int) -> None:
+def write(tokenizer: Tokenizer, folder: Path, seq_len: int) -> None:
+    """Write both files, `tokenizer.json` last."""
     work.write_json(folder / FILES[1], settings(tokenizer, seq_len))
     work.write_atomic(folder / FILES[0], tokenizer.to_str(pretty=True).encode())

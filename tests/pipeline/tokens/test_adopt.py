@@ -7,7 +7,7 @@ from transformers import AutoTokenizer
 from pipeline.config import Tokenizer as Settings
 from pipeline.errors import PipelineError
 from pipeline.store import work
-from pipeline.tokens import tokenizer
+from pipeline.tokens import tokenizer, train
 from pipeline.tokens.adopt import adopted, robertas_ids
 
 TEXTS = ["The mask is learned, the weights are not.", "Zwölf Boxkämpfer jagen Viktor."] * 50
@@ -55,7 +55,7 @@ def test_another_tokenizer_splits_as_before_with_robertas_ids(
 
 
 def test_robertas_own_stays_byte_for_byte(tmp_path: Path) -> None:
-    model = tokenizer.train_bpe(lambda: iter(TEXTS), Settings(vocab_size=400))
+    model = train.train_bpe(lambda: iter(TEXTS), Settings(vocab_size=400))
     model.save(str(tmp_path / "tokenizer.json"))
     assert adopted(str(tmp_path)).to_str() == model.to_str()
 

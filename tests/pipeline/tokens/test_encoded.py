@@ -4,7 +4,8 @@ from hypothesis import strategies as st
 
 from pipeline.config import Tokenizer as Settings
 from pipeline.tokens.encoded import _encoded, copies_of, split_sentences
-from pipeline.tokens.tokenizer import train_bpe, train_wordpiece
+from pipeline.tokens.train import train_bpe, train_wordpiece
+from pipeline.tokens.words import Words
 
 TEXTS = [
     "Dr. Smith went to Washington. He arrived at 3 p.m. on Tuesday!\n\nA new paragraph. So?",
@@ -19,8 +20,8 @@ WORDPIECE = train_wordpiece(lambda: iter(TEXTS), Settings(vocab_size=300, kind="
 def test_sentence_by_sentence_gives_the_tokens_of_the_whole(texts: list[str]) -> None:
     texts = [*texts, *TEXTS]
     for model in (BPE, WORDPIECE):
-        whole = _encoded(texts, model, "uint16", False)
-        parts = _encoded(texts, model, "uint16", True)
+        whole = _encoded(texts, Words(model, "uint16"), False)
+        parts = _encoded(texts, Words(model, "uint16"), True)
         for text, (ids, none), (same, starts) in zip(texts, whole, parts, strict=True):
             assert ids.tolist() == same.tolist(), text
             assert len(none) == 0
@@ -31,7 +32,7 @@ def test_sentence_by_sentence_gives_the_tokens_of_the_whole(texts: list[str]) ->
 
 
 def test_marks_stand_where_sentences_begin() -> None:
-    ((ids, starts),) = _encoded(TEXTS[:1], BPE, "uint16", True)
+    ((ids, starts),) = _encoded(TEXTS[:1], Words(BPE, "uint16"), True)
     pieces = [
         BPE.decode(part.tolist()).strip() for part in np.split(ids, np.flatnonzero(starts)[1:])
     ]

@@ -8,14 +8,14 @@ from transformers import AutoTokenizer, RobertaTokenizer
 from pipeline.config import Tokenizer as Settings
 from pipeline.errors import PipelineError
 from pipeline.store import work
-from pipeline.tokens import tokenizer
+from pipeline.tokens import tokenizer, train
 
 TEXTS = ["The mask is learned, the weights are not.", "Zwölf Boxkämpfer jagen Viktor 🦊."] * 50
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    model = tokenizer.train_bpe(lambda: iter(TEXTS), Settings(vocab_size=400))
+    model = train.train_bpe(lambda: iter(TEXTS), Settings(vocab_size=400))
     work.write_json(tmp_path / "tokenizer_config.json", tokenizer.settings(model, 64))
     work.write_atomic(tmp_path / "tokenizer.json", model.to_str(pretty=True).encode())
     return tmp_path
@@ -54,7 +54,7 @@ def test_ids_that_are_not_robertas_are_refused(folder: Path) -> None:
 @pytest.mark.parametrize("lowercase", [True, False])
 def test_wordpiece_is_berts_splitting_with_robertas_frame(tmp_path: Path, lowercase: bool) -> None:
     settings = Settings(vocab_size=300, kind="wordpiece", lowercase=lowercase)
-    model = tokenizer.train_wordpiece(lambda: iter(TEXTS), settings)
+    model = train.train_wordpiece(lambda: iter(TEXTS), settings)
     work.write_json(tmp_path / "tokenizer_config.json", tokenizer.settings(model, 64))
     work.write_atomic(tmp_path / "tokenizer.json", model.to_str(pretty=True).encode())
     tokenizer.load(tmp_path / "tokenizer.json")
@@ -73,11 +73,11 @@ def test_wordpiece_is_berts_splitting_with_robertas_frame(tmp_path: Path, lowerc
 
 def test_training_twice_gives_the_same_bytes() -> None:
     code = (
-        "import hashlib; from pipeline.tokens import tokenizer;"
+        "import hashlib; from pipeline.tokens import train;"
         "from pipeline.config import Tokenizer as T;"
         "texts = [f'word{i % 97} other{i % 31} and {i}' for i in range(3000)];"
-        "models = tokenizer.train_bpe(lambda: iter(texts), T(vocab_size=500)), "
-        "tokenizer.train_wordpiece(lambda: iter(texts), T(vocab_size=400, kind='wordpiece'));"
+        "models = train.train_bpe(lambda: iter(texts), T(vocab_size=500)), "
+        "train.train_wordpiece(lambda: iter(texts), T(vocab_size=400, kind='wordpiece'));"
         "print(*(hashlib.sha256(m.to_str().encode()).hexdigest() for m in models))"
     )
     runs = {subprocess.check_output([sys.executable, "-c", code]) for _ in range(3)}
