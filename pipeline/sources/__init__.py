@@ -8,15 +8,13 @@ can't be read. A file that is missing is a PipelineError, one that is cut off a 
 
 from __future__ import annotations
 
-import codecs
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from pipeline.config import Source, source_name
+from pipeline.config import Source
 from pipeline.errors import BadFile, PipelineError
-from pipeline.sources import docstrings, files, huggingface, mediawiki, parquet
+from pipeline.sources import docstrings, files, huggingface, lines, mediawiki, parquet
 from pipeline.sources.records import Chunk, Document, InputFile, Rejected, Skipped
 
 Item = Document | Skipped | Rejected
@@ -67,65 +65,6 @@ def read(source: Source, file: InputFile) -> Iterator[Item]:
         raise PipelineError(f"{file.path}: can't be read ({error.strerror or error})") from error
 
 
-def _find(source: Source, _: int) -> list[InputFile]:
-    return files.matching(source)
-
-
-def _read_jsonl(source: Source, file: InputFile) -> Iterator[Item]:
-    for number, line in enumerate(files.lines(file.path), start=1):
-        where = f"{file.path}:{number}"
-        if not line.strip():
-            continue
-        try:
-            record: Any = json.loads(line)
-        except ValueError as error:
-            if not line.endswith(b"\n"):
-                raise BadFile(
-                    f"{where}: cut off in the last record ({error}); fetch it again"
-                ) from error
-            yield Rejected(where, f"not JSON: {error}")
-            continue
-        if not isinstance(record, dict):
-            yield Rejected(where, f"a JSON {type(record).__name__}, expected an object")
-        elif not isinstance(record.get(source.text_key), str):
-            keys = ", ".join(sorted(record)[:8])
-            yield Rejected(where, f"no text under {source.text_key!r}; it has {keys}")
-        else:
-            key = record.get(source.id_key, number)
-            text = record[source.text_key]
-            yield Document(f"{file.name}:{key}", text, source_name(source))
-
-
-def _read_text(source: Source, file: InputFile) -> Iterator[Item]:
-    name = source_name(source)
-    if source.documents == "file":
-        raw = b"".join(files.blocks(file.path))
-        try:
-            yield Document(file.name, codecs.decode(raw, "utf-8-sig"), name)
-        except UnicodeDecodeError as error:
-            yield Rejected(file.path, f"not UTF-8: {error}")
-        return
-    block: list[str] = []
-    start = 1
-    for number, line in enumerate(files.lines(file.path), start=1):
-        try:
-            text = codecs.decode(line, "utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            yield Rejected(f"{file.path}:{number}", f"not UTF-8: {error}")
-            continue
-        if source.documents == "line":
-            if text.strip():
-                yield Document(f"{file.name}:{number}", text, name)
-        elif text.strip():
-            start = start if block else number
-            block.append(text)
-        elif block:
-            yield Document(f"{file.name}:{start}", "".join(block), name)
-            block = []
-    if block:
-        yield Document(f"{file.name}:{start}", "".join(block), name)
-
-
 def _find_python_docs(source: Source, _: int) -> list[InputFile]:
     return [InputFile(path, name, size, size) for path, name, size in docstrings.installed_files()]
 
@@ -141,8 +80,8 @@ def _read_python_docs(source: Source, file: InputFile) -> Iterator[Item]:
 
 
 READERS = {
-    "text": Reader(_find, _read_text),
-    "jsonl": Reader(_find, _read_jsonl),
+    "text": Reader(lines.find, lines.read_text),
+    "jsonl": Reader(lines.find, lines.read_jsonl),
     "parquet": Reader(parquet.find, parquet.read),
     "huggingface": Reader(huggingface.find, huggingface.read),
     "mediawiki": Reader(mediawiki.find, mediawiki.read),

@@ -17,7 +17,7 @@ from typing import IO, cast
 
 import zstandard
 
-from pipeline.config import Source, source_name
+from pipeline.config import Source
 from pipeline.errors import BadFile, PipelineError
 from pipeline.sources.records import InputFile
 
@@ -32,12 +32,12 @@ def matching(source: Source) -> list[InputFile]:
     """
     found: dict[str, InputFile] = {}
     for pattern in source.paths:
-        for path, size in match(pattern, f"sources ({source_name(source)})"):
-            name = f"{source_name(source)}/{path.rsplit('/', 1)[-1]}"
+        for path, size in match(pattern, f"sources ({source.label})"):
+            name = f"{source.label}/{path.rsplit('/', 1)[-1]}"
             other = found.setdefault(name, InputFile(path, name, size, size))
             if other.path != path:
                 raise PipelineError(
-                    f"sources ({source_name(source)}): {other.path} and {path} have the same "
+                    f"sources ({source.label}): {other.path} and {path} have the same "
                     "name, so their documents would have the same ids; put them in two sources"
                 )
     return list(found.values())
@@ -57,8 +57,16 @@ def open_raw(path: str) -> IO[bytes]:
     return Path(path).open("rb")
 
 
-def blocks(path: str) -> Iterator[bytes]:
-    """The decompressed bytes of a file, piece by piece. Raises BadFile when it is cut off."""
+def is_compressed(path: str) -> bool:
+    """Whether a file is, by its name; it can then be read from its start only."""
+    return path.endswith((".gz", ".bz2", ".zst"))
+
+
+def blocks(path: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+    """The decompressed bytes of a file, piece by piece. Raises BadFile when it is cut off.
+
+    Of a plain file also those from `start` to `stop` alone.
+    """
     try:
         with open_raw(path) as raw:
             if path.endswith(".zst"):
@@ -67,7 +75,11 @@ def blocks(path: str) -> Iterator[bytes]:
             stream: IO[bytes] = raw
             if path.endswith((".gz", ".bz2")):
                 stream = cast(IO[bytes], (gzip if path.endswith(".gz") else bz2).open(raw))
-            while block := stream.read(_BLOCK_BYTES):
+            elif start:
+                stream.seek(start)
+            left = None if stop is None else stop - start
+            while block := stream.read(_BLOCK_BYTES if left is None else min(_BLOCK_BYTES, left)):
+                left = None if left is None else left - len(block)
                 yield block
     except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
         raise BadFile(f"{path}: cut off or damaged ({error}); fetch it again") from error
@@ -77,10 +89,10 @@ def blocks(path: str) -> Iterator[bytes]:
         raise
 
 
-def lines(path: str) -> Iterator[bytes]:
-    """Lines with their line feed, if they have one."""
+def lines(path: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+    """Lines with their line feed, if they have one; of a plain file from `start` to `stop`."""
     rest = b""
-    for block in blocks(path):
+    for block in blocks(path, start, stop):
         *whole, rest = (rest + block).split(b"\n")
         for line in whole:
             yield line + b"\n"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.config import Source, source_name
+from pipeline.config import Source
 from pipeline.errors import BadFile, PipelineError
 from pipeline.sources.records import Document, InputFile, Rejected
 
@@ -21,7 +21,7 @@ _PARTS = 64  # of a data set on disk, which can be cut anywhere
 def find(source: Source, chunk_bytes: int) -> list[InputFile]:
     """A part for each shard, so that each is a chunk of its own."""
     return [
-        InputFile(path, f"{source_name(source)}/{Path(path).name}", chunk_bytes, -1, part, part + 1)
+        InputFile(path, f"{source.label}/{Path(path).name}", chunk_bytes, -1, part, part + 1)
         for path in source.paths
         for part in range(_load(source, path).num_shards)
     ]
@@ -39,7 +39,7 @@ def read(source: Source, file: InputFile) -> Iterator[Document | Rejected]:
         key = record.get(source.id_key, f"{file.start}-{number}")
         text = record.get(source.text_key)
         if isinstance(text, str):
-            yield Document(f"{file.name}:{key}", text, source_name(source))
+            yield Document(f"{file.name}:{key}", text, source.label)
         else:
             where = f"{file.path}:{file.start}-{number}"
             yield Rejected(where, f"{source.text_key!r} is {type(text).__name__}")
@@ -56,6 +56,6 @@ def _load(source: Source, path: str) -> IterableDataset:
         return datasets.load_dataset(path, source.subset, split=source.split, streaming=True)
     except Exception as error:  # datasets raises its own, the Hub's, fsspec's and pyarrow's
         raise PipelineError(
-            f"sources ({source_name(source)}): the data set {path!r}, subset {source.subset!r}, "
+            f"sources ({source.label}): the data set {path!r}, subset {source.subset!r}, "
             f"split {source.split!r} can't be loaded: {error}"
         ) from error

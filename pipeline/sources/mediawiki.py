@@ -15,7 +15,7 @@ from xml.etree.ElementTree import Element, ParseError, XMLPullParser
 
 from mwparserfromhell.parser import ParserError
 
-from pipeline.config import Source, source_name
+from pipeline.config import Source
 from pipeline.errors import BadFile, PipelineError
 from pipeline.sources import files
 from pipeline.sources.records import Document, InputFile, Rejected, Skipped
@@ -61,7 +61,7 @@ def _stream_offsets(path: str) -> list[int] | None:
 
 def read(source: Source, file: InputFile) -> Iterator[Document | Skipped | Rejected]:
     """The articles of a dump or a part of it. Raises BadFile when it is cut off or no XML."""
-    name = source_name(source)
+    name = source.label
     for page in _pages(file):
         title, namespace, number = (page.findtext(key) or "" for key in ("title", "ns", "id"))
         markup = page.findtext("revision/text") or ""

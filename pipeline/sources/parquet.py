@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config import Source, source_name
+from pipeline.config import Source
 from pipeline.errors import BadFile
 from pipeline.sources import files
 from pipeline.sources.records import Document, InputFile, Rejected
@@ -57,7 +57,7 @@ def read(source: Source, file: InputFile) -> Iterator[Document | Rejected]:
                 for record in batch.to_pylist():
                     text, key = record[source.text_key], record.get(source.id_key, row)
                     if isinstance(text, str):
-                        yield Document(f"{file.name}:{key}", text, source_name(source))
+                        yield Document(f"{file.name}:{key}", text, source.label)
                     else:
                         found = type(text).__name__
                         yield Rejected(f"{file.path}:{row}", f"{source.text_key!r} is {found}")
