@@ -12,7 +12,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shlex
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -35,7 +37,7 @@ def run(folder: Path, config: Config, stages: list[Stage], options: list[str]) -
     """Do the stages; each leaves the sum of its counts in the folder, or errors of the user's."""
     for stage in stages:
         work.sum_path(folder, stage.name).unlink(missing_ok=True)
-    with _pipeline(options) as pipeline:
+    with _ends_of_workers(), _pipeline(options) as pipeline:
         counts = pipeline | "begin" >> beam.Create([{}])
         before: Stage | None = None
         for stage in stages:
@@ -96,10 +98,35 @@ def _pipeline(options: list[str]) -> beam.Pipeline:
     parsed = PipelineOptions(options)
     if parsed.get_all_options()["runner"] not in (None, "DirectRunner"):
         return beam.Pipeline(options=parsed)
-    logging.getLogger("apache_beam").setLevel(logging.ERROR)  # errors in workers are raised
-    workers = SubprocessSDKEnvironment.from_command_string(f"{sys.executable} -m pipeline.worker")
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # its errors are raised as well
+    command = f"trap '' INT; exec {shlex.quote(sys.executable)} -m pipeline.worker"
+    workers = SubprocessSDKEnvironment.from_command_string(command)
     local = [f"--direct_num_workers={os.cpu_count()}", *options]  # the last one counts
     return beam.Pipeline(FnApiRunner(default_environment=workers), options=PipelineOptions(local))
+
+
+@contextlib.contextmanager
+def _ends_of_workers() -> Iterator[None]:
+    """Tell of a worker that died in one line, where Beam's threads would print theirs each.
+
+    After Ctrl-C, which ends all workers, there is nothing to tell.
+    """
+    told: list[str] = []
+    own = threading.excepthook
+    threading.excepthook = lambda thrown: told.append(str(thrown.exc_value))
+    try:
+        yield
+    except Exception as error:
+        ends = [text for text in told if text.startswith("Worker subprocess")]
+        if not ends:
+            raise
+        raise PipelineError(
+            f"{ends[0]} (-9: killed, mostly for lack of memory). Run the same command again: it "
+            "goes on from what is finished; fewer --direct_num_workers or a smaller chunk_bytes "
+            "take less memory"
+        ) from error
+    else:
+        threading.excepthook = own
 
 
 def beam_option_names(dask: bool) -> set[str]:
