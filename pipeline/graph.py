@@ -18,7 +18,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import apache_beam as beam
 from apache_beam.io.filesystem import CompressionTypes
@@ -29,8 +29,10 @@ from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from pipeline.config import Config
 from pipeline.errors import PipelineError
-from pipeline.stages import Counts, Stage
 from pipeline.store import work
+
+if TYPE_CHECKING:  # the stages read files, some through the filesystems below
+    from pipeline.stages import Counts, Stage
 
 
 def run(folder: Path, config: Config, stages: list[Stage], options: list[str]) -> None:
