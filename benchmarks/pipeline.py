@@ -152,7 +152,7 @@ def memory(folder: Path, given: list[str]) -> dict[str, Any]:
     for megabytes, files in ((1000, ("00*", "01[0-5]")), (2000, ("*",))):  # half, and all
         output = folder / f"out-{megabytes}"
         shutil.rmtree(output, ignore_errors=True)
-        process = psutil.Popen(command(folder, output, 2, files, near_duplicates={}))
+        process = psutil.Popen(command(folder, output, 2, files))
         peaks: dict[int, int] = {}
         while process.poll() is None:
             for each in (process, *_children(process)):
@@ -208,7 +208,6 @@ def speed(part: str, folder: Path, megabytes: int, args: argparse.Namespace) -> 
     if part == "encode":
         measures["encode_batch"] = lambda: encode_batch(folder)
         measures["tokenize, pack, shard"] = lambda: last_steps(folder)
-        last_steps(folder)  # cleans what the others begin from
     elif part == "workers":
         measures["pipeline, 1 worker"] = lambda: whole_stage(folder, 1)
     else:
@@ -274,7 +273,7 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-MEGABYTES = {"encode": 100, "libraries": 60, "workers": 100}
+MEGABYTES = {"encode": 100, "libraries": 50, "workers": 100}
 
 
 def main() -> None:
@@ -289,14 +288,16 @@ def main() -> None:
     parser.add_argument("--dump", type=Path, help="mediawiki: a dump")
     parser.add_argument("--datatrove", help="a Python that has datatrove")
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmark-pipeline"))
-    parser.add_argument("--prepare", action="store_true", help="write the corpora only")
+    parser.add_argument("--prepare", action="store_true", help="write the corpora, measure nothing")
     args = parser.parse_args()
     report = OUT / "pipeline.json"
     found = json.loads(report.read_text()) if report.exists() else {}
     for part in args.only:
-        folder = (args.folder / part).resolve()
+        folder = (args.folder / f"{MEGABYTES.get(part, 2000)}MB").resolve()
         if args.prepare:
             corpus(folder, MEGABYTES.get(part, 2000), args.text)
+            if part == "encode":
+                last_steps(folder)  # cleans what it begins from
             continue
         if part == "memory":
             result = {"megabytes": "1000, 2000", "peaks": memory(folder, args.text)}

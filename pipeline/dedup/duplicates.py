@@ -19,8 +19,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from pipeline.config import NearDuplicates
 from pipeline.dedup.minhash import band_keys, estimated_jaccard
@@ -165,6 +163,9 @@ def settle(folder: Path, chunks: int, of: int) -> dict[str, int]:
 
 def _best(ends: np.ndarray, chosen_by: np.ndarray) -> np.ndarray:
     """For every document the one that stays of its component: the longest, then smallest hash."""
+    from scipy.sparse import coo_matrix  # here, since one worker in all needs it
+    from scipy.sparse.csgraph import connected_components
+
     count = len(chosen_by)
     graph = coo_matrix((np.ones(ends.shape[1], bool), (ends[0], ends[1])), (count, count))
     _, label = connected_components(graph, directed=False)

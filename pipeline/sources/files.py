@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import bz2
 import glob
-import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import IO, cast
+from typing import IO, Any
 
 import zstandard
 
@@ -59,7 +58,7 @@ def open_raw(path: str) -> IO[bytes]:
 
 def is_compressed(path: str) -> bool:
     """Whether a file is, by its name; it can then be read from its start only."""
-    return path.endswith((".gz", ".bz2", ".zst"))
+    return Path(path).suffix in _DECODERS
 
 
 def blocks(path: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
@@ -69,19 +68,16 @@ def blocks(path: str, start: int = 0, stop: int | None = None) -> Iterator[bytes
     """
     try:
         with open_raw(path) as raw:
-            if path.endswith(".zst"):
-                yield from _zstd_blocks(raw)
+            if is_compressed(path):
+                yield from _decompressed(raw, _DECODERS[Path(path).suffix])
                 return
-            stream: IO[bytes] = raw
-            if path.endswith((".gz", ".bz2")):
-                stream = cast(IO[bytes], (gzip if path.endswith(".gz") else bz2).open(raw))
-            elif start:
-                stream.seek(start)
+            if start:
+                raw.seek(start)
             left = None if stop is None else stop - start
-            while block := stream.read(_BLOCK_BYTES if left is None else min(_BLOCK_BYTES, left)):
+            while block := raw.read(_BLOCK_BYTES if left is None else min(_BLOCK_BYTES, left)):
                 left = None if left is None else left - len(block)
                 yield block
-    except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
+    except (EOFError, zlib.error, zstandard.ZstdError) as error:
         raise BadFile(f"{path}: cut off or damaged ({error}); fetch it again") from error
     except OSError as error:
         if error.errno is None:  # bz2 reports damage so
@@ -100,18 +96,30 @@ def lines(path: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]
         yield rest
 
 
-def _zstd_blocks(raw: IO[bytes]) -> Iterator[bytes]:
-    """Like zstandard's stream reader, which takes a cut-off frame for the end of the file."""
+def _decompressed(raw: IO[bytes], new_decoder: Callable[[], Any]) -> Iterator[bytes]:
+    """All that can be had of one stream after the other, up to where the file is damaged.
+
+    The libraries' own file objects give nothing of a block that damage is in, and zstandard's takes
+    a stream that is cut off for the end of the file.
+    """
     decoder = None
     while piece := raw.read(_BLOCK_BYTES // 4):
         while piece:
-            decoder = decoder or zstandard.ZstdDecompressor().decompressobj()
+            decoder = decoder or new_decoder()
             yield decoder.decompress(piece)
-            piece = decoder.unused_data
+            piece = b""
             if decoder.eof:
+                piece = decoder.unused_data.lstrip(b"\0")  # gzip allows zeros behind a stream
                 decoder = None
     if decoder is not None:
-        raise EOFError("the last zstd frame has no end")
+        raise EOFError("the last compressed stream has no end")
+
+
+_DECODERS: dict[str, Callable[[], Any]] = {
+    ".gz": lambda: zlib.decompressobj(wbits=31),
+    ".bz2": bz2.BZ2Decompressor,
+    ".zst": lambda: zstandard.ZstdDecompressor().decompressobj(),
+}
 
 
 def match(pattern: str, key: str) -> list[tuple[str, int]]:
