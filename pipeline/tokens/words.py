@@ -2,8 +2,9 @@
 
 A word is what stands between blanks, with the one blank before it and without the stops behind it.
 Neither GPT-2's splitting nor BERT's makes one token of parts of two words, so a text's ids are
-those of its words in a row; words that were met before come from memory. Tokenizers that split
-otherwise, and texts that name a special token, go through the library as they are.
+those of its words in a row; words that were met before come from memory. Texts of tokenizers that
+split otherwise go through the library as they are. What a text says is never a special token: a
+`</s>` that somebody wrote about ends no document.
 """
 
 from __future__ import annotations
@@ -30,17 +31,17 @@ class Words:
     """One tokenizer, and the ids of the words that it has met."""
 
     def __init__(self, tokenizer: Tokenizer, dtype: str) -> None:
+        tokenizer.encode_special_tokens = True  # as any other text
         self._tokenizer = tokenizer
         self._dtype = dtype
         content = json.loads(tokenizer.to_str())
-        self._elsewise = [*_UNSURE, *(token["content"] for token in content["added_tokens"])]
         self._by_words = _splits_at_blanks(content)
         self._ids: dict[str, bytes] = {}
         self._characters = 0
 
     def encode(self, texts: list[str]) -> list[np.ndarray]:
         """The ids of every text, without special tokens around them."""
-        if not self._by_words or any(word in text for text in texts for word in self._elsewise):
+        if not self._by_words or any(sign in text for text in texts for sign in _UNSURE):
             return [np.frombuffer(ids, self._dtype) for ids in self._encoded(texts)]
         if self._characters > _REMEMBERED_CHARACTERS:
             self._ids, self._characters = {}, 0

@@ -25,6 +25,7 @@ _from_words = st.lists(st.sampled_from(" ".join(TEXTS).split(" "))).map(" ".join
 
 
 def _by_the_library(model: Tokenizer, texts: list[str]) -> list[list[int]]:
+    model.encode_special_tokens = True
     return [e.ids for e in model.encode_batch(texts, add_special_tokens=False)]
 
 
@@ -35,6 +36,13 @@ def test_ids_are_the_librarys(model: Tokenizer, texts: list[str]) -> None:
     by_words = Words(model, "uint16")
     for _ in range(2):  # the second time from memory
         assert [ids.tolist() for ids in by_words.encode(texts)] == _by_the_library(model, texts)
+
+
+@pytest.mark.parametrize("model", [BPE, WORDPIECE, LOWER], ids=["bpe", "wordpiece", "lowercase"])
+def test_no_text_has_special_tokens(model: Tokenizer) -> None:
+    (ids,) = Words(model, "uint16").encode(["the end.</s> <s>well <mask> <pad>"])
+    special = {model.token_to_id(token) for token in ("<s>", "</s>", "<pad>", "<mask>")}
+    assert not special & set(ids.tolist())
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
