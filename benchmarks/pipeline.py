@@ -18,6 +18,7 @@ the docstrings of the installed packages.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import random
 import shutil
@@ -145,33 +146,32 @@ def in_turns(measures: dict[str, Callable[[], Seconds]], repeats: int) -> dict[s
     return found
 
 
-def memory(folder: Path, given: list[str]) -> dict[str, Any]:
-    """`{megabytes: {"worker": GiB, "driver": GiB}}`: the largest resident memory of each."""
+def memory(folder: Path, megabytes: int, given: list[str]) -> dict[str, float]:
+    """GiB: the most that any worker, and the driver, have held; shards of the same size each."""
     corpus(folder, 2000, given)
-    found = {}
-    for megabytes, files in ((1000, ("00*", "01[0-5]")), (2000, ("*",))):  # half, and all
-        output = folder / f"out-{megabytes}"
-        shutil.rmtree(output, ignore_errors=True)
-        process = psutil.Popen(command(folder, output, 2, files))
-        peaks: dict[int, int] = {}
-        while process.poll() is None:
-            for each in (process, *_children(process)):
-                try:
-                    peaks[each.pid] = max(peaks.get(each.pid, 0), each.memory_info().rss)
-                except psutil.NoSuchProcess:
-                    continue
-            time.sleep(0.2)
-        driver = peaks.pop(process.pid)
-        found[str(megabytes)] = {"worker": max(peaks.values()) / 2**30, "driver": driver / 2**30}
-        print(megabytes, found[str(megabytes)], file=sys.stderr)
-    return found
+    files = ["*"] if megabytes == 2000 else ["00*", "01[0-5]"]  # half of them
+    output = folder / f"out-{megabytes}"
+    shutil.rmtree(output, ignore_errors=True)
+    shards = {"train": 8 * megabytes // 1000}
+    process = psutil.Popen(command(folder, output, 2, files, shards=shards))
+    peaks: dict[int, float] = {}
+    while process.poll() is None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for each in (process, *process.children(recursive=True)):
+                peaks[each.pid] = max(peaks.get(each.pid, 0), _peak_gib(each.pid))
+        time.sleep(0.2)
+    driver = peaks.pop(process.pid)
+    return {"worker": max(peaks.values()), "driver": driver}
 
 
-def _children(process: Any) -> list[Any]:
+def _peak_gib(process: int) -> float:
+    """The largest resident memory that a process has had so far; 0 where it is gone."""
     try:
-        return list(process.children(recursive=True))
-    except psutil.NoSuchProcess:
-        return []
+        status = Path(f"/proc/{process}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    kilobytes = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")]
+    return int(kilobytes[0]) / 2**20 if kilobytes else 0
 
 
 def mediawiki(dump: Path, repeats: int) -> dict[str, Any]:
@@ -284,12 +284,14 @@ def main() -> None:
     parts = [*MEGABYTES, "memory", "mediawiki"]
     parser.add_argument("--only", nargs="+", choices=parts, default=parts[:-1])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--megabytes", type=int, nargs="+", choices=[1000, 2000], help="memory")
     parser.add_argument("--text", nargs="*", default=[], help="JSON lines with `text`")
     parser.add_argument("--dump", type=Path, help="mediawiki: a dump")
     parser.add_argument("--datatrove", help="a Python that has datatrove")
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmark-pipeline"))
     parser.add_argument("--prepare", action="store_true", help="write the corpora, measure nothing")
     args = parser.parse_args()
+    args.megabytes = args.megabytes or [1000, 2000]
     report = OUT / "pipeline.json"
     found = json.loads(report.read_text()) if report.exists() else {}
     for part in args.only:
@@ -300,7 +302,10 @@ def main() -> None:
                 last_steps(folder)  # cleans what it begins from
             continue
         if part == "memory":
-            result = {"megabytes": "1000, 2000", "peaks": memory(folder, args.text)}
+            peaks = found.get(part, {}).get("peaks", {})
+            for size in args.megabytes:
+                peaks[str(size)] = memory(folder, size, args.text)
+            result = {"megabytes": " and ".join(peaks), "peaks": peaks}
         elif part == "mediawiki":
             result = mediawiki(args.dump, args.repeats)
         else:
