@@ -1,66 +1,58 @@
-"""Tokens per second and memory of the data pipeline, against the libraries that it stands on.
+"""The data pipeline against the libraries that it stands on, and its memory.
 
-    python -m benchmarks.pipeline speed [--megabytes 60] [--repeats 3] [--text FILE.jsonl …]
-    python -m benchmarks.pipeline memory [--megabytes 1000 2000]
-    python -m benchmarks.pipeline mediawiki DUMP.xml.bz2 [--repeats 5]
+    python -m benchmarks.pipeline --only encode|libraries|workers|memory|mediawiki [--text FILE …]
 
-`speed`: the pipeline, `encode_batch` alone, Hugging Face's `map(tokenize).map(group_texts)` and
-datatrove's tokenizer (where it is installed) on the same texts and tokenizer, each in a process of
-its own, interleaved so that a noisy machine treats them alike; the figures are medians with the
-spread of wall time, and CPU seconds, which say more where others use the machine. Texts are
-docstrings of the installed packages unless files are given.
-`memory`: the largest resident memory of any worker, on texts repeated with changes.
+`encode`: the whole stage, and its tokenize-pack-shard steps, against `encode_batch` alone.
+`libraries`: the whole stage against Hugging Face's `map(tokenize).map(group_texts)` with two
+processes, and datatrove's tokenizer with two workers (`--datatrove`: a Python that has it).
+`workers`: two worker processes against one.
+`memory`: the largest resident memory of any worker on 1 and 2 GB of texts repeated with changes.
+`mediawiki`: a dump to articles against its markup's parser alone (`--dump`).
+
+Commands of one part run in turns, so that a noisy machine treats them alike, each in processes of
+its own; the report has medians, the spread from least to most, and CPU seconds. It is
+docs/benchmarks/pipeline.md; parts measured before stay in it. Texts are JSON lines with `text`, or
+the docstrings of the installed packages.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import contextlib
 import json
-import os
 import random
-import resource
 import shutil
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
+import torch
 
+from benchmarks.machine import describe
+from benchmarks.pipeline_rivals import Seconds, datatrove, encode_batch, hugging_face, timed
+from pipeline.config import Source
+from pipeline.config import Tokenizer as TokenizerConfig
+from pipeline.sources import plan, read
+from pipeline.sources.records import Document
+
+OUT = Path(__file__).resolve().parents[1] / "docs" / "benchmarks"
 FILES = 32  # that the corpus lies in
-
-
-class Seconds(NamedTuple):
-    """What a process and its children took."""
-
-    wall: float
-    cpu: float
 
 
 def texts(given: list[str]) -> Iterator[str]:
     """Texts of JSON lines files, or of the docstrings here; without end, changed in each round."""
-    from pipeline.clean import docstring_prose, normalise
-    from pipeline.config import Source
-    from pipeline.records import Document
-    from pipeline.sources import plan, read
-
-    kind = {"kind": "jsonl", "paths": given} if given else {"kind": "python-docs"}
-    source = Source(**kind)
-    files = [file for chunk in plan([source], 1 << 30) for file in chunk.files]
-    random.Random(0).shuffle(files)
+    source = Source(kind="jsonl", paths=given) if given else Source(kind="python-docs")
     found = []
-    for file in files:
-        for item in read(source, file):
-            if isinstance(item, Document):
-                text = item.text if given else normalise(docstring_prose(item.text))
-                if len(text) > 200:
-                    found.append(text)
-                    yield text
+    for chunk in plan([source], 1 << 30):
+        for file in chunk.files:
+            for item in read(source, file):
+                if isinstance(item, Document):
+                    found.append(item.text)
+                    yield item.text
     rng = random.Random(1)
     while True:
         for text in found:
@@ -71,272 +63,258 @@ def texts(given: list[str]) -> Iterator[str]:
 
 
 def corpus(folder: Path, megabytes: int, given: list[str]) -> None:
-    """Write about `megabytes` of texts as `folder`/corpus/*.jsonl, unless they are there."""
-    if (folder / "corpus").exists():
-        return
-    beside = folder / "corpus.tmp"
-    beside.mkdir(parents=True, exist_ok=True)
-    source = texts(given)
-    number = 0
-    for file in range(FILES):
-        size = 0
-        with (beside / f"{file:03}.jsonl").open("w") as out:
-            while size < megabytes * 1e6 / FILES:
-                text = next(source)
-                size += len(text.encode())
-                number += 1
-                out.write(json.dumps({"id": str(number), "text": text}) + "\n")
-    beside.rename(folder / "corpus")
-
-
-def command(folder: Path, output: Path, workers: int) -> list[str]:
-    """The pipeline's command line: cleaning and exact dedup, a tokenizer that is there."""
-    config = {
-        "output": str(output),
-        "sources": [{"kind": "jsonl", "name": "text", "paths": [f"{folder}/corpus/*.jsonl"]}],
-        "chunk_bytes": 4_000_000,
-        "split": {"valid": 0.01},
-        "tokenizer": {"path": str(folder / "tokenizer"), "vocab_size": 16_384},
-        "shards": {"train": 8},
-    }
-    path = folder / "config.json"
-    path.write_text(json.dumps(config))
-    worker = f"--direct_num_workers={workers}"
-    return [sys.executable, "-m", "pipeline", "--config", str(path), worker]
-
-
-def tokenizer(folder: Path) -> None:
-    """Train the tokenizer that all use, unless it is there."""
+    """Write about `megabytes` of texts and a tokenizer for them, unless they are there."""
+    if not (folder / "corpus").exists():
+        beside = folder / "corpus.tmp"
+        beside.mkdir(parents=True, exist_ok=True)
+        source = texts(given)
+        number = 0
+        for file in range(FILES):
+            size = 0
+            with (beside / f"{file:03}.jsonl").open("w") as out:
+                while size < megabytes * 1e6 / FILES:
+                    text = next(source)
+                    size += len(text.encode())
+                    number += 1
+                    out.write(json.dumps({"id": str(number), "text": text}) + "\n")
+        beside.rename(folder / "corpus")
     if not (folder / "tokenizer").exists():
-        from pipeline.config import Tokenizer
-        from pipeline.tokenizer import _write, train_bpe
+        from pipeline.tokens.tokenizer import write
+        from pipeline.tokens.train import train_bpe
 
-        sample = [text for text, _ in zip(_corpus_texts(folder), range(5000), strict=False)]
-        _write(
-            train_bpe(lambda: iter(sample), Tokenizer(vocab_size=16_384)), folder / "tokenizer", 128
+        sample = [line for line, _ in zip(corpus_texts(folder), range(2000), strict=False)]
+        write(
+            train_bpe(lambda: iter(sample), TokenizerConfig(vocab_size=16_384)),
+            folder / "tokenizer",
+            128,
         )
 
 
-def _corpus_texts(folder: Path) -> Iterator[str]:
+def corpus_texts(folder: Path) -> Iterator[str]:
+    """The texts of the corpus, in order."""
     for path in sorted((folder / "corpus").glob("*.jsonl")):
         for line in path.open():
             yield json.loads(line)["text"]
 
 
-def run_pipeline(workers: int, only_tokenize: bool = False) -> Callable[[Path], Seconds]:
-    """Wall seconds of the command, or of its second half on documents that are clean."""
-
-    def measure(folder: Path) -> Seconds:
-        output = folder / f"out-{only_tokenize}"
-        if only_tokenize and (output / ".work").exists():
-            for path in (*output.glob("*.tar"), output / "manifest.json"):
-                path.unlink()
-            for name in ("tokens", "shards"):
-                shutil.rmtree(output / ".work" / name)
-        elif only_tokenize:
-            _timed(command(folder, output, workers))
-            return measure(folder)
-        else:
-            shutil.rmtree(output, ignore_errors=True)
-        return _timed(command(folder, output, workers))
-
-    return measure
-
-
-def encode_batch(folder: Path) -> Seconds:
-    """Seconds of `encode_batch_fast` alone, texts in memory, on all cores."""
-    code = (
-        "import sys, time; from pathlib import Path; from tokenizers import Tokenizer;"
-        "from benchmarks.pipeline import _corpus_texts; folder = Path(sys.argv[1]);"
-        "model = Tokenizer.from_file(str(folder / 'tokenizer/tokenizer.json'));"
-        "texts = list(_corpus_texts(folder)); start = time.perf_counter(), time.process_time();"
-        "[model.encode_batch_fast(texts[i:i + 1000]) for i in range(0, len(texts), 1000)];"
-        "print(time.perf_counter() - start[0], time.process_time() - start[1])"
-    )
-    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "true"}
-    done = [sys.executable, "-c", code, str(folder)]
-    return Seconds(*map(float, subprocess.check_output(done, env=environment).split()))
-
-
-def hugging_face(folder: Path) -> Seconds:
-    """Wall seconds of `load_dataset.map(tokenize).map(group_texts)`, two processes, to disk."""
-    code = """
-import sys
-from pathlib import Path
-from datasets import load_dataset
-from transformers import PreTrainedTokenizerFast
-folder = Path(sys.argv[1])
-path = str(folder / "tokenizer/tokenizer.json")
-model = PreTrainedTokenizerFast(tokenizer_file=path, eos_token="</s>")
-def tokenize(batch):
-    ids = model(batch["text"], add_special_tokens=False, return_attention_mask=False)["input_ids"]
-    return {"input_ids": [[*row, 2] for row in ids]}
-def group(batch):
-    flat = [token for row in batch["input_ids"] for token in row]
-    return {"input_ids": [[0, *flat[i : i + 126], 2] for i in range(0, len(flat) - 125, 126)]}
-files = sorted(map(str, (folder / "corpus").glob("*.jsonl")))
-data = load_dataset("json", data_files=files, split="train", cache_dir=str(folder / "cache"))
-data = data.map(tokenize, batched=True, num_proc=2, remove_columns=data.column_names)
-data.map(group, batched=True, num_proc=2).save_to_disk(str(folder / "hf"), num_proc=2)
-"""
-    for name in ("cache", "hf"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    return _timed([sys.executable, "-c", code, str(folder)])
-
-
-def datatrove(folder: Path) -> Seconds:
-    """Wall seconds of datatrove's DocumentTokenizer with two workers (no rows, no shuffle)."""
-    code = """
-import sys
-from datatrove.executor import LocalPipelineExecutor
-from datatrove.pipeline.readers import JsonlReader
-from datatrove.pipeline.tokens import DocumentTokenizer
-if __name__ == "__main__":
-    folder = sys.argv[1]
-    steps = [
-        JsonlReader(f"{folder}/corpus"),
-        DocumentTokenizer(
-            f"{folder}/trove",
-            tokenizer_name_or_path=f"{folder}/tokenizer/tokenizer.json",
-            eos_token="</s>",
-            shuffle_documents=False,
-            save_filename="x",
-        ),
-    ]
-    LocalPipelineExecutor(steps, tasks=2, workers=2, logging_dir=f"{folder}/trove-logs").run()
-"""
-    for name in ("trove", "trove-logs"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    script = folder / "trove.py"
-    script.write_text(code)
-    return _timed([sys.executable, str(script), str(folder)])
-
-
-def _timed(command: list[str]) -> Seconds:
-    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{command[:4]} failed:\n{done.stderr[-3000:]}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Seconds(time.perf_counter() - start, spent)
-
-
-def speed(args: argparse.Namespace) -> None:
-    """Print a table of medians, spreads and ratios."""
-    folder = Path(args.folder)
-    corpus(folder, args.megabytes[0], args.text)
-    tokenizer(folder)
-    measures: dict[str, Callable[[Path], Seconds]] = {
-        "encode_batch alone": encode_batch,
-        "pipeline": run_pipeline(2),
-        "  its tokenize, pack, shard": run_pipeline(2, only_tokenize=True),
-        "pipeline, 1 worker": run_pipeline(1),
-        "datasets.map.map": hugging_face,
+def command(
+    folder: Path, output: Path, workers: int, files: Sequence[str] = ("*",), **more: Any
+) -> list[str]:
+    """The pipeline's command line: cleaning and exact dedup, a tokenizer that is there."""
+    paths = [f"{folder}/corpus/{pattern}.jsonl" for pattern in files]
+    config = {
+        "output": str(output),
+        "sources": [{"kind": "jsonl", "name": "text", "paths": paths}],
+        "split": {"valid": 0.01},
+        "tokenizer": {"path": str(folder / "tokenizer"), "vocab_size": 16_384},
+        "shards": {"train": 8},
+        **more,
     }
-    if importlib.util.find_spec("datatrove"):
-        measures["datatrove"] = datatrove
-    seconds: dict[str, list[Seconds]] = {name: [] for name in measures}
-    for _ in range(args.repeats):
+    path = output.with_suffix(".json")
+    path.write_text(json.dumps(config))
+    worker = f"--direct_num_workers={workers}"
+    return [sys.executable, "-m", "pipeline", "--config", str(path), worker]
+
+
+def whole_stage(folder: Path, workers: int = 2) -> Seconds:
+    """The command, from files to manifest."""
+    shutil.rmtree(folder / "out", ignore_errors=True)
+    return timed(command(folder, folder / "out", workers))
+
+
+def last_steps(folder: Path) -> Seconds:
+    """The same command where documents lie cleaned: tokenize, pack, write shards."""
+    output = folder / "out-steps"
+    if not (output / "manifest.json").exists():
+        timed(command(folder, output, 2))
+    for path in (*output.glob("*.tar"), output / "manifest.json"):
+        path.unlink()
+    for name in ("tokens", "shards"):
+        shutil.rmtree(output / ".work" / name)
+    return timed(command(folder, output, 2))
+
+
+def in_turns(measures: dict[str, Callable[[], Seconds]], repeats: int) -> dict[str, Any]:
+    """`{name: {"wall": [seconds, …], "cpu": […]}}`."""
+    found: dict[str, Any] = {name: {"wall": [], "cpu": []} for name in measures}
+    for _ in range(repeats):
         for name, measure in measures.items():
-            seconds[name].append(measure(folder))
-            print(f"{name.strip()}: {seconds[name][-1].wall:.1f} s", file=sys.stderr)
-    manifest = json.loads((folder / "out-False/manifest.json").read_text())
-    kept = sum(split["tokens"] for split in manifest["splits"].values())
-    wall = {name: statistics.median(s.wall for s in times) for name, times in seconds.items()}
-    cpu = {name: statistics.median(s.cpu for s in times) for name, times in seconds.items()}
-    print(f"{args.megabytes[0]} MB, {kept:,} tokens kept, {os.cpu_count()} cores, {args.repeats}x")
-    print(
-        f"{'':<28}{'seconds':>9}{'spread':>8}{'tokens/s':>11}{'ratio':>7}{'CPU s':>8}{'ratio':>7}"
-    )
-    for name, times in seconds.items():
-        walls = [s.wall for s in times]
-        spread = (max(walls) - min(walls)) / wall[name]
-        print(
-            f"{name:<28}{wall[name]:>9.1f}{100 * spread:>7.0f}%{kept / wall[name]:>11,.0f}"
-            f"{wall[name] / wall['pipeline']:>7.2f}{cpu[name]:>8.1f}"
-            f"{cpu[name] / cpu['pipeline']:>7.2f}"
-        )
-    print("ratio: its seconds by the pipeline's; over 1 the pipeline is faster")
-    alone, steps = "encode_batch alone", "  its tokenize, pack, shard"
-    print(f"encode_batch by tokenize, pack, shard: {wall[alone] / wall[steps]:.2f}, ", end="")
-    print(f"CPU {cpu[alone] / cpu[steps]:.2f}")
+            seconds = measure()
+            found[name]["wall"].append(round(seconds.wall, 2))
+            found[name]["cpu"].append(round(seconds.cpu, 2))
+            print(f"{name}: {seconds.wall:.1f} s, CPU {seconds.cpu:.1f} s", file=sys.stderr)
+    return found
 
 
-def memory(args: argparse.Namespace) -> None:
-    """Print the largest resident memory of the driver and of any worker, for each size."""
-    for megabytes in args.megabytes:
-        folder = Path(args.folder) / f"memory-{megabytes}"
-        corpus(folder, megabytes, args.text)
-        tokenizer(folder)
-        shutil.rmtree(folder / "out", ignore_errors=True)
-        process = psutil.Popen(command(folder, folder / "out", 2))
-        peaks: dict[int, int] = {}
-        while process.poll() is None:
-            for each in (process, *_children(process)):
-                try:
-                    peaks[each.pid] = max(peaks.get(each.pid, 0), each.memory_info().rss)
-                except psutil.NoSuchProcess:
-                    continue
-            time.sleep(0.2)
-        driver = peaks.pop(process.pid)
-        worker = max(peaks.values(), default=0)
-        print(f"{megabytes} MB: worker {worker / 2**30:.2f} GiB, driver {driver / 2**30:.2f} GiB")
+def memory(folder: Path, megabytes: int, given: list[str]) -> dict[str, float]:
+    """GiB: the most that any worker, and the driver, have held; shards of the same size each."""
+    corpus(folder, 2000, given)
+    files = ["*"] if megabytes == 2000 else ["00*", "01[0-5]"]  # half of them
+    output = folder / f"out-{megabytes}"
+    shutil.rmtree(output, ignore_errors=True)
+    shards = {"train": 8 * megabytes // 1000}
+    process = psutil.Popen(command(folder, output, 2, files, shards=shards))
+    peaks: dict[int, float] = {}
+    while process.poll() is None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for each in (process, *process.children(recursive=True)):
+                peaks[each.pid] = max(peaks.get(each.pid, 0), _peak_gib(each.pid))
+        time.sleep(0.2)
+    driver = peaks.pop(process.pid)
+    return {"worker": max(peaks.values()), "driver": driver}
 
 
-def _children(process: Any) -> list[Any]:
+def _peak_gib(process: int) -> float:
+    """The largest resident memory that a process has had so far; 0 where it is gone."""
     try:
-        return list(process.children(recursive=True))
-    except psutil.NoSuchProcess:
-        return []
+        status = Path(f"/proc/{process}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    kilobytes = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")]
+    return int(kilobytes[0]) / 2**20 if kilobytes else 0
 
 
-def mediawiki(args: argparse.Namespace) -> None:
-    """Print how fast dumps become articles, against their markup's parser alone."""
+def mediawiki(dump: Path, repeats: int) -> dict[str, Any]:
+    """A dump to clean articles, XML and all, and mwparserfromhell on the same markup alone."""
     import mwparserfromhell
 
-    from pipeline.config import Source
-    from pipeline.mediawiki import _pages
-    from pipeline.sources import plan, read
+    from pipeline.sources.mediawiki import _pages
+    from pipeline.sources.wikitext import is_redirect
 
-    source = Source(kind="mediawiki", paths=[args.dump])
+    source = Source(kind="mediawiki", paths=[str(dump)])
     (file,) = (file for chunk in plan([source], 1 << 40) for file in chunk.files)
-    pages = [(p.findtext("ns"), p.findtext("revision/text") or "") for p in _pages(file)]
-    markup = [t for ns, t in pages if ns == "0" and not t.lower().startswith("#redirect")]
-    seconds: dict[str, list[float]] = {"mwparserfromhell.parse": [], "the reader, XML and all": []}
-    for _ in range(args.repeats):
-        start = time.perf_counter()
-        for text in markup:
-            mwparserfromhell.parse(text)
-        seconds["mwparserfromhell.parse"].append(time.perf_counter() - start)
-        start = time.perf_counter()
-        list(read(source, file))
-        seconds["the reader, XML and all"].append(time.perf_counter() - start)
-    size = sum(len(text.encode()) for text in markup) / 1e6
-    middle = {name: statistics.median(times) for name, times in seconds.items()}
-    for name, times in seconds.items():
-        spread = (max(times) - min(times)) / middle[name]
-        print(f"{name:<26}{size / middle[name]:>6.2f} MB/s, spread {100 * spread:.0f}%")
-    own, ours = middle.values()
-    print(f"the reader has {own / ours:.2f} of the parser's speed")
+    pages = [(page.findtext("ns"), page.findtext("revision/text") or "") for page in _pages(file)]
+    markup = [text for space, text in pages if space == "0" and not is_redirect(text)]
+
+    def timed_call(call: Callable[[], Any]) -> Seconds:
+        start = time.perf_counter(), time.process_time()
+        call()
+        return Seconds(time.perf_counter() - start[0], time.process_time() - start[1])
+
+    measures = {
+        "mwparserfromhell.parse": lambda: timed_call(
+            lambda: [mwparserfromhell.parse(text) for text in markup]
+        ),
+        "dump to articles": lambda: timed_call(lambda: list(read(source, file))),
+    }
+    megabytes = sum(len(text.encode()) for text in markup) / 1e6
+    return {"megabytes": round(megabytes, 1), "seconds": in_turns(measures, repeats)}
+
+
+def speed(part: str, folder: Path, megabytes: int, args: argparse.Namespace) -> dict[str, Any]:
+    """One of the parts that measure seconds."""
+    corpus(folder, megabytes, args.text)
+    measures: dict[str, Callable[[], Seconds]] = {"pipeline": lambda: whole_stage(folder)}
+    if part == "encode":
+        measures["encode_batch"] = lambda: encode_batch(folder)
+        measures["tokenize, pack, shard"] = lambda: last_steps(folder)
+    elif part == "workers":
+        measures["pipeline, 1 worker"] = lambda: whole_stage(folder, 1)
+    else:
+        measures["datasets.map.map"] = lambda: hugging_face(folder)
+        if args.datatrove:
+            measures["datatrove"] = lambda: datatrove(folder, args.datatrove)
+    seconds = in_turns(measures, args.repeats)
+    manifest = json.loads((folder / "out/manifest.json").read_text())
+    tokens = sum(split["tokens"] for split in manifest["splits"].values())
+    return {"megabytes": megabytes, "tokens": tokens, "seconds": seconds}
+
+
+# part, what is measured, against what, least ratio of their seconds
+TARGETS = [
+    ("encode", "pipeline", "encode_batch", 0.6),
+    ("encode", "tokenize, pack, shard", "encode_batch", 0.9),
+    ("libraries", "pipeline", "datasets.map.map", 1.5),
+    ("libraries", "pipeline", "datatrove", 1.2),
+    ("workers", "pipeline", "pipeline, 1 worker", 1.7),
+    ("mediawiki", "dump to articles", "mwparserfromhell.parse", 0.7),
+]
+
+
+def table(found: dict[str, Any]) -> str:
+    """The report in Markdown."""
+    lines = [
+        "# The data pipeline",
+        "",
+        "Medians of interleaved repeats, each in its own processes; the spread is from least to "
+        "most. A ratio is the other's seconds by ours: over 1 we are faster. Made by "
+        "`python -m benchmarks.pipeline`.",
+        "",
+        "| ours | seconds | spread | against | seconds | spread | ratio | at least | CPU s ratio |",
+        "| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for part, ours, other, least in TARGETS:
+        seconds = found.get(part, {}).get("seconds", {})
+        if other in seconds:
+            wall = [statistics.median(seconds[name]["wall"]) for name in (ours, other)]
+            cpu = [statistics.median(seconds[name]["cpu"]) for name in (ours, other)]
+            spread = [
+                (max(seconds[name]["wall"]) - min(seconds[name]["wall"])) / middle
+                for name, middle in zip((ours, other), wall, strict=True)
+            ]
+            lines.append(
+                f"| {ours} | {wall[0]:.1f} | {spread[0]:.0%} | {other} | {wall[1]:.1f} | "
+                f"{spread[1]:.0%} | **{wall[1] / wall[0]:.2f}** | {least} | {cpu[1] / cpu[0]:.2f} |"
+            )
+    lines.append("")
+    for part, result in found.items():
+        if part == "memory":
+            lines.append("| text | largest worker, GiB | driver, GiB |")
+            lines.append("| ---: | ---: | ---: |")
+            for size, peak in result["peaks"].items():
+                lines.append(f"| {size} MB | {peak['worker']:.2f} | {peak['driver']:.2f} |")
+            lines.append("")
+    for part, result in found.items():
+        tokens = f", {result['tokens']:,} tokens" if "tokens" in result else ""
+        lines.append(
+            f"- {part}: {result['megabytes']} MB{tokens}, {result['repeats']} repeats; "
+            f"{result['machine']}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+MEGABYTES = {"encode": 100, "libraries": 50, "workers": 100}
 
 
 def main() -> None:
-    """Choose what to measure."""
+    """Measure a part and write it into the report."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("what", choices=["speed", "memory", "mediawiki"])
-    parser.add_argument("dump", nargs="?", help="mediawiki: a dump")
-    parser.add_argument("--megabytes", type=int, nargs="+")
+    parts = [*MEGABYTES, "memory", "mediawiki"]
+    parser.add_argument("--only", nargs="+", choices=parts, default=parts[:-1])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--megabytes", type=int, nargs="+", choices=[1000, 2000], help="memory")
     parser.add_argument("--text", nargs="*", default=[], help="JSON lines with `text`")
-    parser.add_argument("--folder", help="keeps corpus and outputs; a temporary one otherwise")
+    parser.add_argument("--dump", type=Path, help="mediawiki: a dump")
+    parser.add_argument("--datatrove", help="a Python that has datatrove")
+    parser.add_argument("--folder", type=Path, default=Path("runs/benchmark-pipeline"))
+    parser.add_argument("--prepare", action="store_true", help="write the corpora, measure nothing")
     args = parser.parse_args()
-    args.megabytes = args.megabytes or ([1000, 2000] if args.what == "memory" else [60])
-    with tempfile.TemporaryDirectory() as temporary:
-        args.folder = args.folder or temporary
-        {"speed": speed, "memory": memory, "mediawiki": mediawiki}[args.what](args)
+    args.megabytes = args.megabytes or [1000, 2000]
+    report = OUT / "pipeline.json"
+    found = json.loads(report.read_text()) if report.exists() else {}
+    for part in args.only:
+        folder = (args.folder / f"{MEGABYTES.get(part, 2000)}MB").resolve()
+        if args.prepare:
+            corpus(folder, MEGABYTES.get(part, 2000), args.text)
+            if part == "encode":
+                last_steps(folder)  # cleans what it begins from
+            continue
+        if part == "memory":
+            peaks = found.get(part, {}).get("peaks", {})
+            for size in args.megabytes:
+                peaks[str(size)] = memory(folder, size, args.text)
+            result = {"megabytes": " and ".join(peaks), "peaks": peaks}
+        elif part == "mediawiki":
+            result = mediawiki(args.dump, args.repeats)
+        else:
+            result = speed(part, folder, MEGABYTES[part], args)
+        machine = describe(torch.device("cpu"))
+        found[part] = {"machine": machine, "repeats": args.repeats, **result}
+    if not args.prepare:
+        report.write_text(json.dumps(found, indent=1) + "\n")
+        report.with_suffix(".md").write_text(table(found))
 
 
 if __name__ == "__main__":

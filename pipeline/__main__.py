@@ -124,11 +124,15 @@ def _separate(arguments: list[str]) -> tuple[list[str], list[str]]:
 def _check_beam_option(name: str, known: set[str]) -> None:
     from pipeline.run import load_graph
 
-    beams = load_graph().beam_option_names()
-    if name not in beams:
-        near = difflib.get_close_matches(name, [*known, *beams], 1)
-        hint = f"; did you mean --{near[0]}?" if near else ""
-        raise PipelineError(f"--{name}: neither an option of ours nor of Beam's{hint}")
+    graph = load_graph()
+    beams: set[str] = set()
+    for dask in (False, True):
+        beams = graph.beam_option_names(dask)
+        if name in beams:
+            return
+    near = difflib.get_close_matches(name, [*known, *beams], 1)
+    hint = f"; did you mean --{near[0]}?" if near else ""
+    raise PipelineError(f"--{name}: neither an option of ours nor of Beam's{hint}")
 
 
 def _inspect(arguments: list[str]) -> int:
@@ -137,7 +141,7 @@ def _inspect(arguments: list[str]) -> int:
     parser.add_argument("--rows", type=int, default=4, help="Decoded rows to print.")
     parser.add_argument("--picture", type=Path, help="PNG to draw; default ./NAME-inspect.png.")
     values = parser.parse_args(arguments)
-    from pipeline.report import inspect
+    from pipeline.report.inspect import inspect
 
     picture = values.picture or Path(f"{values.data.resolve().name}-inspect.png")
     print(inspect(values.data, picture, max(values.rows, 0)))
@@ -147,7 +151,7 @@ def _inspect(arguments: list[str]) -> int:
 def _verify(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m pipeline verify")
     parser.add_argument("data", type=Path, help="A finished data folder.")
-    from pipeline.verify import verify
+    from pipeline.report.verify import verify
 
     return verify(parser.parse_args(arguments).data)
 

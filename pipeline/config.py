@@ -12,6 +12,7 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, cast
 
+from pipeline.checks import problems
 from pipeline.errors import PipelineError
 
 
@@ -48,6 +49,11 @@ class Source:
     """python-docs: shorter docstrings are not read at all."""
     markup: Literal["plain", "docstring"] = "plain"
     """docstring: dedent, drop doctests, code blocks, rulers and directives, keep the prose."""
+
+    @property
+    def label(self) -> str:
+        """Name of the source in ids and counts."""
+        return self.name or self.kind
 
 
 @dataclass(kw_only=True)
@@ -222,9 +228,8 @@ class Config:
 
     def __post_init__(self) -> None:
         """Raise PipelineError naming every impossible key at once."""
-        problems = list(_problems(self))
-        if problems:
-            raise PipelineError("this configuration can't work:\n  " + "\n  ".join(problems))
+        if found := list(problems(self)):
+            raise PipelineError("this configuration can't work:\n  " + "\n  ".join(found))
 
     @property
     def seq_lens(self) -> list[int]:
@@ -245,91 +250,6 @@ class Config:
     def sha256(self) -> str:
         """Hash of `content`: the identity of a run."""
         return hashlib.sha256(json.dumps(self.content(), sort_keys=True).encode()).hexdigest()
-
-
-def _problems(config: Config) -> Any:
-    if not config.output:
-        yield "output: an empty path; give a folder"
-    if not config.sources:
-        yield "sources: empty; list at least one"
-    names = [source_name(s) for s in config.sources]
-    for i, source in enumerate(config.sources):
-        if source.kind != "python-docs" and not source.paths:
-            yield f"sources[{i}].paths: empty, and kind {source.kind} reads files; list some"
-        if source.kind == "python-docs" and source.paths:
-            yield f"sources[{i}].paths: python-docs finds its files itself; remove the paths"
-        if source.weight <= 0:
-            yield f"sources[{i}].weight: {source.weight}, must be over 0; or remove the source"
-        if names.count(source_name(source)) > 1:
-            yield f"sources[{i}].name: {source_name(source)!r} twice; ids would clash, rename one"
-    tokenizer, shards, tasks = config.tokenizer, config.shards, config.tasks
-    least = 256 + 5
-    positive: dict[str, tuple[int, int]] = {
-        "seq_len": (config.seq_len, 3),
-        "chunk_bytes": (config.chunk_bytes, 1),
-        "tokenizer.vocab_size": (tokenizer.vocab_size, least),
-        "tokenizer.sample_bytes": (tokenizer.sample_bytes, 1),
-        "shards.train": (shards.train, 1),
-        "shards.valid": (shards.valid, 1),
-        "shards.block_sequences": (shards.block_sequences, 1),
-        "cleaning.min_characters": (config.cleaning.min_characters, 1),
-        "cleaning.max_characters": (
-            config.cleaning.max_characters,
-            config.cleaning.min_characters,
-        ),
-    }
-    if near := config.near_duplicates:
-        positive |= {
-            f"near_duplicates.{k}": (getattr(near, k), 1) for k in ("ngram", "bands", "rows")
-        }
-    if config.decontamination:
-        positive |= {
-            "decontamination.ngram": (config.decontamination.ngram, 1),
-            "decontamination.min_words": (
-                config.decontamination.min_words,
-                config.decontamination.ngram,
-            ),
-        }
-    if tasks:
-        positive |= {
-            "tasks.libraries": (tasks.libraries, 2),
-            "tasks.library_train": (tasks.library_train, tasks.libraries),
-            "tasks.library_dev": (tasks.library_dev, tasks.libraries),
-            "tasks.same_docstring_train": (tasks.same_docstring_train, 2),
-            "tasks.same_docstring_dev": (tasks.same_docstring_dev, 2),
-            "tasks.max_characters": (tasks.max_characters, 50),
-        }
-    for key, (value, minimum) in positive.items():
-        if value < minimum:
-            yield f"{key}: {value}, must be at least {minimum}"
-    shares = {
-        "cleaning.min_alphabetic": config.cleaning.min_alphabetic,
-        "split.valid": config.split.valid,
-        "split.tasks": config.split.tasks,
-    }
-    if config.near_duplicates:
-        shares["near_duplicates.threshold"] = config.near_duplicates.threshold
-    if config.decontamination:
-        shares["decontamination.overlap"] = config.decontamination.overlap
-    for key, share in shares.items():
-        if not 0 <= share < 1:
-            yield f"{key}: {share}, must be a share in [0, 1)"
-    for length in config.packing.more_seq_lens:
-        if length < 3 or config.seq_lens.count(length) > 1:
-            yield f"packing.more_seq_lens: {length}, must be at least 3 and no length given twice"
-    if tokenizer.lowercase and tokenizer.kind != "wordpiece":
-        yield "tokenizer.lowercase: only for kind wordpiece; byte-level BPE keeps case"
-    if config.split.valid <= 0:
-        yield "split.valid: 0, but a validation shard is always written; try 0.005"
-    if config.split.valid + config.split.tasks >= 1:
-        yield "split: valid + tasks leave nothing for train"
-    if (tasks is not None) != (config.split.tasks > 0):
-        yield "tasks and split.tasks: give both or neither"
-
-
-def source_name(source: Source) -> str:
-    """Name of a source in ids and counts."""
-    return source.name or source.kind
 
 
 def differing_keys(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[str]:

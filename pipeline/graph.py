@@ -1,13 +1,10 @@
-"""The Beam graphs, and the only file that knows Beam.
-
-    clean_and_deduplicate: chunks | read, clean   > hash space | match pairs > all | settle
-    tokenize_and_shard:    pieces | tokenize      > all        | cut   > shards | pack, write
+"""The Beam graph of a run, and the only file that knows Beam.
 
 A graph is a chain of stages: elements are spread over the workers, worked on, and their counts
-summed; the next stage begins from the sum. That is chosen so that every runner does it right:
-elements are chunks, parts and shards, never single documents; files carry the data, and only
-numbers go between; one leaf, no tagged outputs, nothing at the end of a bundle, counts as data. A
-stage that doesn't find its predecessor's elements all done fails the run.
+summed; the next stage begins from the sum. That is chosen so that every runner does it right: few
+and large elements, files that carry the data with only numbers between, one leaf, no tagged
+outputs, nothing at the end of a bundle, counts as data. A stage that doesn't find its predecessor's
+elements all done fails the run.
 """
 
 from __future__ import annotations
@@ -15,11 +12,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shlex
 import sys
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import apache_beam as beam
 from apache_beam.io.filesystem import CompressionTypes
@@ -28,46 +27,118 @@ from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentP
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-from pipeline import dedup, documents, pieces, plans, shards, tokenizer, tokens, work
 from pipeline.config import Config
 from pipeline.errors import PipelineError
-from pipeline.records import Chunk
+from pipeline.store import work
 
-Counts = dict[str, int]
-
-
-class Stage(NamedTuple):
-    """What there is to do, as of the moment when the stage begins, and how one of it is done."""
-
-    name: str
-    elements: Callable[[Path, Config], list[Any]]
-    work: Callable[[Path, Config, Any], Counts]
+if TYPE_CHECKING:  # the stages read files, some through the filesystems below
+    from pipeline.stages import Counts, Stage
 
 
-def clean_and_deduplicate(folder: Path, config: Config, options: list[str]) -> Counts:
-    """Write the pieces of every chunk, and which documents are duplicates."""
-    stages = [
-        Stage("read and clean", _chunks, _clean),
-        Stage("match", _parts, _match),
-        Stage("settle", _once, _settle),
-    ]
-    return _run(folder, config, stages, "deduplicated.json", options)
+def run(folder: Path, config: Config, stages: list[Stage], options: list[str]) -> None:
+    """Do the stages; each leaves the sum of its counts in the folder, or errors of the user's."""
+    for stage in stages:
+        work.sum_path(folder, stage.name).unlink(missing_ok=True)
+    with _ends_of_workers(), _pipeline(options) as pipeline:
+        counts = pipeline | "begin" >> beam.Create([{}])
+        before: Stage | None = None
+        for stage in stages:
+            counts = (
+                counts
+                | f"{stage.name}: list" >> beam.FlatMap(_elements, stage, before, folder, config)
+                | f"{stage.name}: spread" >> beam.Reshuffle()
+                | stage.name >> beam.Map(_work, stage, folder, config)
+                | f"{stage.name}: sum" >> beam.CombineGlobally(_sum)
+            )
+            before = stage
+        _ = counts | "end" >> beam.Map(_has_ended, before, folder, config)
 
 
-def tokenize_and_shard(folder: Path, config: Config, options: list[str]) -> Counts:
-    """Write the tokens of every piece, then every shard."""
-    stages = [
-        Stage("tokenize", _pieces, _tokenize),
-        Stage("cut", _once, _cut),
-        Stage("pack and write", _shards, _write_shard),
-    ]
-    return _run(folder, config, stages, "sharded.json", options)
+def _elements(
+    counts: Counts, stage: Stage, before: Stage | None, folder: Path, config: Config
+) -> Iterator[Any]:
+    if _has_ended(counts, before, folder, config):
+        yield from stage.elements(folder, config)
 
 
-def beam_option_names() -> set[str]:
-    """Names of every option that some part of Beam takes, without the dashes."""
-    with contextlib.suppress(ImportError):  # Dask's options are known once its runner is
-        import apache_beam.runners.dask.dask_runner  # noqa: F401
+def _has_ended(counts: Counts, stage: Stage | None, folder: Path, config: Config) -> bool:
+    """Whether a stage met no error of the user's; writes its sum.
+
+    Raises RuntimeError when elements of it went lost.
+    """
+    if stage is None:
+        return True
+    if counts.get("failed") or not counts:
+        return False
+    expected, done = len(stage.elements(folder, config)), counts.get("done", 0)
+    if done != expected:
+        raise RuntimeError(f"{stage.name}: the runner brought {done} of {expected} elements")
+    work.write_json(work.sum_path(folder, stage.name), counts)
+    return True
+
+
+def _work(element: Any, stage: Stage, folder: Path, config: Config) -> Counts:
+    try:
+        return {**stage.work(folder, config, element), "done": 1}
+    except PipelineError as problem:  # a user's problem: told by the run, not by a traceback
+        work.leave_error(folder, problem)
+        return {"failed": 1}
+
+
+def _sum(counts: Iterable[Counts]) -> Counts:
+    total: Counter[str] = Counter()
+    for count in counts:
+        total.update(count)
+    return dict(total)
+
+
+def _pipeline(options: list[str]) -> beam.Pipeline:
+    """A pipeline on the runner of `options`, or in worker processes of this machine.
+
+    The plain DirectRunner would look for Prism first; the in-process runner is named instead.
+    """
+    parsed = PipelineOptions(options)
+    if parsed.get_all_options()["runner"] not in (None, "DirectRunner"):
+        return beam.Pipeline(options=parsed)
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # its errors are raised as well
+    command = f"trap '' INT; exec {shlex.quote(sys.executable)} -m pipeline.worker"
+    workers = SubprocessSDKEnvironment.from_command_string(command)
+    local = [f"--direct_num_workers={os.cpu_count()}", *options]  # the last one counts
+    return beam.Pipeline(FnApiRunner(default_environment=workers), options=PipelineOptions(local))
+
+
+@contextlib.contextmanager
+def _ends_of_workers() -> Iterator[None]:
+    """Tell of a worker that died in one line, where Beam's threads would print theirs each.
+
+    After Ctrl-C, which ends all workers, there is nothing to tell.
+    """
+    told: list[str] = []
+    own = threading.excepthook
+    threading.excepthook = lambda thrown: told.append(str(thrown.exc_value))
+    try:
+        yield
+    except Exception as error:
+        ends = [text for text in told if text.startswith("Worker subprocess")]
+        if not ends:
+            raise
+        raise PipelineError(
+            f"{ends[0]} (-9: killed, mostly for lack of memory). Run the same command again: it "
+            "goes on from what is finished; fewer --direct_num_workers or a smaller chunk_bytes "
+            "take less memory"
+        ) from error
+    else:
+        threading.excepthook = own
+
+
+def beam_option_names(dask: bool) -> set[str]:
+    """Names of every option that some part of Beam takes, without the dashes.
+
+    Dask's are known once its runner is imported, which takes a second: where asked for.
+    """
+    if dask:
+        with contextlib.suppress(ImportError):
+            import apache_beam.runners.dask.dask_runner  # noqa: F401
     parser = _BeamArgumentParser(add_help=False, conflict_handler="resolve")
     for options in PipelineOptions.__subclasses__():
         options._add_argparse_args(parser)  # the names of values aren't always those of options
@@ -84,128 +155,3 @@ def open_url(path: str) -> IO[bytes]:
     """The bytes behind a URL as they lie there."""
     plain = CompressionTypes.UNCOMPRESSED
     return cast(IO[bytes], FileSystems.open(path, compression_type=plain))
-
-
-def _chunks(folder: Path, config: Config) -> list[Chunk]:
-    return plans.load(folder) or []
-
-
-def _clean(folder: Path, config: Config, chunk: Chunk) -> Counts:
-    return {"pieces": len(documents.clean_chunk(folder, chunk, config)["pieces"])}
-
-
-def _parts(folder: Path, config: Config) -> list[int]:
-    return list(range(dedup.parts(folder, len(_chunks(folder, config)))))
-
-
-def _match(folder: Path, config: Config, part: int) -> Counts:
-    chunks, parts = len(_chunks(folder, config)), len(_parts(folder, config))
-    return {"pairs": dedup.match(folder, chunks, part, parts, config.near_duplicates)}
-
-
-def _once(folder: Path, config: Config) -> list[int]:
-    return [0]
-
-
-def _settle(folder: Path, config: Config, _: int) -> Counts:
-    return dedup.settle(folder, len(_chunks(folder, config)), len(_parts(folder, config)))
-
-
-def _pieces(folder: Path, config: Config) -> list[str]:
-    return pieces.pieces(folder, len(_chunks(folder, config)))
-
-
-def _tokenize(folder: Path, config: Config, piece: str) -> Counts:
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one worker a core is the runner's business
-    model = tokenizer.load(folder / tokenizer.FILES[0])
-    receipt = tokens.tokenize_piece(folder, piece, config, model)
-    return {"tokens": receipt["tokens"]}
-
-
-def _cut(folder: Path, config: Config, _: int) -> Counts:
-    tokens.cut(folder, _pieces(folder, config), config.shards)
-    return {}
-
-
-def _shards(folder: Path, config: Config) -> list[int]:
-    return list(range(len(shards.shard_list(config))))
-
-
-def _write_shard(folder: Path, config: Config, number: int) -> Counts:
-    receipt = shards.write_shard(folder, number, config, _pieces(folder, config))
-    return {"rows": receipt["sequences"]}
-
-
-def _run(
-    folder: Path, config: Config, stages: list[Stage], summary: str, options: list[str]
-) -> Counts:
-    """Run a chain of stages; the sum of the last one's counts, also written under `summary`."""
-    path = folder / work.WORK / summary
-    path.unlink(missing_ok=True)
-    with _pipeline(options) as pipeline:
-        counts = pipeline | "begin" >> beam.Create([{}])
-        before: Stage | None = None
-        for stage in stages:
-            counts = (
-                counts
-                | f"{stage.name}: list"
-                >> beam.FlatMap(_elements, stage, before, str(folder), config)
-                | f"{stage.name}: spread" >> beam.Reshuffle()
-                | stage.name >> beam.Map(_work, stage, str(folder), config)
-                | f"{stage.name}: sum" >> beam.CombineGlobally(_sum)
-            )
-            before = stage
-        _ = counts | "write sum" >> beam.Map(_write_sum, stages[-1], str(path), str(folder), config)
-    return work.load_json(path) or {}
-
-
-def _elements(
-    counts: Counts, stage: Stage, before: Stage | None, folder: str, config: Config
-) -> Iterator[Any]:
-    if not _failed(counts, before, folder, config):
-        yield from stage.elements(Path(folder), config)
-
-
-def _failed(counts: Counts, stage: Stage | None, folder: str, config: Config) -> bool:
-    """Whether a stage has met a user's error; RuntimeError when elements of it went lost."""
-    if counts.get("failed") or (stage and not counts):
-        return True
-    expected = len(stage.elements(Path(folder), config)) if stage else 0
-    if (done := counts.get("done", 0)) != expected:
-        assert stage
-        raise RuntimeError(f"{stage.name}: the runner brought {done} of {expected} elements")
-    return False
-
-
-def _work(element: Any, stage: Stage, folder: str, config: Config) -> Counts:
-    try:
-        return {**stage.work(Path(folder), config, element), "done": 1}
-    except PipelineError as problem:  # a user's problem: told by the run, not by a traceback
-        work.leave_error(Path(folder), problem)
-        return {"failed": 1}
-
-
-def _sum(counts: Iterable[Counts]) -> Counts:
-    total: Counter[str] = Counter()
-    for count in counts:
-        total.update(count)
-    return dict(total)
-
-
-def _write_sum(counts: Counts, stage: Stage, path: str, folder: str, config: Config) -> None:
-    if not _failed(counts, stage, folder, config):
-        work.write_json(Path(path), counts)
-
-
-def _pipeline(options: list[str]) -> beam.Pipeline:
-    """A pipeline on the runner of `options`, or in worker processes of this machine.
-
-    The plain DirectRunner would look for Prism first; the in-process runner is named instead.
-    """
-    parsed = PipelineOptions(options)
-    if parsed.get_all_options()["runner"] not in (None, "DirectRunner"):
-        return beam.Pipeline(options=parsed)
-    logging.getLogger("apache_beam").setLevel(logging.ERROR)  # errors in workers are raised
-    workers = SubprocessSDKEnvironment.from_command_string(f"{sys.executable} -m pipeline.worker")
-    local = [f"--direct_num_workers={os.cpu_count()}", *options]  # the last one counts
-    return beam.Pipeline(FnApiRunner(default_environment=workers), options=PipelineOptions(local))

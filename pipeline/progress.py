@@ -13,13 +13,22 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from tqdm import tqdm
 
 Progress = Callable[[str, int, int, str], None]  # step, done, total, what has been done in numbers
-Facts = Callable[[Path], dict[str, int]]  # of a finished file: documents, bytes, tokens
+_UNITS = {"documents": ("documents", 1, 0), "bytes": ("MB", 1e6, 1), "tokens": ("tokens", 1, 0)}
 
 log = logging.getLogger(__name__)
+
+
+class Step(NamedTuple):
+    """A part of a run, and the files by which one can see how far it is."""
+
+    name: str
+    targets: Callable[[], list[Path]]  # asked for when the step before is done
+    facts: Callable[[Path], dict[str, int]] = lambda _: {}  # documents, bytes, tokens in a target
 
 
 def progress_display(every_seconds: float = 10) -> Progress:
@@ -28,41 +37,36 @@ def progress_display(every_seconds: float = 10) -> Progress:
 
 
 @contextmanager
-def watched(step: str, targets: list[Path], progress: Progress, facts: Facts) -> Iterator[None]:
-    """Tell every second how many of `targets` are there, and the sums of their facts."""
+def watched(steps: list[Step], progress: Progress) -> Iterator[None]:
+    """Tell every second how many targets of the step at hand are there, and the sums of facts."""
     ended = threading.Event()
-    waiting = set(targets)
-    totals: Counter[str] = Counter()
-    start = time.monotonic()
-    before: Counter[str] = Counter()  # what a run before this one has done
-
-    def look() -> None:
-        for path in [path for path in waiting if path.exists()]:
-            waiting.discard(path)
-            totals.update(facts(path))
-        progress(step, len(targets) - len(waiting), len(targets), numbers())
-
-    def numbers() -> str:
-        seconds = max(time.monotonic() - start, 1e-3)
-        parts = []
-        for key, unit, scale in (
-            ("documents", "documents", 1),
-            ("bytes", "MB", 1e6),
-            ("tokens", "tokens", 1),
-        ):
-            if totals[key]:
-                rate = (totals[key] - before[key]) / scale / seconds
-                parts.append(
-                    f"{totals[key] / scale:,.0f} {unit} ({rate:,.{1 if scale > 1 else 0}f}/s)"
-                )
-        return ", ".join(parts)
 
     def watch() -> None:
-        while not ended.wait(1):
-            look()
+        for step in steps:
+            if not follow(step):
+                break
 
-    look()
-    before.update(totals)
+    def follow(step: Step) -> bool:
+        waiting = set(step.targets())
+        total = len(waiting)
+        sums: Counter[str] = Counter()
+        before: Counter[str] | None = None  # what a run before this one has done
+        start = time.monotonic()
+        while True:
+            last = ended.is_set()
+            for path in [path for path in waiting if path.exists()]:
+                waiting.discard(path)
+                sums.update(step.facts(path))
+            before = sums.copy() if before is None else before
+            seconds = time.monotonic() - start
+            numbers = _numbers(sums, before, seconds)
+            progress(step.name, total - len(waiting), total, numbers)
+            if not waiting:
+                log.info("%s: %s", step.name, f"{numbers}, {seconds:.1f} s".lstrip(", "))
+            if not waiting or last:
+                return not waiting
+            ended.wait(1)
+
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
@@ -70,8 +74,15 @@ def watched(step: str, targets: list[Path], progress: Progress, facts: Facts) ->
     finally:
         ended.set()
         thread.join()
-    look()
-    log.info("%s: %d files, %s, %.1f s", step, len(targets), numbers(), time.monotonic() - start)
+
+
+def _numbers(sums: Counter[str], before: Counter[str], seconds: float) -> str:
+    parts = []
+    for key, (unit, scale, digits) in _UNITS.items():
+        if sums[key]:
+            rate = (sums[key] - before[key]) / scale / max(seconds, 1e-3)
+            parts.append(f"{sums[key] / scale:,.0f} {unit} ({rate:,.{digits}f}/s)")
+    return ", ".join(parts)
 
 
 def _bars() -> Progress:

@@ -1,8 +1,8 @@
 """One run, from config to manifest: what is done already is left alone, the rest is done.
 
 The order: claim the folder, plan the chunks (once: the plan is kept, so an interrupted run goes on
-with the same input), graph one, tokenizer, graph two, demo tasks, balance, manifest. Beam is
-imported only when a graph has something to do.
+with the same input), the stages, demo tasks, balance, manifest. Beam is imported only when there is
+something to do.
 """
 
 from __future__ import annotations
@@ -13,13 +13,18 @@ from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Any
 
-from pipeline import balance, decontaminate, examples, pieces, plans, tasks, tokenizer, work
+from pipeline import tasks
 from pipeline.config import Config
+from pipeline.dedup import decontaminate
 from pipeline.errors import PipelineError
-from pipeline.progress import Progress, watched
-from pipeline.shards import data_set, shard_list
+from pipeline.progress import Progress, Step, watched
+from pipeline.report import balance, examples
+from pipeline.shards.shard import data_set, shard_list
+from pipeline.sources.records import Chunk
+from pipeline.store import pieces, plans, work
 from pipeline.tasks import FILES as TASK_FILES
-from pipeline.tokens import tokens_path
+from pipeline.tokens import tokenizer
+from pipeline.tokens.encoded import tokens_path
 
 log = logging.getLogger(__name__)
 
@@ -72,38 +77,24 @@ def _make(
     """Do what isn't done yet; the manifest of every data set in the folder, by its path there."""
     chunks = plans.make(folder, config)
     files = sum(len(chunk.files) for chunk in chunks)
-    size = sum(file.bytes for chunk in chunks for file in chunk.files)
-    log.info("input: %s files, %.1f MB, in %d chunks", f"{files:,}", size / 1e6, len(chunks))
+    megabytes = sum(file.bytes for chunk in chunks for file in chunk.files) / 1e6
+    log.info("input: %s files, %.1f MB, in %d chunks", f"{files:,}", megabytes, len(chunks))
     if config.decontamination:
         decontaminate.write_index(folder, config.decontamination)
 
-    if not (folder / work.WORK / "deduplicated.json").exists() or not all(
-        pieces.read_chunk(folder, c.index) for c in chunks
-    ):
-        graph = load_graph()
-        targets = [pieces.chunk_path(folder, c.index) for c in chunks]
-        with watched("read and clean", targets, progress, _chunk_facts):
-            graph.clean_and_deduplicate(folder, config, options)
-        _raise_errors(folder, "deduplicated.json")
-    cleaned = balance.cleaned(folder, len(chunks))
-    names = cleaned["pieces"]
-
-    start = time.monotonic()
-    progress("tokenizer", 0, 1, "")
-    model = tokenizer.provide(folder, config, names)
-    progress("tokenizer", 1, 1, "")
-    log.info(
-        "tokenizer: %s tokens, %.1f s", f"{model.get_vocab_size():,}", time.monotonic() - start
-    )
-
+    tokenizer.take(folder, config)
     shards = [folder / shard.name for shard in shard_list(config)]
     if not all(work.read_receipt(path) for path in shards):
+        from pipeline.stages import LAST, to_do
+
         graph = load_graph()
-        files_made = [*(tokens_path(folder, name) for name in names), *shards]
-        targets = [work.receipt_path(path) for path in files_made]
-        with watched("tokenize and pack", targets, progress, _token_facts):
-            graph.tokenize_and_shard(folder, config, options)
-        _raise_errors(folder, "sharded.json")
+        work.take_errors(folder)  # of a run that was killed
+        with watched(_steps(folder, chunks, shards), progress):
+            graph.run(folder, config, to_do(folder, config), options)
+        _raise_errors(folder, LAST)
+    cleaned = balance.cleaned(folder, len(chunks))
+    names = cleaned["pieces"]
+    size = tokenizer.load(folder / tokenizer.FILES[0]).get_vocab_size()
     if config.tasks:
         tasks.write(folder, config, names)
     rejected = b"".join(
@@ -114,11 +105,25 @@ def _make(
     work.write_atomic(folder / "rejected.jsonl", rejected)
     work.write_json(folder / "dropped.json", examples.collect(folder, len(chunks)))
     return {
-        data_set(config, seq_len): balance.manifest(
-            folder, config, seq_len, cleaned, files, model.get_vocab_size()
-        )
+        data_set(config, seq_len): balance.manifest(folder, config, seq_len, cleaned, files, size)
         for seq_len in config.seq_lens
     }
+
+
+def _steps(folder: Path, chunks: list[Chunk], shards: list[Path]) -> list[Step]:
+    """What a run can be seen to do."""
+
+    def pieces_and_shards() -> list[Path]:
+        names = pieces.pieces(folder, len(chunks))
+        files = [*(tokens_path(folder, name) for name in names), *shards]
+        return [work.receipt_path(file) for file in files]
+
+    chunk_paths = [pieces.chunk_path(folder, chunk.index) for chunk in chunks]
+    return [
+        Step("read and clean", lambda: chunk_paths, _chunk_facts),
+        Step("tokenizer", lambda: [folder / tokenizer.FILES[0]]),
+        Step("tokenize and pack", pieces_and_shards, _token_facts),
+    ]
 
 
 def _chunk_facts(path: Path) -> dict[str, int]:
@@ -160,11 +165,11 @@ def _missing(folder: Path, manifest: dict[str, Any]) -> list[str]:
     ]
 
 
-def _raise_errors(folder: Path, summary: str) -> None:
-    """PipelineError with what the workers had to say, or when the graph has no sum."""
+def _raise_errors(folder: Path, last: str) -> None:
+    """PipelineError with what the workers had to say, or when the graph has no end."""
     errors = work.take_errors(folder)
     if errors:
         rest = f"\n(and {len(errors) - 3} more)" if len(errors) > 3 else ""
         raise PipelineError("\n".join(errors[:3]) + rest)
-    if not (folder / work.WORK / summary).exists():
+    if not work.sum_path(folder, last).exists():
         raise PipelineError("the runner lost the end of the graph: use another --runner")

@@ -21,12 +21,12 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline import work
 from pipeline.config import Config, Tasks
 from pipeline.errors import PipelineError
-from pipeline.pieces import kept_documents
-from pipeline.records import Document
+from pipeline.sources.records import Document
 from pipeline.split import document_hash, split_of
+from pipeline.store import work
+from pipeline.store.pieces import kept_documents
 
 FILES = tuple(
     f"{t}/{s}.tsv" for t in ("library", "same_docstring") for s in ("train", "dev", "test")

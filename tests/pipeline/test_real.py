@@ -18,9 +18,9 @@ from pipeline.config import (
     Split,
     Tokenizer,
 )
-from pipeline.report import inspect
+from pipeline.report.inspect import inspect
+from pipeline.report.verify import problems
 from pipeline.run import run
-from pipeline.verify import problems
 
 SHARED = Path(__file__).parents[3] / "shared"
 

@@ -15,8 +15,8 @@ import webdataset
 
 from pipeline.config import Config, Shards, Source
 from pipeline.errors import PipelineError
+from pipeline.report.verify import problems, verify
 from pipeline.run import run
-from pipeline.verify import problems, verify
 
 IN_MEMORY = ["--direct_num_workers=1"]
 

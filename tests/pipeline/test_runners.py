@@ -21,8 +21,8 @@ from pipeline.config import (
     Source,
     Split,
 )
+from pipeline.report.verify import problems
 from pipeline.run import run
-from pipeline.verify import problems
 
 
 def _hashes(folder: Path) -> dict[str, str]:

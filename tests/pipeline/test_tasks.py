@@ -2,7 +2,7 @@ import re
 from collections import Counter
 
 from pipeline.config import Tasks
-from pipeline.records import Document
+from pipeline.sources.records import Document
 from pipeline.tasks import library, same_docstring
 
 WORDS = [

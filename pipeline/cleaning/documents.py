@@ -1,0 +1,130 @@
+"""A chunk's files to clean documents: read, clean, judge, count; then in pieces onto the disk."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.cleaning.clean import clean
+from pipeline.config import Config
+from pipeline.dedup import decontaminate, duplicates
+from pipeline.dedup.minhash import signatures
+from pipeline.sources import read
+from pipeline.sources.records import Chunk, Document, Rejected, Skipped
+from pipeline.split import document_hash
+from pipeline.store import pieces, work
+
+EXAMPLES = 3  # of each drop reason, from each chunk
+EXCERPT = 300  # characters
+
+
+class _Tally:
+    """What becomes of the documents of a chunk."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, Counter[str]] = {}
+        self.contaminated: Counter[str] = Counter()
+        self.rejected: list[str] = []
+        self.examples: dict[str, list[list[str]]] = {}
+
+    def dropped(self, document: Document, text: str, reason: str) -> None:
+        """Keep the examples with the smallest hashes: the same ones in any order."""
+        kept = self.examples.setdefault(reason, [])
+        kept.append([document_hash(document.id).hex(), document.id, text[:EXCERPT]])
+        kept.sort()
+        del kept[EXAMPLES:]
+
+
+def clean_chunk(folder: Path, chunk: Chunk, config: Config) -> dict[str, Any]:
+    """Read and clean the files of a chunk; what was found, at once when that has been done.
+
+    Counts are, by source: read, one of each drop reason, clean, characters; `rejected` is apart,
+    since a record that can't be read may not be one document.
+    """
+    if found := pieces.read_chunk(folder, chunk.index):
+        return found
+    tally = _Tally()
+    names: list[str] = []
+    waiting: list[Document] = []
+    size = 0
+    for document in _kept(folder, chunk, config, tally):
+        waiting.append(document)
+        size += len(document.text)
+        if size >= config.chunk_bytes:
+            names.append(_write(folder, chunk, len(names), waiting, config))
+            waiting, size = [], 0
+    if waiting:
+        names.append(_write(folder, chunk, len(names), waiting, config))
+    if tally.rejected:
+        lines = "".join(line + "\n" for line in tally.rejected)
+        work.write_atomic(pieces.rejected_path(folder, chunk.index), lines.encode())
+    found = {
+        "counts": tally.counts,
+        "contaminated": tally.contaminated,
+        "rejected": len(tally.rejected),
+        "examples": tally.examples,
+        "pieces": names,
+        "arrays": ["keys", "facts", *(["signatures"] if config.near_duplicates else [])],
+    }
+    work.write_json(pieces.chunk_path(folder, chunk.index), found)
+    return found
+
+
+def _kept(folder: Path, chunk: Chunk, config: Config, tally: _Tally) -> Iterator[Document]:
+    """The documents that pass every rule; all others only counted."""
+    source = config.sources[chunk.source]
+    index = decontaminate.load(decontaminate.path(folder)) if config.decontamination else None
+    for file in chunk.files:
+        for item in read(source, file):
+            if isinstance(item, Rejected):
+                tally.rejected.append(json.dumps(item._asdict(), ensure_ascii=False))
+                continue
+            count = tally.counts.setdefault(item.source, Counter())
+            count["read"] += 1
+            if isinstance(item, Skipped):
+                count[item.reason] += 1
+                continue
+            text, reason, lines = clean(item.text, source.markup, config.cleaning)
+            if reason is None and _left_out(item.id, source.weight):
+                reason = "not_sampled"
+            elif reason is None and index is not None and config.decontamination:
+                tasks = decontaminate.contaminated_by(text, index, config.decontamination.ngram)
+                tally.contaminated.update(tasks)
+                reason = "contaminated" if tasks else None
+            count[reason or "clean"] += 1
+            if lines:
+                count["boilerplate_lines"] += lines
+            if reason:
+                tally.dropped(item, text, reason)
+            else:
+                count["characters"] += len(text)
+                yield Document(item.id, text, item.source)
+
+
+def _left_out(document_id: str, weight: float) -> bool:
+    """Whether a source of weight below 1 gives this document up, by a hash of its id."""
+    if weight >= 1:
+        return False
+    lot = document_hash(f"weight:{document_id}")
+    return int.from_bytes(lot[:8], "big") / 2**64 >= weight
+
+
+def _write(
+    folder: Path, chunk: Chunk, number: int, documents: list[Document], config: Config
+) -> str:
+    name = f"{chunk.index:05}-{number:03}"
+    near = config.near_duplicates
+    signed = signatures([d.text for d in documents], near) if near else None
+    arrays: dict[str, np.ndarray] = {
+        "keys": duplicates.records(documents, signed, near),
+        "facts": duplicates.facts(documents),
+    }
+    if signed is not None:
+        arrays["signatures"] = signed
+    pieces.write_piece(folder, name, documents, arrays)
+    return name

@@ -1,0 +1,1 @@
+"""What overlaps: documents with each other, equal or nearly, and with evaluation sets."""

@@ -1,0 +1,1 @@
+"""What a run has done, for machines and people: balance, manifest, examples, inspect, verify."""

@@ -1,0 +1,168 @@
+"""The balance of a run, and the manifest that states it.
+
+Some Beam runners drop data without a word. So at the end every document that was read must be
+found again: dropped for a reason, or a duplicate, or in a split; and what the shards hold must be
+what the splits say. Else the run fails, naming both figures.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from pipeline.cleaning import clean
+from pipeline.config import Config
+from pipeline.dedup import duplicates
+from pipeline.errors import PipelineError
+from pipeline.shards.shard import shard_list
+from pipeline.split import SPLITS
+from pipeline.store import work
+from pipeline.store.pieces import piece_receipt, pieces, read_chunk
+from pipeline.tokens.encoded import tokens_path
+
+FORMAT, VERSION = "latemask-shards", 1
+SETTLE = "settle duplicates"  # the stage whose sum says how many were kept and dropped
+# What may become of a document that was read, besides a split.
+DROPS = (
+    *("redirect", "not_article"),
+    *clean.DROPS,
+    *("not_sampled", "contaminated"),
+    *duplicates.DROPS,
+)
+
+
+def cleaned(folder: Path, chunks: int) -> dict[str, Any]:
+    """Totals of cleaning and deduplication; what all chunks found against what was settled."""
+    counts: dict[str, Counter[str]] = {}
+    contaminated: Counter[str] = Counter()
+    rejected = 0
+    names = pieces(folder, chunks)
+    for chunk in range(chunks):
+        found = read_chunk(folder, chunk, check=False)
+        assert found
+        rejected += found["rejected"]
+        contaminated.update(found["contaminated"])
+        for source, steps in found["counts"].items():
+            counts.setdefault(source, Counter()).update(steps)
+    clean_documents = sum(count["clean"] for count in counts.values())
+    if clean_documents == 0:
+        read = sum(count["read"] for count in counts.values())
+        raise PipelineError(
+            f"no document is left after cleaning ({read:,} were read, {rejected:,} records were "
+            "unreadable): see `cleaning` in the config, and the sources"
+        )
+    stored = sum(piece_receipt(folder, name)["documents"] for name in names)
+    _equal("documents in the pieces", stored, clean_documents)
+    leaf = work.load_json(work.sum_path(folder, SETTLE)) or {}
+    kept_and_dropped = sum(leaf.get(key, 0) for key in ("kept", *duplicates.DROPS))
+    _equal("kept + duplicates", kept_and_dropped, clean_documents)
+    for source, count in counts.items():
+        found_again = sum(count[k] for k in ("clean", *DROPS))
+        _equal(f"clean + dropped of {source}", found_again, count["read"])
+    dropped = {key: leaf.get(key, 0) for key in duplicates.DROPS}
+    return {
+        "counts": counts,
+        "rejected": rejected,
+        "contaminated": contaminated,
+        "dropped": dropped,
+        "pieces": names,
+    }
+
+
+def manifest(
+    folder: Path,
+    config: Config,
+    seq_len: int,
+    cleaned: dict[str, Any],
+    files: int,
+    vocab_size: int,
+) -> dict[str, Any]:
+    """The content of manifest.json (docs/formats.md, section A); PipelineError when unbalanced."""
+    sources: dict[str, Counter[str]] = {s: Counter(c) for s, c in cleaned["counts"].items()}
+    lengths: Counter[int] = Counter()
+    tokens = copies = 0
+    for piece in cleaned["pieces"]:
+        receipt = _receipt(tokens_path(folder, piece))
+        lengths.update({int(k): n for k, n in receipt["lengths"].items()})
+        tokens += receipt["tokens"]
+        copies += receipt["copies"]
+        for source, steps in receipt["counts"].items():
+            sources[source].update(steps)
+    for name, count in sources.items():
+        found_again = sum(count[k] for k in (*DROPS, *SPLITS))
+        _equal(f"documents of {name}, dropped or in a split", found_again, count["read"])
+    total: Counter[str] = sum(sources.values(), Counter())
+    for key, number in cleaned["dropped"].items():
+        _equal(f"{key} of all sources", total[key], number)
+
+    splits = _splits(folder, config, seq_len)
+    for name, entry in splits.items():
+        expected = total[name] + (total["repeated"] if name == "train" else 0)
+        _equal(f"documents in the {name} shards", entry["documents"], expected)
+        if entry["sequences"] == 0:
+            raise PipelineError(
+                f"the {name} split has no full row of {seq_len} tokens: "
+                "more text, a larger share or a smaller seq_len is needed"
+            )
+    shards = [shard for shard in shard_list(config) if shard.seq_len == seq_len]
+    filled = [d for s in shards if (d := _receipt(folder / s.name)["documents"])]
+    if config.packing.mode == "full-sentences":
+        tokens += copies - len(filled)  # a separator between two documents of a shard
+    in_rows = sum((seq_len - 2) * e["sequences"] - e["repeated_tokens"] for e in splits.values())
+    left_over = sum(entry["leftover_tokens"] for entry in splits.values())
+    _equal(f"tokens in rows of {seq_len} + left over", in_rows + left_over, tokens)
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "seq_len": seq_len,
+        "dtype": config.dtype,
+        "vocab_size": vocab_size,
+        "tokenizer_sha256": work.file_sha256(folder / "tokenizer.json"),
+        "splits": splits,
+        "counts": {
+            "files": files,
+            "rejected": cleaned["rejected"],
+            "total": _ordered(total),
+            "sources": {name: _ordered(sources[name]) for name in sorted(sources)},
+            "contaminated": dict(sorted(cleaned["contaminated"].items())),
+            "document_tokens_below": {str(k): lengths[k] for k in sorted(lengths)},
+        },
+        "config": config.content(),
+        "config_sha256": config.sha256(),
+    }
+
+
+def _splits(folder: Path, config: Config, seq_len: int) -> dict[str, dict[str, Any]]:
+    """The entries of the splits, from the receipts of their shards."""
+    splits: dict[str, dict[str, Any]] = {}
+    sums = ("sequences", "tokens", "documents", "leftover_tokens", "repeated_tokens")
+    for shard in shard_list(config):
+        if shard.seq_len == seq_len:
+            receipt = _receipt(folder / shard.name)
+            keys = ("name", "bytes", "sha256", "sequences", "tokens", "blocks")
+            entry = splits.setdefault(shard.split, {"shards": [], **dict.fromkeys(sums, 0)})
+            entry["shards"].append({key: receipt[key] for key in keys})
+            for key in sums:
+                entry[key] += receipt[key]
+    return splits
+
+
+def _ordered(count: Counter[str]) -> dict[str, int]:
+    extra = ("repeated", "boilerplate_lines", "characters")
+    return {key: count[key] for key in ("read", *DROPS, *SPLITS, *extra)}
+
+
+def _receipt(path: Path) -> dict[str, Any]:
+    receipt = work.read_receipt(path, check=False)
+    if receipt is None:
+        raise PipelineError(f"{path}: not written; the runner lost it, use another --runner")
+    return receipt
+
+
+def _equal(what: str, found: int, expected: int) -> None:
+    if found != expected:
+        raise PipelineError(
+            f"the balance doesn't come out: {what}: {found:,}, expected {expected:,}. "
+            "The runner lost data; nothing was finished. Use another --runner."
+        )

@@ -1,0 +1,138 @@
+"""`python -m pipeline inspect DATA`: what was read, dropped and why, as text and one picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from tokenizers import Tokenizer
+
+from pipeline.report.balance import DROPS
+from pipeline.report.verify import load_manifest
+from pipeline.shards.shard import read_rows
+from pipeline.split import SPLITS
+from pipeline.store import work
+
+_SHOWN = 15  # sources by name; the rest is summed up
+
+
+def inspect(folder: Path, picture: Path, rows: int) -> str:
+    """The report of a data folder as text; draws the same into `picture`."""
+    manifest = load_manifest(folder)
+    draw(manifest, picture)
+    parts = [_totals(folder, manifest), _sources(manifest), _lengths(manifest)]
+    parts += [_dropped(folder), _rows(folder, manifest, rows), f"picture: {picture}"]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _totals(folder: Path, manifest: dict[str, Any]) -> str:
+    counts = manifest["counts"]
+    lines = [
+        f"{folder}: rows of {manifest['seq_len']} tokens ({manifest['dtype']}), "
+        f"vocabulary {manifest['vocab_size']:,}, config {manifest['config_sha256'][:12]}"
+    ]
+    for split, entry in manifest["splits"].items():
+        lines.append(
+            f"  {split:6} {entry['documents']:>10,} documents {entry['sequences']:>10,} rows "
+            f"{entry['tokens']:>13,} tokens in {len(entry['shards'])} shards, "
+            f"{entry['leftover_tokens']:,} left over, {entry['repeated_tokens']:,} in two rows"
+        )
+    total = counts["total"]
+    steps = " + ".join(f"{total[key]:,} {_words(key)}" for key in _present(manifest))
+    lines.append(f"  {total['read']:,} documents read = {steps}")
+    if total["repeated"]:
+        lines.append(f"  {total['repeated']:,} more copies of training documents (weights over 1)")
+    if total["boilerplate_lines"]:
+        lines.append(f"  {total['boilerplate_lines']:,} lines of boilerplate removed")
+    if counts["contaminated"]:
+        tasks = ", ".join(f"{task} {n:,}" for task, n in counts["contaminated"].items())
+        lines.append(f"  documents with sentences of {tasks}")
+    lines.append(f"  unreadable records {counts['rejected']:,} (rejected.jsonl)")
+    return "\n".join(lines)
+
+
+def _sources(manifest: dict[str, Any]) -> str:
+    keys = ["read", *_present(manifest)]
+    widths = {key: max(len(key), 9) + 2 for key in keys}
+    lines = [f"  {'source':20}" + "".join(f"{_words(key):>{widths[key]}}" for key in keys)]
+    for name, count in _largest(manifest):
+        numbers = "".join(f"{count[key]:>{widths[key]},}" for key in keys)
+        lines.append(f"  {name[:20]:20}{numbers}")
+    return "documents by source\n" + "\n".join(lines)
+
+
+def _present(manifest: dict[str, Any]) -> list[str]:
+    """What became of documents, without the reasons that no document had."""
+    total = manifest["counts"]["total"]
+    return [key for key in (*DROPS, *SPLITS) if total[key]]
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _dropped(folder: Path) -> str:
+    """Examples of what the rules dropped; they lie in the folder that a run has made."""
+    examples = work.load_json(folder / "dropped.json") or {}
+    lines = []
+    for reason, some in examples.items():
+        for example in some:
+            kept = f" (kept: {example['kept']})" if "kept" in example else ""
+            lines.append(
+                f"  {_words(reason)}: {example['id']}{kept}\n    {example['text'][:150]!r}"
+            )
+    return "examples of what was dropped\n" + "\n".join(lines) if lines else ""
+
+
+def _largest(manifest: dict[str, Any]) -> list[tuple[str, dict[str, int]]]:
+    """Sources with most documents, and all others as one."""
+    sources = sorted(manifest["counts"]["sources"].items(), key=lambda s: (-s[1]["read"], s[0]))
+    shown, others = sources[:_SHOWN], [count for _, count in sources[_SHOWN:]]
+    if others:
+        rest = {key: sum(count[key] for count in others) for key in others[0]}
+        shown.append((f"{len(others)} others", rest))
+    return shown
+
+
+def _lengths(manifest: dict[str, Any]) -> str:
+    lengths = {int(k): n for k, n in manifest["counts"]["document_tokens_below"].items()}
+    most = max(lengths.values(), default=1)
+    bars = [
+        f"  {f'{below // 2:,} - {below - 1:,}':>18} {n:>10,} {'#' * round(40 * n / most)}"
+        for below, n in lengths.items()
+    ]
+    return "documents by length in tokens\n" + "\n".join(bars)
+
+
+def _rows(folder: Path, manifest: dict[str, Any], count: int) -> str:
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    shard = manifest["splits"]["train"]["shards"][0]
+    rows = read_rows(folder, shard, manifest)
+    picked = [rows[i * len(rows) // count] for i in range(count)]
+    texts = [tokenizer.decode(row.tolist(), skip_special_tokens=False) for row in picked]
+    return f"rows of {shard['name']}\n" + "\n".join(f"  {text!r}" for text in texts)
+
+
+def draw(manifest: dict[str, Any], path: Path) -> None:
+    """A PNG with the documents by source, their lengths, and where all documents went."""
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(15, 5), layout="constrained")
+    sources = _largest(manifest)[::-1]
+    left.barh([name for name, _ in sources], [count["read"] for _, count in sources])
+    left.set(title="Documents read, by source", xlabel="documents")
+    lengths = {int(k): n for k, n in manifest["counts"]["document_tokens_below"].items()}
+    middle.bar([f"{k // 2}–{k - 1}" for k in lengths], list(lengths.values()))
+    middle.tick_params(axis="x", rotation=60)
+    middle.set(title="Length of train and valid documents", xlabel="tokens", ylabel="documents")
+    total = manifest["counts"]["total"]
+    keys = _present(manifest)
+    right.barh([_words(key) for key in keys], [total[key] for key in keys], color="C1")
+    for position, key in enumerate(keys):
+        right.text(total[key], position, f" {total[key]:,}", va="center")
+    right.set(title=f"Where the {total['read']:,} documents went", xlabel="documents")
+    right.margins(x=0.2)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

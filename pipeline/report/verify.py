@@ -1,0 +1,72 @@
+"""`python -m pipeline verify DATA`: every hash, offset, shape and count of a data folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PipelineError
+from pipeline.report.balance import FORMAT, VERSION
+from pipeline.shards.shard import shard_problem
+from pipeline.store import work
+
+
+def load_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a finished data folder; PipelineError when it is none."""
+    path = folder / work.MANIFEST
+    manifest = work.load_json(path)
+    if manifest is None:
+        raise PipelineError(
+            f"{path}: missing, so this is no finished data folder; "
+            f"finish it with `python -m pipeline --config … --output {folder}`"
+        )
+    found = (manifest.get("format"), manifest.get("version"))
+    if found != (FORMAT, VERSION):
+        raise PipelineError(f"{path}: format {found}, expected {(FORMAT, VERSION)}")
+    return manifest
+
+
+def problems(folder: Path, output: Path | None = None) -> list[str]:
+    """All that is wrong with a data folder, a line each; empty when it is whole.
+
+    `output` is the run's folder, where that of a further row length is looked at.
+    """
+    manifest = load_manifest(folder)
+    rebuild = f"python -m pipeline --config CONFIG --output {output or folder}"
+    found = []
+    for split, entry in manifest["splits"].items():
+        for shard in entry["shards"]:
+            if problem := shard_problem(folder, shard, manifest):
+                path = folder / shard["name"]
+                found.append(f"{path} {problem}\n  to rebuild it alone: rm -f {path} && {rebuild}")
+        for key in ("sequences", "tokens"):
+            total = sum(shard[key] for shard in entry["shards"])
+            if total != entry[key]:
+                found.append(f"{work.MANIFEST}: {split} {key} {entry[key]:,}, its shards {total:,}")
+    tokenizer = folder / "tokenizer.json"
+    if not tokenizer.exists():
+        found.append(f"{tokenizer} is missing\n  to rebuild it: {rebuild}")
+    elif work.file_sha256(tokenizer) != manifest["tokenizer_sha256"]:
+        found.append(
+            f"{tokenizer} is not the tokenizer of these shards\n"
+            f"  to rebuild it: rm {tokenizer} && {rebuild}"
+        )
+    if manifest["seq_len"] == manifest["config"]["seq_len"]:
+        for seq_len in manifest["config"]["packing"]["more_seq_lens"]:
+            found += problems(folder / f"seq-{seq_len}", folder)
+    return found
+
+
+def verify(folder: Path) -> int:
+    """Print what is wrong; 0 when nothing is, else 1."""
+    found = problems(folder)
+    for problem in found:
+        print(f"damaged: {problem}", file=sys.stderr)
+    if found:
+        return 1
+    splits = load_manifest(folder)["splits"]
+    shards = sum(len(entry["shards"]) for entry in splits.values())
+    tokens = sum(entry["tokens"] for entry in splits.values())
+    print(f"{folder}: {shards} shards, {tokens:,} tokens, all as the manifest says")
+    return 0

@@ -1,0 +1,1 @@
+"""Token ids to rows, and rows to the tars of a data set."""

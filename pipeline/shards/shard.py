@@ -1,0 +1,149 @@
+"""The bytes of a shard: a webdataset tar of blocks, each a `.tokens.npy` [n, seq_len].
+
+Format: docs/formats.md, section A. Nothing here depends on the clock, the user or the machine.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pipeline.config import Config
+from pipeline.errors import PipelineError
+from pipeline.shards.pack import pack
+from pipeline.split import SplitName
+from pipeline.store import work
+from pipeline.tokens.encoded import shard_documents
+
+
+class Shard(NamedTuple):
+    """One tar to be written."""
+
+    seq_len: int
+    split: SplitName
+    number: int  # within the split
+    name: str  # below the data folder: `train-00000-of-00004.tar`, `seq-512/train-…`
+
+
+def data_set(config: Config, seq_len: int) -> str:
+    """Folder below the data folder of the rows of one length: that itself, or `seq-512`."""
+    return "." if seq_len == config.seq_len else f"seq-{seq_len}"
+
+
+def shard_list(config: Config) -> list[Shard]:
+    """Every shard of a data folder, by length, split and number."""
+    counts: dict[SplitName, int] = {"train": config.shards.train, "valid": config.shards.valid}
+    return [
+        Shard(
+            seq_len,
+            split,
+            i,
+            str(PurePath(data_set(config, seq_len), f"{split}-{i:05}-of-{of:05}.tar")),
+        )
+        for seq_len in config.seq_lens
+        for split, of in counts.items()
+        for i in range(of)
+    ]
+
+
+def write_shard(folder: Path, number: int, config: Config, pieces: list[str]) -> dict[str, Any]:
+    """Pack and write the shard at `number` in `shard_list`; its receipt, at once when it is there.
+
+    The receipt is what manifest.json says of the shard, and its documents and leftover tokens.
+    """
+    shard = shard_list(config)[number]
+    path = folder / shard.name
+    if receipt := work.read_receipt(path):
+        return receipt
+    packing = config.packing
+    documents = shard_documents(folder, pieces, shard.split, shard.number, packing.whole_sentences)
+    packed = pack(documents.tokens, shard.seq_len, config.dtype, documents.starts, packing.mode)
+    rows = packed.rows
+    content, blocks = tar_bytes(rows, f"{shard.number:05}", config.shards.block_sequences)
+    return work.write_certified(
+        path,
+        content,
+        name=path.name,
+        sequences=len(rows),
+        tokens=rows.size,
+        blocks=blocks,
+        documents=len(documents.tokens),
+        leftover_tokens=packed.leftover,
+        repeated_tokens=packed.repeated,
+    )
+
+
+def tar_bytes(
+    rows: np.ndarray, prefix: str, block_sequences: int
+) -> tuple[bytes, list[dict[str, Any]]]:
+    """A tar of `rows` [n, seq_len] in blocks, and each block's key, offset and sequences.
+
+    `offset` is where the block's first token lies in the tar: np.memmap(tar, dtype, "r", offset,
+    (sequences, seq_len)) is the block.
+    """
+    buffer = io.BytesIO()
+    blocks: list[dict[str, Any]] = []
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for start in range(0, len(rows), block_sequences):
+            block = np.ascontiguousarray(rows[start : start + block_sequences])
+            array = io.BytesIO()
+            np.save(array, block)
+            key = f"{prefix}-{len(blocks):06}"
+            member = tarfile.TarInfo(f"{key}.tokens.npy")
+            member.size = len(array.getvalue())
+            member.mode = 0o644
+            data_starts = buffer.tell() + tarfile.BLOCKSIZE
+            tar.addfile(member, io.BytesIO(array.getvalue()))
+            offset = data_starts + member.size - block.nbytes
+            blocks.append({"key": key, "offset": offset, "sequences": len(block)})
+    return buffer.getvalue(), blocks
+
+
+def shard_problem(folder: Path, shard: dict[str, Any], manifest: dict[str, Any]) -> str | None:
+    """What is wrong with one shard of a manifest, naming the block; None when it is whole."""
+    path = folder / shard["name"]
+    if not path.exists():
+        return "is missing"
+    content = path.read_bytes()
+    seq_len, dtype = manifest["seq_len"], np.dtype(manifest["dtype"])
+    for number, block in enumerate(shard["blocks"]):
+        shape = (block["sequences"], seq_len)
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(
+            header, {"descr": dtype.str, "fortran_order": False, "shape": shape}
+        )
+        npy, end = header.getvalue(), block["offset"] + shape[0] * seq_len * dtype.itemsize
+        where = f"block {block['key']} ({number + 1} of {len(shard['blocks'])})"
+        if end > len(content):
+            return f"is cut off in {where}: {len(content):,} bytes, the block ends at {end:,}"
+        if content[block["offset"] - len(npy) : block["offset"]] != npy:
+            return f"has no array of shape {shape}, {dtype} where {where} should be"
+        rows = np.frombuffer(content, dtype, shape[0] * seq_len, block["offset"]).reshape(shape)
+        if rows.size and int(rows.max()) >= manifest["vocab_size"]:
+            return f"holds token {int(rows.max())} of {manifest['vocab_size']} in {where}"
+        if (rows[:, 0] != 0).any() or (rows[:, -1] != 2).any():
+            return f"has rows without <s> first and </s> last in {where}"
+    if len(content) != shard["bytes"]:
+        return f"has {len(content):,} bytes, expected {shard['bytes']:,}"
+    if (found := work.file_sha256(path)) != shard["sha256"]:
+        return f"has sha256 {found[:12]}…, expected {shard['sha256'][:12]}… (a byte was changed)"
+    return None
+
+
+def read_rows(folder: Path, shard: dict[str, Any], manifest: dict[str, Any]) -> np.ndarray:
+    """All rows [sequences, seq_len] of one shard; PipelineError when it is damaged."""
+    path, seq_len = folder / shard["name"], manifest["seq_len"]
+    try:
+        blocks = [
+            np.memmap(path, manifest["dtype"], "r", b["offset"], (b["sequences"], seq_len))
+            for b in shard["blocks"]
+        ]
+    except (OSError, ValueError) as error:
+        raise PipelineError(
+            f"{path}: can't be read ({error}); see `python -m pipeline verify {folder}`"
+        ) from error
+    return np.concatenate([np.empty((0, seq_len), manifest["dtype"]), *blocks])

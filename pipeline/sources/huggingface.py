@@ -1,0 +1,61 @@
+"""Data sets of Hugging Face's `datasets`: a name on the Hub, a folder of data files, or one that
+`save_to_disk` wrote; always streamed, a part per shard of the data set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.config import Source
+from pipeline.errors import BadFile, PipelineError
+from pipeline.sources.records import Document, InputFile, Rejected
+
+if TYPE_CHECKING:
+    from datasets import IterableDataset
+
+_PARTS = 64  # of a data set on disk, which can be cut anywhere
+
+
+def find(source: Source, chunk_bytes: int) -> list[InputFile]:
+    """A part for each shard, so that each is a chunk of its own."""
+    return [
+        InputFile(path, f"{source.label}/{Path(path).name}", chunk_bytes, -1, part, part + 1)
+        for path in source.paths
+        for part in range(_load(source, path).num_shards)
+    ]
+
+
+def read(source: Source, file: InputFile) -> Iterator[Document | Rejected]:
+    """The records of one shard, in its order; ids are the data set's own, or shard and number."""
+    data = _load(source, file.path)
+    if data.column_names is not None and source.text_key not in data.column_names:
+        raise BadFile(
+            f"{file.path}: no column {source.text_key!r} (`text_key`); "
+            f"it has {', '.join(data.column_names)}"
+        )
+    for number, record in enumerate(data.shard(data.num_shards, file.start)):
+        key = record.get(source.id_key, f"{file.start}-{number}")
+        text = record.get(source.text_key)
+        if isinstance(text, str):
+            yield Document(f"{file.name}:{key}", text, source.label)
+        else:
+            where = f"{file.path}:{file.start}-{number}"
+            yield Rejected(where, f"{source.text_key!r} is {type(text).__name__}")
+
+
+def _load(source: Source, path: str) -> IterableDataset:
+    import datasets
+
+    try:
+        if (Path(path) / "state.json").exists() or (Path(path) / "dataset_dict.json").exists():
+            stored = datasets.load_from_disk(path)
+            table = stored[source.split] if isinstance(stored, datasets.DatasetDict) else stored
+            return table.to_iterable_dataset(min(_PARTS, max(len(table), 1)))
+        return datasets.load_dataset(path, source.subset, split=source.split, streaming=True)
+    except Exception as error:  # datasets raises its own, the Hub's, fsspec's and pyarrow's
+        raise PipelineError(
+            f"sources ({source.label}): the data set {path!r}, subset {source.subset!r}, "
+            f"split {source.split!r} can't be loaded: {error}"
+        ) from error

@@ -1,0 +1,121 @@
+"""The stages of a run, in their order: what there is to do in each, and how one of it is done.
+
+    chunks | read, clean   > hash space | match pairs > all | settle duplicates > all | tokenizer
+    pieces | tokenize      > all        | cut         > shards | pack, write
+
+Files carry the data from one stage to the next; what goes back is counts. Elements are chunks,
+parts and shards, never documents. What an element has finished before it finds again, by receipt.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipeline.cleaning import documents
+from pipeline.config import Config
+from pipeline.dedup import duplicates
+from pipeline.report import balance
+from pipeline.shards import shard
+from pipeline.sources.records import Chunk
+from pipeline.store import pieces, plans, work
+from pipeline.tokens import encoded, tokenizer
+from pipeline.tokens.words import Words
+
+Counts = dict[str, int]
+
+
+class Stage(NamedTuple):
+    """What there is to do, as of the moment when the stage begins, and how one of it is done."""
+
+    name: str
+    elements: Callable[[Path, Config], list[Any]]
+    work: Callable[[Path, Config, Any], Counts]
+
+
+def to_do(folder: Path, config: Config) -> list[Stage]:
+    """The stages that a run must go through: without the first, if its pieces are all whole."""
+    settled = work.sum_path(folder, SETTLE).exists() and all(
+        pieces.read_chunk(folder, chunk.index) for chunk in _chunks(folder, config)
+    )
+    return [*([] if settled else _TO_DOCUMENTS), *_TO_SHARDS]
+
+
+def _chunks(folder: Path, config: Config) -> list[Chunk]:
+    return plans.load(folder) or []
+
+
+def _clean(folder: Path, config: Config, chunk: Chunk) -> Counts:
+    return {"pieces": len(documents.clean_chunk(folder, chunk, config)["pieces"])}
+
+
+def _parts(folder: Path, config: Config) -> list[int]:
+    return list(range(duplicates.parts(folder, len(_chunks(folder, config)))))
+
+
+def _match(folder: Path, config: Config, part: int) -> Counts:
+    chunks, parts = len(_chunks(folder, config)), len(_parts(folder, config))
+    return {"pairs": duplicates.match(folder, chunks, part, parts, config.near_duplicates)}
+
+
+def _once(folder: Path, config: Config) -> list[int]:
+    return [0]
+
+
+def _settle(folder: Path, config: Config, _: int) -> Counts:
+    return duplicates.settle(folder, len(_chunks(folder, config)), len(_parts(folder, config)))
+
+
+def _tokenizer(folder: Path, config: Config, _: int) -> Counts:
+    cleaned = balance.cleaned(folder, len(_chunks(folder, config)))
+    tokenizer.provide(folder, config, cleaned["pieces"])
+    return {}
+
+
+def _pieces(folder: Path, config: Config) -> list[str]:
+    return pieces.pieces(folder, len(_chunks(folder, config)))
+
+
+def _tokenize(folder: Path, config: Config, piece: str) -> Counts:
+    path = folder / tokenizer.FILES[0]
+    words = _words(path, config.dtype, path.stat().st_mtime_ns)
+    return {"tokens": encoded.tokenize_piece(folder, piece, config, words)["tokens"]}
+
+
+@lru_cache(1)
+def _words(path: Path, dtype: str, written: int) -> Words:
+    """Kept, so that a worker knows the words of the pieces before; `written` tells another run."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one worker a core is the runner's business
+    return Words(tokenizer.load(path), dtype)
+
+
+def _cut(folder: Path, config: Config, _: int) -> Counts:
+    encoded.cut(folder, _pieces(folder, config), config.shards)
+    return {}
+
+
+def _shards(folder: Path, config: Config) -> list[int]:
+    return list(range(len(shard.shard_list(config))))
+
+
+def _write_shard(folder: Path, config: Config, number: int) -> Counts:
+    receipt = shard.write_shard(folder, number, config, _pieces(folder, config))
+    return {"rows": receipt["sequences"]}
+
+
+SETTLE = balance.SETTLE
+_TO_DOCUMENTS = [
+    Stage("read and clean", _chunks, _clean),
+    Stage("match", _parts, _match),
+    Stage(SETTLE, _once, _settle),
+]
+_TO_SHARDS = [
+    Stage("tokenizer", _once, _tokenizer),
+    Stage("tokenize", _pieces, _tokenize),
+    Stage("cut", _once, _cut),
+    Stage("pack and write", _shards, _write_shard),
+]
+LAST = _TO_SHARDS[-1].name

@@ -1,0 +1,103 @@
+"""A tokenizer trained on a seeded sample of the training split: the same bytes each time.
+
+`python -m pipeline.tokens.train` is a process of its own, since the library's trainers give the
+same result once in a process only; `pipeline.tokens.tokenizer` starts it, and tells it by a pickle
+on stdin what to train on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from pipeline.config import Config
+from pipeline.config import Tokenizer as TokenizerConfig
+from pipeline.errors import PipelineError
+from pipeline.split import document_hash, split_of
+from pipeline.store.pieces import kept_documents, piece_receipt
+from pipeline.tokens.adopt import SPECIAL, finished
+from pipeline.tokens.tokenizer import write
+
+Texts = Callable[[], Iterator[str]]  # gives the same texts each time
+_ALPHABET = 1000  # characters that WordPiece knows; words with others become <unk>
+
+
+def train(folder: Path, config: Config, pieces: list[str]) -> None:
+    """Train on a sample of the training documents and write both files into `folder`."""
+    train_on = train_wordpiece if config.tokenizer.kind == "wordpiece" else train_bpe
+    sample = partial(_sample, folder, config, pieces)
+    write(train_on(sample, config.tokenizer), folder, config.seq_len)
+
+
+def train_bpe(texts: Texts, settings: TokenizerConfig) -> Tokenizer:
+    """A tokenizer like RoBERTa's, learned from `texts()`: byte-level BPE."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=settings.vocab_size - 1,  # <mask> is added behind the others
+        special_tokens=list(SPECIAL),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts(), trainer)
+    return finished(tokenizer)
+
+
+def train_wordpiece(texts: Texts, settings: TokenizerConfig) -> Tokenizer:
+    """A tokenizer like BERT's with RoBERTa's special tokens, learned from `texts()`: WordPiece."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=settings.lowercase)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    characters: Counter[str] = Counter()
+    for text in texts():
+        characters.update(tokenizer.normalizer.normalize_str(text))
+    most = sorted(characters, key=lambda c: (-characters[c], c))[:_ALPHABET]
+    alphabet = sorted(c for c in most if not c.isspace())
+    # The trainer numbers `##x` as its hash table comes, and breaks ties by number: the same text
+    # gives another vocabulary each time. Named beforehand they have the same numbers.
+    inner = [f"##{character}" for character in alphabet]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=settings.vocab_size - 1,
+        special_tokens=[*SPECIAL, *inner],
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts(), trainer)
+    content = json.loads(tokenizer.to_str())
+    content["added_tokens"] = []  # they are no special tokens in the end
+    return finished(Tokenizer.from_str(json.dumps(content)))
+
+
+def _sample(folder: Path, config: Config, pieces: list[str]) -> Iterator[str]:
+    """Training documents of about `sample_bytes` in all, chosen by a seeded hash of their ids."""
+    available = sum(piece_receipt(folder, piece)["text_bytes"] for piece in pieces)
+    wanted = config.tokenizer.sample_bytes / max(available, 1)
+    train_share = 1 - config.split.valid - config.split.tasks
+    for piece in pieces:
+        for document in kept_documents(folder, piece):
+            digest = document_hash(document.id)
+            if split_of(digest, config.split) == "train":
+                lot = document_hash(f"{config.tokenizer.seed}:{document.id}")
+                if int.from_bytes(lot[:8], "big") / 2**64 < wanted / train_share:
+                    yield document.text
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C: end without a traceback
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"  # its worker waits, and so do all others
+    try:
+        train(*pickle.load(sys.stdin.buffer))
+    except PipelineError as error:
+        sys.exit(str(error))

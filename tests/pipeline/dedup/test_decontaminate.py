@@ -1,0 +1,81 @@
+import random
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import Decontamination
+from pipeline.dedup.decontaminate import Index, build, contaminated_by, sentences
+from pipeline.errors import PipelineError
+
+GLUE = Path(__file__).parents[4] / "shared/data/glue"
+RTE = "The council of the old town decided on Monday to close the northern bridge for repairs."
+MRPC = "Analysts had expected the company to report a profit of twelve cents a share this quarter."
+COLA = "It was the linguist whom nobody had thought that the committee would ever invite again."
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
+    folder = tmp_path_factory.mktemp("glue")
+    for task, content in {
+        "RTE": f"index\tsentence1\tsentence2\tlabel\n0\t{RTE}\tA bridge.\tentailment\n",
+        "MRPC": f"\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\n1\t2\t3\t{MRPC}\tShort.\n",
+        "CoLA": f"gj04\t1\t\t{COLA}\n",
+    }.items():
+        (folder / task).mkdir()
+        (folder / task / "dev.tsv").write_text(content)
+    return build(Decontamination(paths=[f"{folder}/*/dev.tsv"]))
+
+
+def _within(sentence: str) -> str:
+    rng = random.Random(0)
+    words = ["the", "of", "bridge", "company", "had", "share", "old", "town", "linguist", "a", "to"]
+    filler = [" ".join(rng.choice(words) for _ in range(2000)) for _ in range(2)]
+    return f"{filler[0]}. {sentence} {filler[1]}."
+
+
+def test_verbatim_sentences_are_found_with_their_task(index: Index) -> None:
+    for task, sentence in (("RTE", RTE), ("MRPC", MRPC), ("CoLA", COLA)):
+        assert contaminated_by(_within(sentence), index, 4) == [task]
+        assert contaminated_by(sentence.upper().replace(" ", ",  "), index, 4) == [task]
+    assert contaminated_by(_within(f"{COLA} {RTE}"), index, 4) == ["CoLA", "RTE"]
+
+
+def test_lightly_edited_sentences_are_found(index: Index) -> None:
+    words = RTE.split()
+    for at in range(len(words)):
+        replaced = [*words[:at], "other", *words[at + 1 :]]
+        dropped = [*words[:at], *words[at + 1 :]]
+        added = [*words[:at], "indeed", *words[at:]]
+        for edited in (replaced, dropped, added):
+            assert contaminated_by(_within(" ".join(edited)), index, 4) == ["RTE"]
+
+
+def test_other_texts_are_not(index: Index) -> None:
+    assert contaminated_by(_within("Nothing of the kind."), index, 4) == []
+    assert contaminated_by("", index, 4) == []
+    repeated = (
+        "The council council of the old town of the old town of the old town of the old town."
+    )
+    assert contaminated_by(repeated, index, 4) == []
+    scattered = " and then a lot of other words came between them ".join(
+        " ".join(RTE.split()[i : i + 4]) for i in range(0, 12, 4)
+    )
+    assert contaminated_by(scattered, index, 4) == []
+
+
+def test_paths_without_sentences_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("sentence\tlabel\nshort\t1\n")
+    with pytest.raises(PipelineError, match="no sentence of 13 words"):
+        build(Decontamination(paths=[str(tmp_path / "a.tsv")]))
+
+
+@pytest.mark.skipif(not GLUE.exists(), reason="needs shared/data/glue beside the checkout")
+def test_every_real_task_is_read_and_found_again() -> None:
+    index = build(Decontamination(paths=[f"{GLUE}/*/dev*.tsv"]))
+    assert len(index.tasks) == 8
+    for task in ("CoLA", "MNLI", "MRPC", "QNLI", "QQP", "RTE", "SST-2", "WNLI"):
+        (file,) = (GLUE / task).glob("dev*.tsv")
+        long = [s for s in sentences(str(file)) if len(s.split()) >= 20][:20]
+        assert long, task
+        found = [contaminated_by(f"Before it. {text} And behind.", index, 4) for text in long]
+        assert sum(task in tasks for tasks in found) >= 19, task

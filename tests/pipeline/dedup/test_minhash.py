@@ -1,0 +1,51 @@
+import random
+import re
+
+import numpy as np
+
+from pipeline.config import NearDuplicates
+from pipeline.dedup.minhash import band_keys, estimated_jaccard, signatures
+
+SETTINGS = NearDuplicates(bands=64, rows=4)
+
+
+def _grams(text: str) -> set[tuple[str, ...]]:
+    words = re.findall(r"\w+", text.lower())
+    return {tuple(words[i : i + 5]) for i in range(len(words) - 4)}
+
+
+def _pair(rng: random.Random, changes: int) -> tuple[str, str]:
+    words = [f"w{rng.randrange(5000)}" for _ in range(300)]
+    changed = list(words)
+    for at in rng.sample(range(300), changes):
+        changed[at] = "other"
+    return " ".join(words), " ".join(changed)
+
+
+def test_estimates_are_unbiased_and_as_close_as_the_number_of_hashes_allows() -> None:
+    rng = random.Random(0)
+    pairs = [_pair(rng, changes) for changes in (0, 3, 10, 25, 60, 120) for _ in range(30)]
+    true = np.array([len(_grams(a) & _grams(b)) / len(_grams(a) | _grams(b)) for a, b in pairs])
+    signed = signatures([text for pair in pairs for text in pair], SETTINGS)
+    error = estimated_jaccard(signed[::2], signed[1::2]) - true
+    assert np.abs(error[true == 1]).max() == 0
+    assert abs(error.mean()) < 0.01
+    assert np.sqrt((error**2).mean()) < 0.5 / np.sqrt(256) * 1.3  # binomial, at most
+
+
+def test_bands_meet_as_often_as_the_formula_says() -> None:
+    rng = random.Random(1)
+    settings = NearDuplicates(bands=20, rows=6)
+    pairs = [_pair(rng, 17) for _ in range(300)]
+    true = np.array([len(_grams(a) & _grams(b)) / len(_grams(a) | _grams(b)) for a, b in pairs])
+    keys = band_keys(signatures([text for pair in pairs for text in pair], settings), settings)
+    met = (keys[::2] == keys[1::2]).any(axis=1)
+    expected = 1 - (1 - true**6) ** 20
+    assert abs(met.mean() - expected.mean()) < 0.1
+
+
+def test_short_and_empty_texts_have_signatures_too() -> None:
+    signed = signatures(["", "two words", "two words", "other ones"], SETTINGS)
+    assert (signed[1] == signed[2]).all()
+    assert not (signed[1] == signed[3]).all()
+    assert signed.shape == (4, 256)

@@ -1,0 +1,71 @@
+"""Ctrl-C at a terminal, and a worker that dies: one line each, and the same command goes on."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipeline.config import Config
+from pipeline.report.verify import problems
+from pipeline.run import run
+
+
+def _wait_for(output: Path, pattern: str) -> None:
+    for _ in range(1200):
+        if list(output.glob(pattern)):
+            return
+        time.sleep(0.05)
+    pytest.fail(f"no {pattern} in a minute")
+
+
+def _command(config: Config, path: Path) -> list[str]:
+    path.write_text(json.dumps({"output": config.output, **config.content()}))
+    return [sys.executable, "-m", "pipeline", "--config", str(path), "--direct_num_workers=2"]
+
+
+def test_ctrl_c_is_one_line_and_the_rerun_goes_on(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = make_config()
+    command = _command(config, tmp_path / "config.json")
+    process, terminal = pty.fork()
+    if process == 0:
+        os.execv(command[0], command)
+    _wait_for(Path(config.output), ".work/chunks/*.json")
+    os.write(terminal, b"\x03")
+    shown = b""
+    try:
+        while block := os.read(terminal, 4096):
+            shown += block
+    except OSError:  # how Linux tells the end of a terminal
+        pass
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 130
+    after = shown.decode().split("^C")[1].strip()
+    assert after == "interrupted; the same command goes on from here"
+    run(config, ["--direct_num_workers=1"], False, lambda *_: None)
+    assert problems(Path(config.output)) == []
+
+
+def test_a_killed_worker_is_told(make_config: Callable[..., Config], tmp_path: Path) -> None:
+    config = make_config()
+    command = _command(config, tmp_path / "config.json")
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    _wait_for(Path(config.output), ".work/chunks/*.json")
+    workers = [
+        child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if "pipeline.worker" in child.cmdline()
+    ]
+    workers[0].send_signal(signal.SIGKILL)
+    _, shown = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "return code -9" in shown.split("error: ")[1]
+    assert "Traceback" not in shown
