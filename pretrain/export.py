@@ -33,7 +33,6 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from pretrain.checkpoint import open_checkpoint
 from pretrain.command_line import exit_with, load_config
 from pretrain.config import MaskingConfig, PretrainConfig, PretrainError
 from pretrain.convert import (
@@ -47,6 +46,7 @@ from pretrain.data import ShardFolder
 from pretrain.model import LateMaskModel
 from pretrain.model_card import model_card
 from pretrain.remote import TOKENIZER_FILES
+from pretrain.run_folder import open_checkpoint
 
 LATE_MASK_FILE = "late_mask.safetensors"
 

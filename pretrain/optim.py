@@ -19,6 +19,9 @@ class Progress:
     tokens: int = 0
     flops: float = 0.0
     hours: float = 0.0
+    skipped: int = 0  # steps that changed nothing (faults.py), all in all
+    skipped_in_row: int = 0  # and at the end
+    rollbacks: int = 0  # times that the run went back to a checkpoint
 
     def fraction(self, budget: BudgetConfig) -> float:
         """Share of the budget that is used, 0 to 1; the limit that is nearest counts."""
