@@ -16,7 +16,8 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +119,8 @@ class Run:
         self.config.write_text(
             yaml.safe_dump(CONFIG | {"data": CONFIG["data"] | {"path": str(data)}})
         )
-        self.output = ""
-        self.process: subprocess.Popen[str] | None = None
+        self.log = folder.parent / f"{folder.name}.log"
+        self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *more: object, script: Sequence[str] = ("pretrain/main.py",)) -> None:
         """The launcher and its ranks, in a session of their own."""
@@ -129,24 +130,29 @@ class Run:
         launcher += ["--num_accelerators", str(self.ranks), "--master_port", str(port)]
         words = ["--config", self.config, "--run.output_dir", self.folder, *self.overrides, *more]
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        self.process = subprocess.Popen(
-            [*launcher, *script, *map(str, words)],
-            cwd=ROOT,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "PATH": path, "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [*launcher, *script, *map(str, words)],
+                cwd=ROOT,
+                env=os.environ | {"OMP_NUM_THREADS": "1", "PATH": path, "PYTHONPATH": str(ROOT)},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def output(self) -> str:
+        """What the last start has said so far."""
+        return self.log.read_text()
 
     def wait(self, seconds: float = 240) -> int:
-        """The exit code, once all processes are gone; `output` is what they said."""
+        """The launcher's exit code."""
         assert self.process is not None
         try:
-            self.output, _ = self.process.communicate(timeout=seconds)
+            self.process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
-            self.output, _ = self.process.communicate()
+            self.process.wait()
             raise RuntimeError(f"not over within {seconds} s:\n{self.output[-5000:]}") from None
         return self.process.returncode
 
@@ -178,13 +184,19 @@ class Run:
         below = {c.pid for r in ranks for c in psutil.Process(r).children(recursive=True)}
         return [top, *(p for p in top.children(recursive=True) if p.pid not in ranks | below)]
 
-    def wait_for_step(self, step: int, seconds: float = 120) -> None:
+    def wait_for_step(self, step: int) -> None:
         """Until the log has this step."""
+        self.wait_until(lambda: max(self.losses(), default=0) >= step, f"step {step}")
+
+    def wait_until(self, arrived: Callable[[], object], what: str, seconds: float = 180) -> None:
+        """Until `arrived()`; RuntimeError if the run ends before, or in `seconds` it is not."""
         assert self.process is not None
         deadline = time.monotonic() + seconds
-        while max(self.losses(), default=0) < step:
+        while not arrived():
             if self.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"step {step} never came:\n{self.process.communicate()[0]}")
+                with suppress(ProcessLookupError):
+                    os.killpg(self.process.pid, signal.SIGKILL)
+                raise RuntimeError(f"{what} never came:\n{self.output[-5000:]}")
             time.sleep(0.01)
 
     def losses(self) -> dict[int, float]:

@@ -168,7 +168,12 @@ class ShardHashes:
         self._mine = [shard for shard in shards[rank::num_ranks] if "sha256" in shard]
         self._path = data.path
         self._error: PretrainError | None = None
-        threading.Thread(target=self._compare, name="hashes", daemon=True).start()
+        self._thread = threading.Thread(target=self._compare, name="hashes", daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Until all are compared."""
+        self._thread.join()
 
     def check(self) -> None:
         """Raise the PretrainError that the thread has found, if any."""
