@@ -48,7 +48,7 @@ CONFIG: dict[str, dict[str, Any]] = {
         "eval_sequences": 24,
         "precision": "fp32",
         "save_every": 5,
-        "rank_seconds": 5,
+        "rank_seconds": 15,
     },
 }
 

@@ -237,6 +237,8 @@ class RunConfig:
     """The run's folder; a rerun of the same command goes on where the folder stands."""
     seed: int = 0
     """Of initial weights, row order, masks and dropout."""
+    init_from: str | None = None
+    """Start from the weights of this folder (an `hf/`, any RoBERTa's) or this name on the Hub."""
     log_every: int = 10
     """Steps between log lines."""
     eval_every: int = 500

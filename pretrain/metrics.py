@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 import time
 from contextlib import suppress
@@ -49,8 +50,14 @@ class Metrics:
         """Record `values` at this step; `fraction` of the budget is used."""
         if not self.writes:
             return
-        record = {"step": progress.step, "tokens": progress.tokens, "flops": progress.flops}
-        record |= {"hours": round(progress.hours, 6)} | values
+        record: dict[str, Any] = {
+            "step": progress.step,
+            "tokens": progress.tokens,
+            "flops": progress.flops,
+        }
+        record |= {"hours": round(progress.hours, 6)}
+        # JSON has no word for a loss of a skipped step that is no number.
+        record |= {key: v if math.isfinite(v) else None for key, v in values.items()}
         try:
             self._write(progress.step, record, values)
             self._losing = False

@@ -45,7 +45,7 @@ class RunFolder:
             PretrainError: another process holds it, or it can't be written.
         """
         try:
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
             file = (self.path / ".lock").open("a+")
         except OSError as error:
             raise PretrainError(

@@ -22,6 +22,7 @@ from pretrain.evaluate import (
     unigram_log_frequencies,
     unigram_loss,
 )
+from pretrain.export import start_from
 from pretrain.faults import LossGuard
 from pretrain.initialise import initialise
 from pretrain.masking import MaskedRows, mask_counts
@@ -106,6 +107,8 @@ def begin(
         checkpoint.load_into(model)
     else:
         initialise(model, config.run.seed, torch.from_numpy(frequencies))
+        if config.run.init_from:
+            start_from(model, config.run.init_from)
     engine = Engine(model, config, device)
     if checkpoint:
         engine.restore(checkpoint)
