@@ -45,6 +45,8 @@ class Saver:
         self.phase: Literal["idle", "writing", "committing"] = "idle"
         self.saved_step = -1
         """Of the last complete checkpoint of this start."""
+        self.began = time.monotonic()
+        """When the last save was begun; the next is due `save_minutes` later."""
         self.stalled = 0.0
         """Seconds for which the loop stood still, so far."""
         self._buffer: Tensor | None = None
@@ -56,7 +58,7 @@ class Saver:
     def begin(self, share: list[Fragment], state: State) -> None:
         """Copy `share` and start to write it; on all ranks at the same step, none in flight."""
         assert self.phase == "idle"
-        began = time.monotonic()
+        self.began = time.monotonic()
         contents = layout(share)
         count = sum(contents.values())
         if self._buffer is None or self._buffer.numel() != count:
@@ -73,7 +75,12 @@ class Saver:
 
         self.phase = "writing"
         self._start(write)
-        self.stalled += time.monotonic() - began
+        self.stalled += time.monotonic() - self.began
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time for the next, by this rank's clock."""
+        return time.monotonic() - self.began > 60 * self.settings.save_minutes
 
     def status(self) -> tuple[float, float]:
         """(1 if this rank is through with the phase, 1 if it failed): to be added up over ranks."""

@@ -165,7 +165,7 @@ def start_from(model: LateMaskModel, source: str) -> None:
                 f"run.init_from: {source} is no folder, and the Hub does not give it: {error}"
             ) from None
     theirs = load(folder)
-    weights = dict(theirs.named_parameters())
+    weights: dict[str, Tensor] = dict(theirs.named_parameters())
     if theirs.config.pieces != model.config.pieces:
         raise PretrainError(
             f"run.init_from: {source} has {theirs.config.pieces} pieces, the tokenizer of the data "

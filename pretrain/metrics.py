@@ -7,7 +7,8 @@ import logging
 import math
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from io import FileIO
 from pathlib import Path
@@ -116,6 +117,52 @@ class Metrics:
             self._bar.close()
         if self._tracker is not None:
             self._tracker.finish()
+
+
+class Speed:
+    """How fast it goes since the last log line, and what of the time is lost."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._since = time.monotonic()
+        self._tokens, self._flops = progress.tokens, progress.flops
+        self._waited = self._stalled = 0.0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """The loop waits for data."""
+        begin = time.monotonic()
+        yield
+        self._waited += time.monotonic() - begin
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Something that is not training: left out."""
+        begin = time.monotonic()
+        yield
+        self._since += time.monotonic() - begin
+
+    def take(self, progress: Progress, stalled: float, peak: float | None) -> dict[str, float]:
+        """The metrics; begins anew.
+
+        Args:
+            progress: now.
+            stalled: seconds that checkpoints have cost so far.
+            peak: TFLOP/s of all devices, for the MFU.
+        """
+        now = time.monotonic()
+        seconds = now - self._since
+        tflops = (progress.flops - self._flops) / seconds / 1e12
+        values = {
+            "speed/tokens_per_second": (progress.tokens - self._tokens) / seconds,
+            "speed/tflops": tflops,
+            "speed/data_wait": self._waited / seconds,
+            "speed/checkpoint_stall": (stalled - self._stalled) / seconds,
+        }
+        if peak:
+            values["speed/mfu"] = tflops / peak
+        self._since, self._waited, self._stalled = now, 0.0, stalled
+        self._tokens, self._flops = progress.tokens, progress.flops
+        return values
 
 
 def _board(folder: Path, start: Progress) -> Any:

@@ -23,6 +23,15 @@ class Progress:
     skipped_in_row: int = 0  # and at the end
     rollbacks: int = 0  # times that the run went back to a checkpoint
 
+    def advance(self, rows: int, tokens: int, flops: float, *, skipped: bool) -> None:
+        """Count one step."""
+        self.step += 1
+        self.sequences += rows
+        self.tokens += tokens
+        self.flops += flops
+        self.skipped += skipped
+        self.skipped_in_row = self.skipped_in_row + 1 if skipped else 0
+
     def fraction(self, budget: BudgetConfig) -> float:
         """Share of the budget that is used, 0 to 1; the limit that is nearest counts."""
         used = {

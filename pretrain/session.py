@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import logging
 import platform
+import time
 from dataclasses import dataclass, replace
 
 import torch
 
+from pretrain.background import Saver
 from pretrain.checkpoint import Checkpoint, State
 from pretrain.config import PretrainConfig, PretrainError
-from pretrain.data import Batches, ShardFolder
+from pretrain.data import Batches, ShardFolder, ShardHashes
 from pretrain.engine import Engine
 from pretrain.evaluate import (
     evaluation_batches,
@@ -26,10 +28,11 @@ from pretrain.export import start_from
 from pretrain.faults import LossGuard
 from pretrain.initialise import initialise
 from pretrain.masking import MaskedRows, mask_counts
-from pretrain.metrics import Metrics
+from pretrain.metrics import Metrics, Speed
 from pretrain.model import LateMaskModel
 from pretrain.optim import Progress
 from pretrain.run_folder import RunFolder
+from pretrain.timing import Trace
 
 logger = logging.getLogger(__name__)
 
@@ -44,11 +47,27 @@ class Session:
     validation: list[MaskedRows]
     guard: LossGuard
     metrics: Metrics
+    speed: Speed
+    trace: Trace
+    saver: Saver
+    hashes: ShardHashes | None
+    hours_before: float
+    """Of the progress, when the session began at `began`."""
+    began: float
     best: float
     """Lowest validation loss that a checkpoint has kept."""
     entropy: float
     """Unigram loss of `validation`."""
     data_sha256: str
+
+    @property
+    def hours(self) -> float:
+        """Of training, over all restarts, by this rank's clock."""
+        return self.hours_before + (time.monotonic() - self.began) / 3600
+
+    def save(self, valid_loss: float | None) -> None:
+        """Begin to save what is trained by now; on all ranks at the same step."""
+        self.saver.begin(self.engine.share(), self.state(valid_loss))
 
     def state(self, valid_loss: float | None) -> State:
         """What a checkpoint says besides the tensors."""
@@ -66,6 +85,7 @@ class Session:
     def close(self) -> None:
         """Free what the next session needs."""
         self.metrics.close()
+        self.trace.close()
         self.engine.close()
 
 
@@ -147,6 +167,12 @@ def begin(
         validation=validation,
         guard=LossGuard(config.run, checkpoint.state.losses if checkpoint else []),
         metrics=metrics,
+        speed=Speed(progress),
+        trace=Trace(config.run, run.path, rank),
+        saver=Saver(run, config, rank, engine.num_ranks),
+        hashes=ShardHashes(data, rank, engine.num_ranks) if config.data.verify else None,
+        hours_before=progress.hours,
+        began=time.monotonic(),
         best=run.best_loss(),
         entropy=entropy,
         data_sha256=data.sha256,

@@ -8,6 +8,7 @@ sent to everyone already: a second signal within `SAME_SECONDS` is taken for the
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import time
 from types import FrameType
@@ -19,10 +20,12 @@ SAME_SECONDS = 2.0
 
 
 class StopFlag:
-    """Set by the first signal to stop."""
+    """Set by the first signal to stop, or when the hours of this start are over."""
 
-    def __init__(self) -> None:
+    def __init__(self, hours: float | None) -> None:
+        """`hours` from now; None: no limit."""
         self._asked: float | None = None
+        self._until = time.monotonic() + 3600 * hours if hours else math.inf
         for number in STOP_SIGNALS:
             signal.signal(number, self._request)
 
@@ -30,6 +33,11 @@ class StopFlag:
     def requested(self) -> bool:
         """Whether this process was asked to stop."""
         return self._asked is not None
+
+    @property
+    def time_is_up(self) -> bool:
+        """Whether the hours are over."""
+        return time.monotonic() > self._until
 
     def _request(self, number: int, _frame: FrameType | None) -> None:
         if self._asked is None:

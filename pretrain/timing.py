@@ -21,6 +21,7 @@ class Parts:
     def __init__(self, device: torch.device, *, enabled: bool) -> None:
         self.device, self.enabled = device, enabled
         self._seconds: dict[str, float] = {}
+        self._since = time.perf_counter()
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
@@ -37,10 +38,11 @@ class Parts:
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
 
-    def take(self, seconds: float) -> dict[str, float]:
-        """Each part's share of `seconds` as `time/NAME`; begins anew."""
-        shares = {f"time/{name}": spent / seconds for name, spent in self._seconds.items()}
-        self._seconds = {}
+    def take(self) -> dict[str, float]:
+        """Each part's share of the time since the last call, as `time/NAME`; begins anew."""
+        now = time.perf_counter()
+        shares = {f"time/{name}": s / (now - self._since) for name, s in self._seconds.items()}
+        self._seconds, self._since = {}, now
         return shares
 
 
@@ -49,16 +51,18 @@ class Trace:
 
     def __init__(self, settings: RunConfig, folder: Path, rank: int) -> None:
         self._first, self._count = settings.profile_steps or (0, 0)
+        self._step = 0  # of this start
         self._file = folder / "traces" / f"rank-{rank}.json"
         self._profiler: torch.profiler.profile | None = None
 
-    def before(self, step: int) -> None:
-        """Call before each step; `step` counts from 0 at this start."""
-        if self._count and step == self._first:
+    def before_step(self) -> None:
+        """Begins and ends the trace where it was asked to."""
+        if self._count and self._step == self._first:
             self._profiler = torch.profiler.profile(record_shapes=True, profile_memory=True)
             self._profiler.start()
-        elif self._profiler and step == self._first + self._count:
+        elif self._step == self._first + self._count:
             self.close()
+        self._step += 1
 
     def close(self) -> None:
         """Write the trace, if one is being taken."""
