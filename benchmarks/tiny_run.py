@@ -151,8 +151,7 @@ class Run:
         try:
             self.process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+            self.stop()
             raise RuntimeError(f"not over within {seconds} s:\n{self.output[-5000:]}") from None
         return self.process.returncode
 
@@ -162,6 +161,13 @@ class Run:
         if (found := self.wait()) != code:
             raise RuntimeError(f"exit code {found} instead of {code}:\n{self.output[-5000:]}")
         return self.output
+
+    def stop(self) -> None:
+        """Kill whatever of the last start is left."""
+        if self.process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
     def rank_processes(self) -> list[psutil.Process]:
         """The ranks, in order."""
@@ -194,8 +200,7 @@ class Run:
         deadline = time.monotonic() + seconds
         while not arrived():
             if self.process.poll() is not None or time.monotonic() > deadline:
-                with suppress(ProcessLookupError):
-                    os.killpg(self.process.pid, signal.SIGKILL)
+                self.stop()
                 raise RuntimeError(f"{what} never came:\n{self.output[-5000:]}")
             time.sleep(0.01)
 

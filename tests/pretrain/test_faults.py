@@ -118,10 +118,11 @@ def test_a_run_that_going_back_does_not_mend_gives_up(rows: Path, tmp_path: Path
     ],
 )
 def test_a_lost_rank_ends_the_others_and_is_named(
-    rows: Path, tmp_path: Path, number: int, message: str
+    rows: Path, tmp_path: Path, request: pytest.FixtureRequest, number: int, message: str
 ) -> None:
     run = Run(rows, tmp_path / "run", "--budget.steps", 100000, "--run.rank_seconds", 5)
     run.start()
+    request.addfinalizer(run.stop)
     wait_for_checkpoint(run)
     first, second = run.rank_processes()
     second.send_signal(number)
@@ -147,10 +148,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def test_a_full_disk_costs_new_checkpoints_only(rows: Path, small_disk: Path) -> None:
+def test_a_full_disk_costs_new_checkpoints_only(
+    rows: Path, small_disk: Path, request: pytest.FixtureRequest
+) -> None:
     run = Run(rows, small_disk / "run", "--budget.steps", 100000)
     run.log = small_disk.parent / "log"
     run.start()
+    request.addfinalizer(run.stop)
     wait_for_checkpoint(run)
     ballast = small_disk / "ballast"
     with ballast.open("wb") as file:
