@@ -87,6 +87,9 @@ def train_with_others(config: PretrainConfig, data: ShardFolder, run: RunFolder)
     except PretrainError as error:
         watchdog.fail(error.exit_code, str(error))
         raise
+    except Exception:
+        watchdog.wait_for_news()  # a collective that failed since a rank is lost: it says which
+        raise
     watchdog.close()
     # A launcher ends all ranks when one exits with a code.
     torch.distributed.barrier()

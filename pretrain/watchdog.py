@@ -21,6 +21,7 @@ import torch
 
 RANK_LOST = 69  # EX_UNAVAILABLE
 _STEP = "in a step"
+_PERIOD = 1.0  # seconds between two words, at most
 
 
 class Watchdog:
@@ -76,8 +77,13 @@ class Watchdog:
         self._closing = True
         self._tell(("lost", code, f"rank {self.rank}: {reason}"))
 
+    def wait_for_news(self) -> None:
+        """Let this process end here if another rank is the reason for an error in this one."""
+        if self._connections:
+            time.sleep(3 * _PERIOD)
+
     def _watch(self) -> None:
-        period = min(1.0, self.rank_seconds / 4)
+        period = min(_PERIOD, self.rank_seconds / 4)
         heard = dict.fromkeys(self._connections, time.monotonic())
         beats: dict[int, tuple[str, float]] = {}
         while self._connections and not self._closing:
