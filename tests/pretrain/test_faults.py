@@ -83,9 +83,7 @@ def test_a_spike_is_told_from_noise() -> None:
     assert LossGuard(RunConfig(output_dir=""), guard.remembered).fault(3.4) == guard.fault(3.4)
 
 
-@pytest.mark.parametrize(
-    "number", [0, 2, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 3))]
-)
+@pytest.mark.parametrize("number", [2, *(pytest.param(n, marks=pytest.mark.long) for n in (0, 3))])
 def test_bad_rows_are_skipped_and_many_of_them_jumped_over(
     rows: Path, tmp_path: Path, number: int
 ) -> None:
@@ -101,6 +99,7 @@ def test_bad_rows_are_skipped_and_many_of_them_jumped_over(
     assert sorted(run.losses()) == list(range(1, 13))
 
 
+@pytest.mark.long
 def test_a_run_that_going_back_does_not_mend_gives_up(rows: Path, tmp_path: Path) -> None:
     settings = ("--run.max_skipped_steps", 2, "--run.max_rollbacks", 1, "--run.save_every", 2)
     run = Run(rows, tmp_path / "run", *settings)
@@ -115,7 +114,7 @@ def test_a_run_that_going_back_does_not_mend_gives_up(rows: Path, tmp_path: Path
     ("number", "message"),
     [
         (signal.SIGSTOP, "rank 1 has not answered for 5 s"),
-        (signal.SIGKILL, "rank 1 has died"),
+        pytest.param(signal.SIGKILL, "rank 1 has died", marks=pytest.mark.long),
     ],
 )
 def test_a_lost_rank_ends_the_others_and_is_named(
@@ -132,7 +131,7 @@ def test_a_lost_rank_ends_the_others_and_is_named(
     assert f"error: {message}" in run.output
     second.kill()  # the launcher would give one that is stopped 30 seconds
     assert run.wait() != 0
-    assert "resuming from" in run.go("--budget.steps", max(run.losses()) + 1)
+    assert open_checkpoint(run.folder).progress.step >= 5
 
 
 @pytest.fixture
@@ -179,6 +178,7 @@ def test_a_full_disk_costs_new_checkpoints_only(
     assert "resuming from" in run.go("--budget.steps", kept + 2)
 
 
+@pytest.mark.long
 def test_a_changed_shard_ends_the_run_and_is_named(rows: Path, tmp_path: Path) -> None:
     shutil.copytree(rows, tmp_path / "data")
     shard = tmp_path / "data" / "train-00001-of-00002.tar"
@@ -191,6 +191,7 @@ def test_a_changed_shard_ends_the_run_and_is_named(rows: Path, tmp_path: Path) -
     assert "Traceback" not in output
 
 
+@pytest.mark.long
 def test_other_data_under_the_same_run_is_refused(rows: Path, tmp_path: Path) -> None:
     shutil.copytree(rows, tmp_path / "data")
     run = Run(tmp_path / "data", tmp_path / "run", ranks=1)

@@ -15,7 +15,7 @@ def test_kill_9_of_one_rank_all_or_the_launcher_changes_nothing(tmp_path: Path) 
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("stage", [0, 1, 3])
+@pytest.mark.parametrize("stage", [0, 3])
 def test_any_stage_survives_kill_9(tmp_path: Path, stage: int) -> None:
     kill_resume.measure(tmp_path, kills=3, seed=stage, stage=stage, steps=18)
 
@@ -25,6 +25,6 @@ def test_any_stage_survives_kill_9(tmp_path: Path, stage: int) -> None:
 def test_resuming_is_exact_on_the_same_ranks_and_close_on_others(
     tmp_path: Path, stage: int
 ) -> None:
-    (found,) = resume.measure([stage], ["2:2", "2:1", "2:3"], 5, tmp_path).values()
+    (found,) = resume.measure([stage], ["2:2", "2:3"], 5, tmp_path).values()
     assert found["2:2"] == 0
     assert max(found.values()) < 1e-5

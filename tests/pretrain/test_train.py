@@ -159,9 +159,7 @@ def test_resuming_on_another_layout_goes_on_alike(
     assert_exported(folder)
 
 
-@pytest.mark.parametrize(
-    "stage", [2, *(pytest.param(n, marks=pytest.mark.long) for n in (0, 1, 3))]
-)
+@pytest.mark.parametrize("stage", [2, *(pytest.param(n, marks=pytest.mark.long) for n in (0, 3))])
 def test_ranks_and_accumulation_give_the_gradient_of_one_batch(
     tiny_config_file: Path, tmp_path: Path, stage: int
 ) -> None:
@@ -214,6 +212,7 @@ def test_a_signal_saves_and_says_that_the_run_can_go_on(
     assert sorted(losses(folder)) == list(range(1, STEPS + 1))
 
 
+@pytest.mark.long
 def test_hours_for_one_start_end_it_as_a_signal_does(
     tiny_config_file: Path, tmp_path: Path
 ) -> None:
