@@ -29,30 +29,25 @@ BREAK = 20
 OUT = Path("docs/benchmarks")
 
 
-def options(stage: int, total: int) -> tuple[object, ...]:
+def options(stage: int, total: int, optimizer: str) -> tuple[object, ...]:
     """Of every run under this stage."""
     return (
+        *("--optimizer.name", optimizer),
+        *("--optimizer.gradient_clipping", 0 if optimizer == "muon" else 1),
         *("--run.deepspeed_config", ROOT / f"configs/deepspeed/zero{stage}.json"),
         *("--budget.steps", total, "--run.save_every", BREAK, "--model.dropout", 0),
         *("--run.keep_checkpoints", 99),
     )
 
 
-def unbroken(data: Path, folder: Path, stage: int, ranks: int, steps: int) -> Run:
-    """A run of BREAK + `steps` steps with a checkpoint after BREAK."""
-    run = Run(data, folder, *options(stage, BREAK + steps), ranks=ranks)
-    run.go()
-    return run
-
-
-def largest_difference(whole: Run, data: Path, folder: Path, stage: int, ranks: int) -> float:
+def largest_difference(whole: Run, data: Path, folder: Path, ranks: int) -> float:
     """Go on from `whole`'s checkpoint on `ranks` ranks; the largest difference of a loss."""
     shutil.copytree(whole.folder, folder, ignore=shutil.ignore_patterns("hf"))
     expected = whole.losses()
     for checkpoint in (folder / "checkpoints").glob("step-*"):
         if checkpoint.name != f"step-{BREAK:08d}":
             shutil.rmtree(checkpoint)
-    broken = Run(data, folder, *options(stage, max(expected)), ranks=ranks)
+    broken = Run(data, folder, *whole.overrides, ranks=ranks)
     if "resuming from" not in broken.go():
         raise RuntimeError(f"it began anew:\n{broken.output[-3000:]}")
     found = broken.losses()
@@ -62,22 +57,26 @@ def largest_difference(whole: Run, data: Path, folder: Path, stage: int, ranks: 
 
 
 def measure(
-    stages: Iterable[int], changes: Iterable[str], steps: int, folder: Path
+    stages: Iterable[int],
+    changes: Iterable[str],
+    steps: int,
+    folder: Path,
+    optimizer: str = "adamw",
 ) -> dict[str, dict[str, float]]:
     """{stage: {"2:1": largest difference}}."""
     data, found = write_data(folder / "data"), {}
     changes = list(changes)
     for stage in stages:
-        before = sorted({change.split(":")[0] for change in changes})
-        wholes = {
-            ranks: unbroken(data, folder / f"whole-{stage}-{ranks}", stage, int(ranks), steps)
-            for ranks in before
-        }
-        row = {}
+        wholes, row = {}, {}
+        for ranks in sorted({change.split(":")[0] for change in changes}):
+            settings = options(stage, BREAK + steps, optimizer)
+            run = Run(data, folder / f"whole-{stage}-{ranks}", *settings, ranks=int(ranks))
+            run.go()
+            wholes[ranks] = run
         for change in changes:
             first, then = change.split(":")
             target = folder / f"broken-{stage}-{first}-{then}"
-            row[change] = largest_difference(wholes[first], data, target, stage, int(then))
+            row[change] = largest_difference(wholes[first], data, target, int(then))
             logger.info("ZeRO-%d, %s ranks: %.3g", stage, change, row[change])
         found[str(stage)] = row
     return found

@@ -34,7 +34,7 @@ from pretrain.config import PretrainError
 from pretrain.optim import Progress
 
 FORMAT, VERSION = "latemask-checkpoint", 2
-MOMENTS = ("exp_avg", "exp_avg_sq")
+MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # AdamW's two, Muon's one
 KINDS = ("weight", *MOMENTS)
 CHUNK_BYTES = 2**24
 
@@ -129,6 +129,10 @@ class Checkpoint:
         if position != start + count:
             raise ValueError(f"{self.path}: {kind} of {name} ends at element {position}")
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+    def kinds(self, name: str) -> list[str]:
+        """What there is of parameter `name`: its weights, and moments once it was updated."""
+        return [kind for kind in KINDS if (kind, name) in self._index]
 
     def tensors(self, kind: str = "weight") -> Iterator[tuple[str, Tensor]]:
         """Every parameter's name and its full weights or moments, one after the other."""

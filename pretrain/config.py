@@ -189,10 +189,16 @@ class ModelConfig:
 
 @dataclass(kw_only=True)
 class OptimizerConfig:
-    """AdamW and its schedule: linear warm-up, linear decay to 0 at the end of the budget."""
+    """The update rule and its schedule: linear warm-up, linear decay to 0 at the budget's end."""
 
+    name: Literal["adamw", "muon"] = "adamw"
+    """muon: Muon for the matrices of the layers, AdamW for all else; not with ZeRO-3."""
     lr: float = 5e-4
-    """Peak learning rate."""
+    """Peak learning rate, of AdamW."""
+    muon_lr: float = 0.02
+    """Peak learning rate of Muon, in spectral norm per update."""
+    muon_momentum: float = 0.95
+    """Muon's momentum (Nesterov's)."""
     betas: tuple[float, float] = (0.9, 0.98)
     """Adam's decay rates (RoBERTa)."""
     eps: float = 1e-6
@@ -205,7 +211,17 @@ class OptimizerConfig:
     """Share of the budget over which the learning rate rises."""
 
     def __post_init__(self) -> None:
-        _require(self.lr > 0, f"optimizer.lr is {self.lr}; it must be positive")
+        for key in ("lr", "muon_lr"):
+            _require(
+                getattr(self, key) > 0,
+                f"optimizer.{key} is {getattr(self, key)}; it must be positive",
+            )
+        # DeepSpeed clips what Muon has made of the gradient, whose norm says nothing.
+        _require(
+            self.name != "muon" or self.gradient_clipping == 0,
+            f"optimizer.gradient_clipping is {self.gradient_clipping}, but Muon's updates have a "
+            "norm of their own; set it to 0",
+        )
         _require(0 <= self.warmup < 1, f"optimizer.warmup is {self.warmup}; from 0 to below 1")
 
 

@@ -65,6 +65,11 @@ class Engine:
         self.optimizer = make_optimizer(model, config.optimizer)
         self.deepspeed_config = complete_deepspeed_config(config, self.num_ranks, self.precision)
         self.stage = self.deepspeed_config.get("zero_optimization", {}).get("stage", 0)
+        if self.stage == 3 and config.optimizer.name == "muon":
+            raise PretrainError(
+                "optimizer.name: under ZeRO-3 DeepSpeed's Muon keeps a momentum that can't be "
+                "saved; take zero1.json or zero2.json"
+            )
         self.names = dict(model.named_parameters())
         self.parts = Parts(device, enabled=config.run.time_parts)
         self._guard_updates(config)
@@ -161,6 +166,9 @@ class Engine:
         loss_sum, correct, *answers = self._sum_over_ranks(torch.cat([sums.double(), told]))
         loss = loss_sum / (predicted * self.num_ranks)
         self._fault = find_fault(loss)
+        if self._fault is not None:
+            # Where ZeRO keeps Muon's next momentum, which it takes over before it calls the update.
+            getattr(self._engine.optimizer, "_muon_pending_momentum", {}).clear()
         with self.parts("update"):
             self._engine.step()
         norm = self._norm if self._norm is not None else self._engine.get_global_grad_norm()
@@ -181,7 +189,8 @@ class Engine:
     def updates(self) -> int:
         """How many the optimizer has made: Adam's count for its bias correction."""
         return max(
-            (int(state["step"]) for state in self.optimizer.state.values() if state), default=0
+            (int(state["step"]) for state in self.optimizer.state.values() if "step" in state),
+            default=0,
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -243,7 +252,7 @@ class Engine:
 
     def _set_lr(self, lr: float) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["lr_scale"]
 
     def _dummy_batch(self) -> tuple[Tensor, Tensor, Tensor]:
         ids = torch.zeros(1, 2, dtype=torch.long, device=self.device)

@@ -91,29 +91,30 @@ def restore(
     checkpoint's: DeepSpeed would not see it if they changed here.
     """
     for fragment in fragments(zero, optimizer, names, replicas=True):
+        saved = checkpoint.kinds(fragment.name)
         for kind, value in fragment.values.items():
-            value.copy_(checkpoint.read(kind, fragment.name, fragment.start, len(fragment)))
+            if kind in saved:
+                value.copy_(checkpoint.read(kind, fragment.name, fragment.start, len(fragment)))
+            else:
+                value.zero_()  # saved before the first update
     for state in optimizer.state.values():
-        device = state["step"].device
-        state["step"] = torch.as_tensor(float(checkpoint.state.adam_steps), device=device)
+        if "step" in state:
+            device = state["step"].device
+            state["step"] = torch.as_tensor(float(checkpoint.state.adam_steps), device=device)
 
 
 def layout(share: list[Fragment]) -> dict[str, int]:
     """`KIND/NAME@START` to number of elements: what a part of a checkpoint holds, in order."""
-    return {f"{kind}/{f.name}@{f.start}": len(f) for f in share for kind in KINDS}
+    return {f"{kind}/{f.name}@{f.start}": len(f) for f in share for kind in f.values}
 
 
 def copy_into(buffer: Tensor, share: list[Fragment]) -> None:
     """Copy everything that `layout` names into `buffer` on the host, and wait for it."""
     position = 0
     for fragment in share:
-        for kind in KINDS:
-            target = buffer[position : position + len(fragment)]
+        for value in fragment.values.values():
+            buffer[position : position + len(fragment)].copy_(value, non_blocking=True)
             position += len(fragment)
-            if kind in fragment.values:
-                target.copy_(fragment.values[kind], non_blocking=True)
-            else:
-                target.zero_()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 

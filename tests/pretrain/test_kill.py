@@ -28,3 +28,14 @@ def test_resuming_is_exact_on_the_same_ranks_and_close_on_others(
     (found,) = resume.measure([stage], ["2:2", "2:3"], 5, tmp_path).values()
     assert found["2:2"] == 0
     assert max(found.values()) < 1e-5
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_muon_goes_on_as_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: int
+) -> None:
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")  # its kernels take longer to compile than to run
+    (found,) = resume.measure([stage], ["2:2", "2:1"], 5, tmp_path, "muon").values()
+    assert found["2:2"] == 0
+    assert found["2:1"] < 1e-4
