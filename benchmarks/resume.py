@@ -115,7 +115,10 @@ def main(argv: list[str]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
     with tempfile.TemporaryDirectory() as folder:
         found = measure(args.stages, args.ranks, args.steps, Path(folder))
-    (OUT / "resume.json").write_text(json.dumps(found, indent=1) + "\n")
+    file = OUT / "resume.json"  # stages that were measured before stay
+    before = json.loads(file.read_text()) if file.exists() else {}
+    found = dict(sorted((before | found).items()))
+    file.write_text(json.dumps(found, indent=1) + "\n")
     (OUT / "resume.md").write_text(table(found, args.steps))
     print(table(found, args.steps))
 

@@ -18,7 +18,8 @@ from pretrain.config import RunConfig
 from pretrain.faults import ENOUGH, LossGuard
 from pretrain.run_folder import open_checkpoint
 
-# Puts a NaN into one parameter's gradient on the last rank, for the rows that NAN_ROWS spans.
+# Puts a NaN into one parameter's gradient on the last rank where a global batch begins in one of
+# `spans`, and finds fault with the loss of step 3.
 SABOTAGE = """
 import os, sys, torch
 sys.path.insert(0, {root!r})
@@ -36,12 +37,14 @@ def positioned_steps(self, position, masking):
         position += self.global_batch_size
         yield found
 
-def bad_step(self, micro_batches, *rest):
+def bad_step(self, micro_batches, lr, find_fault, words):
+    if micro_batches.position == 24:
+        return step(self, micro_batches, lr, lambda loss: f"a loss of {{loss:.0f}}", words)
     last = torch.distributed.get_rank() == torch.distributed.get_world_size() - 1
     hit = last and any(begin <= micro_batches.position < end for begin, end in spans)
     hook = self.module.head.norm.bias.register_hook(lambda g: g * float("nan")) if hit else None
     try:
-        return step(self, micro_batches, *rest)
+        return step(self, micro_batches, lr, find_fault, words)
     finally:
         if hook:
             hook.remove()
@@ -89,11 +92,14 @@ def test_bad_rows_are_skipped_and_many_of_them_jumped_over(
 ) -> None:
     settings = ("--run.max_skipped_steps", 3, "--run.save_every", 2, "--budget.steps", 12)
     run = Run(rows, tmp_path / "run", *stage(number), *settings)
-    # Step 3 alone; then whatever reads rows 84 to 131: steps 8 to 10, and once more step 8 + 1.
-    output = run.go(script=sabotage(tmp_path, (24, 36), (84, 132)))
-    assert "step 3 is skipped: its gradient's norm is" in output
+    # Rows 84 to 131 are read by steps 8 to 10, and by the first one after going back.
+    output = run.go(script=sabotage(tmp_path, (84, 132)))
+    assert "step 3 is skipped: a loss of 6" in output
+    assert "step 8 is skipped: its gradient's norm is" in output
     assert "going back from step 10 to 6, and on with the rows behind the 120" in output
-    progress = open_checkpoint(run.folder).progress
+    state = open_checkpoint(run.folder).state
+    progress = state.progress
+    assert state.adam_steps == 12 - 2  # steps 3 and 7, in the end
     assert (progress.step, progress.rollbacks, progress.skipped) == (12, 1, 1 + 3 + 1)
     assert progress.sequences == 120 + 6 * 12  # jumped over, not read again
     assert sorted(run.losses()) == list(range(1, 13))
@@ -165,10 +171,10 @@ def test_a_full_disk_costs_new_checkpoints_only(
                 pass
         return run.output.count("is not saved")
 
-    run.wait_until(lambda: failures() >= 2, "a second try")
+    lost = "metrics are being lost, the run goes on"
+    run.wait_until(lambda: failures() >= 2 and lost in run.output, "a second try")
     assert "No space left on device" in run.output
     kept = open_checkpoint(run.folder).progress.step
-    assert "metrics are being lost, the run goes on" in run.output
     for process in run.rank_processes():
         process.send_signal(signal.SIGUSR2)
     assert run.wait() == 74, run.output[-3000:]

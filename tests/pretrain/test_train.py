@@ -203,7 +203,7 @@ def test_a_signal_saves_and_says_that_the_run_can_go_on(
     wait_for_step(folder, 2, process)
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)  # a second one soon after is the same one
+    output, _ = process.communicate(timeout=120)  # a second one soon after is the same one
     assert process.returncode == 75, output[-3000:]
     assert "SIGTERM: saving" in output
     stopped_at = max(losses(folder))
