@@ -1,41 +1,83 @@
-"""What a run folder holds, and checkpoints that are complete or absent.
+"""A checkpoint on disk: what it holds, and any range of any tensor of it, whoever wrote it.
 
-A checkpoint does not depend on the number of ranks or the ZeRO stage: full fp32 weights and Adam
-moments by parameter name, and the progress of the run. Noise and dropout need no state, since
-both are functions of (seed, step). It is written beside, fsynced and renamed, and the newest one
-is found by looking, not by a pointer that can dangle.
+It does not depend on the number of ranks or the ZeRO stage. Each rank wrote one part: the stretches
+of the flattened fp32 parameters and moments that it trained, named by parameter and first element.
+Whoever reads asks for a stretch of a parameter and gets it from the parts that hold it, through
+their memory map, so nobody holds more than it needs. Noise and dropout need no state, since both
+are functions of (seed, step).
 
-    checkpoints/step-00001000/model.safetensors      full fp32 weights
-                              optimizer.safetensors  exp_avg.NAME, exp_avg_sq.NAME
-                              state.json             progress, sizes of the files above
+    checkpoints/step-00001000/part-00000-of-00008.safetensors   weight/NAME@START [n] fp32,
+                              …                                 exp_avg/…, exp_avg_sq/…
+                              state.json   progress, shapes, size and sha256 of every part
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
+import hashlib
 import json
-import logging
+import math
 import os
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from torch import Tensor, nn
 
-from pretrain.command_line import load_config
-from pretrain.config import PretrainConfig, PretrainError
+from pretrain.config import PretrainError
 from pretrain.optim import Progress
 
-logger = logging.getLogger(__name__)
+FORMAT, VERSION = "latemask-checkpoint", 2
+MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # AdamW's two, Muon's one
+KINDS = ("weight", *MOMENTS)
+CHUNK_BYTES = 2**24
 
-FORMAT, VERSION = "latemask-checkpoint", 1
-_FILES = ("model.safetensors", "optimizer.safetensors")
-_MAY_CHANGE = ("run", "budget")  # between restarts of one run; everything else is its identity
-_RUN_IDENTITY = ("seed",)
+
+@dataclass
+class State:
+    """`state.json`: everything but the tensors."""
+
+    progress: Progress
+    shapes: dict[str, list[int]]
+    """Of every parameter, by name."""
+    adam_steps: int = 0
+    """Updates made: the steps without the skipped ones."""
+    losses: list[float] = field(default_factory=list)
+    """What the next steps' losses are judged by (`faults.py`)."""
+    valid_loss: float | None = None
+    """Validation loss of these very weights, where it was measured."""
+    data_sha256: str = ""
+    """Of the data set's manifest.json."""
+    written_by: str = ""
+    """Ranks and ZeRO stage, for people."""
+    parts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """{"bytes", "sha256"} by file name."""
+
+    def write(self, file: Path) -> None:
+        """As JSON, fsynced."""
+        content = {"format": FORMAT, "version": VERSION} | asdict(self)
+        with file.open("w") as stream:
+            json.dump(content, stream, indent=1)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    @classmethod
+    def read(cls, file: Path) -> State:
+        """Raises OSError, ValueError, KeyError or TypeError where the file is not what it was."""
+        content = json.loads(file.read_text())
+        found = (content.pop("format"), content.pop("version"))
+        if found != (FORMAT, VERSION):
+            raise ValueError(f"its format is {found}, this program reads {(FORMAT, VERSION)}")
+        return cls(**content | {"progress": Progress(**content["progress"])})
+
+
+DAMAGE = (OSError, ValueError, KeyError, TypeError)
 
 
 @dataclass(frozen=True)
@@ -43,138 +85,138 @@ class Checkpoint:
     """A complete checkpoint on disk."""
 
     path: Path
-    progress: Progress
+    state: State
+
+    @classmethod
+    def open(cls, path: Path, *, verify: bool = False) -> Checkpoint:
+        """Raises one of `DAMAGE`, with what was found, where something is missing or has changed.
+
+        Sizes are always checked; `verify` also reads every byte and compares the hashes.
+        """
+        checkpoint = cls(path, State.read(path / "state.json"))
+        for name, part in checkpoint.state.parts.items():
+            if (size := (path / name).stat().st_size) != part["bytes"]:
+                raise ValueError(f"{name} has {size:,} bytes, {part['bytes']:,} were written")
+        if verify:
+            with ThreadPoolExecutor(8, thread_name_prefix="verify") as pool:
+                hashes = pool.map(lambda name: _sha256(path / name), checkpoint.state.parts)
+                for (name, part), found in zip(checkpoint.state.parts.items(), hashes, strict=True):
+                    if found != part["sha256"]:
+                        raise ValueError(
+                            f"{name} has sha256 {found[:16]}…, {part['sha256'][:16]}… was written"
+                        )
+        return checkpoint
+
+    @property
+    def progress(self) -> Progress:
+        """How far the run had come."""
+        return self.state.progress
 
     @property
     def run_folder(self) -> Path:
         """`runs/NAME` of `runs/NAME/checkpoints/step-N`."""
         return self.path.parent.parent
 
+    def read(self, kind: str, name: str, start: int, count: int) -> Tensor:
+        """[count] elements of the flattened `kind` ("weight", "exp_avg" …) of parameter `name`."""
+        pieces = []
+        position = start
+        for begin, end, part, key in self._index[kind, name]:
+            if begin <= position < min(end, start + count):
+                last = min(end, start + count)
+                pieces.append(part.get_slice(key)[position - begin : last - begin])
+                position = last
+        if position != start + count:
+            raise ValueError(f"{self.path}: {kind} of {name} ends at element {position}")
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+    def kinds(self, name: str) -> list[str]:
+        """What there is of parameter `name`: its weights, and moments once it was updated."""
+        return [kind for kind in KINDS if (kind, name) in self._index]
+
+    def tensors(self, kind: str = "weight") -> Iterator[tuple[str, Tensor]]:
+        """Every parameter's name and its full weights or moments, one after the other."""
+        for name, shape in self.state.shapes.items():
+            yield name, self.read(kind, name, 0, math.prod(shape)).reshape(shape)
+
     def weights(self) -> dict[str, Tensor]:
         """Full fp32 weights by parameter name."""
-        return load_file(self.path / "model.safetensors")
+        return dict(self.tensors())
 
-    def moments(self) -> dict[str, Tensor]:
-        """Adam's moments as `exp_avg.NAME` and `exp_avg_sq.NAME`."""
-        return load_file(self.path / "optimizer.safetensors")
+    @torch.no_grad()
+    def load_into(self, model: nn.Module) -> None:
+        """Copy the weights into `model`, one parameter at a time.
 
+        Raises:
+            PretrainError: the model has other parameters, or other shapes.
+        """
+        parameters = dict(model.named_parameters())
+        shapes = {name: list(parameter.shape) for name, parameter in parameters.items()}
+        if shapes != self.state.shapes:
+            other = [n for n in shapes | self.state.shapes
+                     if shapes.get(n) != self.state.shapes.get(n)]  # fmt: skip
+            raise PretrainError(
+                f"{self.path} is of another model: {other[0]} has shape "
+                f"{self.state.shapes.get(other[0])} there, {shapes.get(other[0])} in this config"
+            )
+        for name, tensor in self.tensors():
+            parameters[name].copy_(tensor)
 
-class RunFolder:
-    """`runs/NAME/`: config.yaml, metrics.jsonl, checkpoints/, hf/."""
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.checkpoints = self.path / "checkpoints"
-
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the folder for one run; a second one is refused while the first is alive."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if error.errno not in (errno.EAGAIN, errno.EACCES):
-                    raise
-                file.seek(0)
-                raise PretrainError(
-                    f"{self.path} is being written by process {file.read().strip() or 'unknown'}; "
-                    "wait for it, or end it and run this command again"
-                ) from None
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
-            yield
-
-    def adopt(self, config: PretrainConfig) -> None:
-        """Write the resolved config, or check that the folder was begun with the same one."""
-        file = self.path / "config.yaml"
-        if file.exists() and self.newest() is not None:
-            changed = _differences(load_config(file), config)
-            if changed:
-                raise PretrainError(
-                    f"{self.path} holds a run begun with another config:\n  "
-                    + "\n  ".join(changed)
-                    + "\nchoose another run.output_dir, or set these back to go on with it"
-                )
-        temporary = file.with_suffix(".yaml.partial")
-        config.save(temporary)
-        temporary.replace(file)
-
-    def newest(self) -> Checkpoint | None:
-        """The complete checkpoint with the most steps; damaged ones are passed over and named."""
-        for path in sorted(self.checkpoints.glob("step-*"), reverse=True):
-            try:
-                return _read(path)
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                logger.warning("%s is damaged (%s): passed over for the one before", path, error)
-        return None
-
-    def save(
-        self, weights: dict[str, Tensor], moments: dict[str, Tensor], progress: Progress, keep: int
-    ) -> Path:
-        """Write a checkpoint beside, fsync, rename; then drop all but the newest `keep`."""
-        final = self.checkpoints / f"step-{progress.step:08d}"
-        partial = self.checkpoints / f".{final.name}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        for name, tensors in zip(_FILES, (weights, moments), strict=True):
-            save_file(tensors, partial / name, metadata={"format": "pt"})
-        state = {
-            "format": FORMAT,
-            "version": VERSION,
-            "progress": asdict(progress),
-            "bytes": {name: (partial / name).stat().st_size for name in _FILES},
-        }
-        (partial / "state.json").write_text(json.dumps(state, indent=1))
-        for file in [*partial.iterdir(), partial]:
-            _fsync(file)
-        shutil.rmtree(final, ignore_errors=True)  # the same step, saved again after a resume
-        partial.replace(final)
-        _fsync(self.checkpoints)
-        for old in sorted(self.checkpoints.glob("step-*"))[:-keep]:
-            shutil.rmtree(old)
-        return final
+    @cached_property
+    def _index(self) -> dict[tuple[str, str], list[tuple[int, int, Any, str]]]:
+        """The stretches of each kind and parameter in order: begin, end, open part, key."""
+        index: dict[tuple[str, str], list[tuple[int, int, Any, str]]] = {}
+        for file in self.state.parts:
+            part = safe_open(self.path / file, framework="pt")
+            for key in part.keys():  # noqa: SIM118 - no dict
+                kind, _, rest = key.partition("/")
+                name, _, start = rest.rpartition("@")
+                (count,) = part.get_slice(key).get_shape()
+                stretch = (int(start), int(start) + count, part, key)
+                index.setdefault((kind, name), []).append(stretch)
+        for stretches in index.values():
+            stretches.sort(key=lambda stretch: stretch[0])
+        return index
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
-    """The checkpoint in `path`, which may be a run folder (its newest) or a `step-*` folder."""
-    if (path / "state.json").is_file():
-        try:
-            return _read(path)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise PretrainError(f"{path} is damaged: {error}; use another checkpoint") from None
-    newest = RunFolder(path).newest()
-    if newest is None:
-        raise PretrainError(f"{path} holds no complete checkpoint (checkpoints/step-*/state.json)")
-    return newest
+def part_name(rank: int, num_ranks: int) -> str:
+    """The file that `rank` writes."""
+    return f"part-{rank:05d}-of-{num_ranks:05d}.safetensors"
 
 
-def _read(path: Path) -> Checkpoint:
-    state = json.loads((path / "state.json").read_text())
-    if (state["format"], state["version"]) != (FORMAT, VERSION):
-        raise ValueError(f"format {state['format']} version {state['version']}")
-    for name, size in state["bytes"].items():
-        if (found := (path / name).stat().st_size) != size:
-            raise ValueError(f"{name} has {found:,} bytes, {size:,} were written")
-    return Checkpoint(path, Progress(**state["progress"]))
+def write_part(file: Path, layout: dict[str, int], values: Tensor) -> dict[str, Any]:
+    """Write one part, fsync it, and return its `parts` entry.
+
+    safetensors' own writer would copy everything and hold the interpreter's lock meanwhile; here
+    the training loop goes on, since writing and hashing happen outside of it.
+
+    Args:
+        file: to be written.
+        layout: `KIND/NAME@START` to number of elements, in the order in which `values` has them.
+        values: [sum of the layout] fp32 on the CPU.
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for key, count in layout.items():
+        end = offset + 4 * count
+        header[key] = {"dtype": "F32", "shape": [count], "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    content: NDArray[np.uint8] = values.numpy().view(np.uint8)
+    chunks = [memoryview(len(text).to_bytes(8, "little") + text)]
+    chunks += [content[i : i + CHUNK_BYTES].data for i in range(0, len(content), CHUNK_BYTES)]
+    digest = hashlib.sha256()
+    with file.open("wb", buffering=0) as stream:
+        for chunk in chunks:
+            digest.update(chunk)
+            while chunk:
+                chunk = chunk[stream.write(chunk) :]
+        os.fsync(stream.fileno())
+        size = stream.tell()
+    return {"bytes": size, "sha256": digest.hexdigest()}
 
 
-def _differences(old: PretrainConfig, new: PretrainConfig) -> list[str]:
-    """`group.key: was A, is B` for every field that makes it another run."""
-    before, after = asdict(old), asdict(new)
-    lines = []
-    for group in before:
-        keys = _RUN_IDENTITY if group == "run" else () if group in _MAY_CHANGE else before[group]
-        for key in keys:
-            if before[group][key] != after[group][key]:
-                lines.append(f"{group}.{key}: was {before[group][key]}, is {after[group][key]}")
-    return lines
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

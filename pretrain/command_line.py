@@ -85,6 +85,6 @@ def _refuse(key: str, known: list[str], where: str) -> None:
 
 
 def exit_with(error: PretrainError) -> NoReturn:
-    """Print the error as a user should see it, and end with exit code 2."""
+    """Print the error as a user should see it, and end with its exit code (2 for most)."""
     print(f"error: {error}", file=sys.stderr)
-    raise SystemExit(2)
+    raise SystemExit(error.exit_code)

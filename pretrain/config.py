@@ -17,6 +17,8 @@ import yaml
 class PretrainError(Exception):
     """Something the user can mend; the text says what, where and how."""
 
+    exit_code = 2
+
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
@@ -35,6 +37,8 @@ class DataConfig:
     """Sequences per optimizer step, over all ranks and accumulation steps."""
     micro_batch_size: int = 32
     """Sequences per forward pass on one rank."""
+    verify: bool = True
+    """Hash every shard beside the training, once a start, and stop if one is not what it was."""
 
     def __post_init__(self) -> None:
         _require(
@@ -185,10 +189,16 @@ class ModelConfig:
 
 @dataclass(kw_only=True)
 class OptimizerConfig:
-    """AdamW and its schedule: linear warm-up, linear decay to 0 at the end of the budget."""
+    """The update rule and its schedule: linear warm-up, linear decay to 0 at the budget's end."""
 
+    name: Literal["adamw", "muon"] = "adamw"
+    """muon: Muon for the matrices of the layers, AdamW for all else; not with ZeRO-3."""
     lr: float = 5e-4
-    """Peak learning rate."""
+    """Peak learning rate, of AdamW."""
+    muon_lr: float = 0.02
+    """Peak learning rate of Muon, in spectral norm per update."""
+    muon_momentum: float = 0.95
+    """Muon's momentum (Nesterov's)."""
     betas: tuple[float, float] = (0.9, 0.98)
     """Adam's decay rates (RoBERTa)."""
     eps: float = 1e-6
@@ -201,7 +211,17 @@ class OptimizerConfig:
     """Share of the budget over which the learning rate rises."""
 
     def __post_init__(self) -> None:
-        _require(self.lr > 0, f"optimizer.lr is {self.lr}; it must be positive")
+        for key in ("lr", "muon_lr"):
+            _require(
+                getattr(self, key) > 0,
+                f"optimizer.{key} is {getattr(self, key)}; it must be positive",
+            )
+        # DeepSpeed clips what Muon has made of the gradient, whose norm says nothing.
+        _require(
+            self.name != "muon" or self.gradient_clipping == 0,
+            f"optimizer.gradient_clipping is {self.gradient_clipping}, but Muon's updates have a "
+            "norm of their own; set it to 0",
+        )
         _require(0 <= self.warmup < 1, f"optimizer.warmup is {self.warmup}; from 0 to below 1")
 
 
@@ -233,26 +253,70 @@ class RunConfig:
     """The run's folder; a rerun of the same command goes on where the folder stands."""
     seed: int = 0
     """Of initial weights, row order, masks and dropout."""
+    init_from: str | None = None
+    """Start from the weights of this folder (an `hf/`, any RoBERTa's) or this name on the Hub."""
     log_every: int = 10
-    """Steps between log lines; also how often a signal to stop is looked at."""
+    """Steps between log lines."""
     eval_every: int = 500
     """Steps between evaluations on the validation split."""
     eval_sequences: int = 2048
     """Validation rows that an evaluation reads."""
     save_minutes: float = 15.0
-    """Minutes between checkpoints."""
+    """Minutes between checkpoints; they are written in the background."""
+    save_every: int | None = None
+    """Steps between checkpoints, besides."""
     keep_checkpoints: int = 2
     """Newest checkpoints kept."""
+    keep_every: int | None = None
+    """Checkpoints whose step is a multiple of this are kept, too: a multiple of save_every."""
+    keep_best: bool = True
+    """Save when the validation loss is the lowest so far, and keep that checkpoint, too."""
+    stop_after_hours: float | None = None
+    """Hours after which this start saves and ends with exit code 75, below a time limit."""
+    spike_sigmas: float = 6.0
+    """Standard deviations of the last losses by which a step's loss may exceed their mean; a step
+    beyond is skipped, as is one whose loss or gradient is no number. 0: only the latter."""
+    max_skipped_steps: int = 10
+    """Steps skipped in a row after which the run goes back to the last checkpoint before them and
+    on with the rows behind them."""
+    max_rollbacks: int = 3
+    """Times that it may go back; then it ends with exit code 65."""
+    rank_seconds: float = 120.0
+    """Silence after which a rank is taken for lost, and the others end with exit code 69."""
+    hang_minutes: float = 30.0
+    """Longest that a rank may be at one thing, or in one collective, before the run is ended."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """auto: bf16 where the hardware is fast at it, else fp32."""
     compile: bool = False
     """Compile the step with torch.compile: a minute's start for a faster run."""
+    gradient_checkpointing: bool = False
+    """Compute each layer's activations again in the backward pass instead of keeping them."""
+    peak_tflops: float | None = None
+    """Of one device at its precision, for the log's MFU; null: known for some GPUs, else no MFU."""
+    time_parts: bool = False
+    """Log what share of the time each part of a step takes; waits for the device between them."""
+    profile_steps: list[int] = field(default_factory=list)
+    """[FIRST, COUNT]: write a torch.profiler trace of these steps of this start to traces/."""
+    report_to: list[Literal["wandb"]] = field(default_factory=list)
+    """Trackers besides metrics.jsonl and TensorBoard."""
     deepspeed_config: str = "configs/deepspeed/zero2.json"
     """DeepSpeed JSON; batch sizes, clipping and precision are filled in from this config."""
 
     def __post_init__(self) -> None:
-        for key in ("log_every", "eval_every", "eval_sequences", "keep_checkpoints"):
-            _require(getattr(self, key) > 0, f"run.{key} is {getattr(self, key)}; 1 or more")
+        for key in (
+            *("log_every", "eval_every", "eval_sequences", "keep_checkpoints"),
+            *("save_every", "keep_every", "max_skipped_steps"),
+        ):
+            value = getattr(self, key)
+            _require(value is None or value > 0, f"run.{key} is {value}; 1 or more")
+        for key in ("stop_after_hours", "rank_seconds", "hang_minutes", "peak_tflops"):
+            value = getattr(self, key)
+            _require(value is None or value > 0, f"run.{key} is {value}; it must be positive")
+        _require(self.spike_sigmas >= 0, f"run.spike_sigmas is {self.spike_sigmas}; 0 or more")
+        _require(
+            len(self.profile_steps) in (0, 2),
+            f"run.profile_steps is {self.profile_steps}; it must be [FIRST, COUNT]",
+        )
 
 
 @dataclass(kw_only=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from bisect import bisect_right
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -46,7 +47,12 @@ class ShardFolder:
         splits = self.manifest["splits"]
         if split not in splits or splits[split]["sequences"] == 0:
             raise PretrainError(f"{self.path}/manifest.json: no rows in split {split!r}")
-        return Rows(self.path, splits[split]["shards"], self.seq_len, self.manifest["dtype"])
+        return Rows(self.path, splits[split]["shards"], self)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of manifest.json: another data set has another."""
+        return hashlib.sha256((self.path / "manifest.json").read_bytes()).hexdigest()
 
     @cached_property
     def word_starts(self) -> NDArray[np.bool_]:
@@ -97,9 +103,11 @@ class ShardFolder:
 class Rows:
     """One split as an array [N, T] that stays on disk."""
 
-    def __init__(self, path: Path, shards: list[dict[str, Any]], seq_len: int, dtype: str) -> None:
-        self.seq_len = seq_len
+    def __init__(self, path: Path, shards: list[dict[str, Any]], data: ShardFolder) -> None:
+        self.seq_len, self.vocab_size = data.seq_len, data.vocab_size
+        dtype = data.manifest["dtype"]
         self._blocks: list[NDArray[np.integer]] = []
+        self._names: list[tuple[Path, int]] = []  # of the blocks: file, number in it
         starts = [0]
         for shard in shards:
             file = path / shard["name"]
@@ -110,12 +118,13 @@ class Rows:
                     f"{file} {found}, manifest.json says {shard['bytes']:,} bytes; "
                     f"`python -m pipeline verify {path}` names what to rebuild"
                 )
-            data = np.memmap(file, mode="r", dtype=np.uint8)
-            width = seq_len * np.dtype(dtype).itemsize
-            for block in shard["blocks"]:
+            content = np.memmap(file, mode="r", dtype=np.uint8)
+            width = self.seq_len * np.dtype(dtype).itemsize
+            for number, block in enumerate(shard["blocks"]):
                 begin, count = block["offset"], block["sequences"]
-                raw = data[begin : begin + count * width]
-                self._blocks.append(raw.view(dtype).reshape(count, seq_len))
+                raw = content[begin : begin + count * width]
+                self._blocks.append(raw.view(dtype).reshape(count, self.seq_len))
+                self._names.append((file, number))
                 starts.append(starts[-1] + count)
         self._starts = starts
 
@@ -123,11 +132,20 @@ class Rows:
         return self._starts[-1]
 
     def __getitem__(self, indices: NDArray[np.integer]) -> NDArray[np.int64]:
-        """[B] row indices -> [B, T] token ids."""
+        """[B] row indices -> [B, T] token ids; PretrainError if one is none."""
         out = np.empty((len(indices), self.seq_len), dtype=np.int64)
         for place, index in enumerate(indices):
             block = bisect_right(self._starts, index) - 1
             out[place] = self._blocks[block][index - self._starts[block]]
+        if out.size and out.max() >= self.vocab_size:
+            place = int((out.max(axis=1) >= self.vocab_size).argmax())
+            block = bisect_right(self._starts, indices[place]) - 1
+            file, number = self._names[block]
+            raise PretrainError(
+                f"{file}, block {number}, row {indices[place] - self._starts[block]}: token "
+                f"{out[place].max()} where the tokenizer has {self.vocab_size} pieces; the file "
+                f"has changed: `python -m pipeline verify {file.parent}` names what to rebuild"
+            )
         return out
 
     def token_counts(self, vocab_size: int, max_rows: int = 100_000) -> NDArray[np.int64]:
@@ -138,6 +156,44 @@ class Rows:
             chunk = self[picked[start : start + 4096]]
             counts += np.bincount(chunk.ravel(), minlength=vocab_size)
         return counts
+
+
+class ShardHashes:
+    """Compares each shard with its sha256 in the manifest, in a thread beside the training."""
+
+    def __init__(self, data: ShardFolder, rank: int, num_ranks: int) -> None:
+        """This rank takes every `num_ranks`-th shard."""
+        splits = data.manifest["splits"].values()
+        shards = [shard for split in splits for shard in split["shards"]]
+        self._mine = [shard for shard in shards[rank::num_ranks] if "sha256" in shard]
+        self._path = data.path
+        self._error: PretrainError | None = None
+        self._thread = threading.Thread(target=self._compare, name="hashes", daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Until all are compared."""
+        self._thread.join()
+
+    def check(self) -> None:
+        """Raise the PretrainError that the thread has found, if any."""
+        if self._error is not None:
+            raise self._error
+
+    def _compare(self) -> None:
+        for shard in self._mine:
+            file = self._path / shard["name"]
+            try:
+                with file.open("rb") as stream:
+                    found = hashlib.file_digest(stream, "sha256").hexdigest()
+            except OSError as error:
+                found = f"unknown ({error})"
+            if found != shard["sha256"]:
+                self._error = PretrainError(
+                    f"{file} has sha256 {found}, manifest.json says {shard['sha256']}: the file "
+                    f"has changed; `python -m pipeline verify {self._path}` names what to rebuild"
+                )
+                return
 
 
 @lru_cache(maxsize=2)

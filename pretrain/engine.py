@@ -1,26 +1,32 @@
-"""A model under DeepSpeed: its JSON completed, a step, its state in full, words to other ranks."""
+"""A model under DeepSpeed: its JSON completed, a step, an evaluation, words to other ranks."""
 
 from __future__ import annotations
 
+import functools
+import gc
 import json
 import logging
+import math
 import resource
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint as recompute
 
+from pretrain.checkpoint import Checkpoint
 from pretrain.config import PretrainConfig, PretrainError
 from pretrain.masking import MaskedRows
 from pretrain.model import LateMaskModel
 from pretrain.optim import make_optimizer
 from pretrain.ranks import choose_precision, has_compiler
+from pretrain.snapshot import Fragment, fragments, restore
+from pretrain.timing import Parts
 
 logger = logging.getLogger(__name__)
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
 _FILLED_IN = (
     "train_batch_size",
     "train_micro_batch_size_per_gpu",
@@ -32,8 +38,18 @@ _FILLED_IN = (
 )
 
 
+class Step(NamedTuple):
+    """What a step was like, the same on all ranks."""
+
+    loss: float  # of all ranks' predicted positions, before the update
+    accuracy: float
+    gradient_norm: float  # before clipping
+    fault: str | None  # why nothing was updated
+    notes: list[float]  # summed over the ranks
+
+
 class Engine:
-    """A model under DeepSpeed ZeRO 0 to 3: forward, backward, step, and its state in full."""
+    """A model under DeepSpeed ZeRO 0 to 3: forward, backward, step, and this rank's share of it."""
 
     def __init__(self, model: LateMaskModel, config: PretrainConfig, device: torch.device) -> None:
         """Start DeepSpeed over `model`, whose weights must already be the ones to start from.
@@ -49,7 +65,18 @@ class Engine:
         self.optimizer = make_optimizer(model, config.optimizer)
         self.deepspeed_config = complete_deepspeed_config(config, self.num_ranks, self.precision)
         self.stage = self.deepspeed_config.get("zero_optimization", {}).get("stage", 0)
+        if self.stage == 3 and config.optimizer.name == "muon":
+            raise PretrainError(
+                "optimizer.name: under ZeRO-3 DeepSpeed's Muon keeps a momentum that can't be "
+                "saved; take zero1.json or zero2.json"
+            )
         self.names = dict(model.named_parameters())
+        self.parts = Parts(device, enabled=config.run.time_parts)
+        self._guard_updates(config)
+        self._set_lr(0.0)  # DeepSpeed may take a step while it starts
+        if config.run.gradient_checkpointing:
+            for layer in (*model.layers, *model.late_layers):
+                layer.forward = functools.partial(recompute, layer.forward, use_reentrant=False)
         if config.run.compile:
             if self.stage == 3:
                 raise PretrainError(
@@ -69,32 +96,125 @@ class Engine:
             dist_init_required=False,
         )
 
+    def _guard_updates(self, config: PretrainConfig) -> None:
+        """Let a step be skipped, whichever ZeRO optimizer calls ours.
+
+        DeepSpeed skips a step itself where the gradient is no finite number, but under ZeRO-0 in
+        fp32, where it also keeps no norm: there, norm and clipping are done here.
+        """
+        self._fault: str | None = None
+        self._norm: float | None = None
+        update = self.optimizer.step
+        plain = self.stage == 0 and self.precision == "fp32"
+        clipping = config.optimizer.gradient_clipping
+        if plain:
+            self.deepspeed_config["gradient_clipping"] = 0.0
+
+        @functools.wraps(update)
+        def guarded(*arguments: Any) -> None:
+            if plain:
+                parameters = list(self.names.values())
+                norm = torch.nn.utils.get_total_norm(
+                    [p.grad for p in parameters if p.grad is not None]
+                )
+                self._norm = norm.item()
+                if not math.isfinite(self._norm):
+                    return
+                if clipping:
+                    torch.nn.utils.clip_grads_with_norm_(parameters, clipping, norm)
+            if self._fault is None:
+                update(*arguments)
+
+        self.optimizer.step = guarded  # type: ignore[method-assign,assignment]
+
     @property
     def module(self) -> LateMaskModel:
         """The model itself; under ZeRO-3 its parameters are partitioned outside `forward`."""
         return self._engine.module
 
-    def step(self, micro_batches: list[MaskedRows], lr: float) -> tuple[Tensor, Tensor]:
-        """One optimizer step.
+    def step(
+        self,
+        micro_batches: list[MaskedRows],
+        lr: float,
+        find_fault: Callable[[float], str | None] = lambda _loss: None,
+        notes: list[float] | None = None,
+    ) -> Step:
+        """One optimizer step; nothing is updated if the gradient is no number.
 
-        Returns:
-            [2] loss and accuracy, averaged over this rank's predicted positions, and the gradient
-            norm []; both on the device, so that nothing waits for it.
+        Args:
+            micro_batches: this rank's.
+            lr: learning rate.
+            find_fault: given the loss, a reason to update nothing.
+            notes: words to the other ranks that travel with the loss.
         """
-        for group in self._engine.optimizer.param_groups:
-            group["lr"] = lr
+        self._set_lr(lr)
         sums = torch.zeros(2, device=self.device)
         predicted = 0
-        for batch in micro_batches:
-            output = self._engine(*self._to_device(batch))
-            # Every micro-batch has the same number of targets (fixed counts), so the mean over
-            # micro-batches and ranks that DeepSpeed takes is the mean over all targets.
-            self._engine.backward(output.loss_sum / batch.labels.size)
-            self._engine.step()
+        for index, batch in enumerate(micro_batches):
+            with self.parts("forward"):
+                output = self._engine(*self._to_device(batch))
+            with self.parts("backward"):
+                # Every micro-batch has the same number of targets (fixed counts), so the mean over
+                # micro-batches and ranks that DeepSpeed takes is the mean over all targets.
+                self._engine.backward(output.loss_sum / batch.labels.size)
             sums += torch.stack([output.loss_sum.detach(), output.correct.float()])
             predicted += batch.labels.size
-        norm = self._engine.get_global_grad_norm()
-        return sums / predicted, torch.as_tensor(norm if norm is not None else float("nan"))
+            if index < len(micro_batches) - 1:
+                self._engine.step()
+        # DeepSpeed waits for the device here anyway, to look at the gradient's norm.
+        told = torch.tensor(notes or [], dtype=torch.float64, device=self.device)
+        loss_sum, correct, *answers = self._sum_over_ranks(torch.cat([sums.double(), told]))
+        loss = loss_sum / (predicted * self.num_ranks)
+        self._fault = find_fault(loss)
+        if self._fault is not None:
+            # Where ZeRO keeps Muon's next momentum, which it takes over before it calls the update.
+            getattr(self._engine.optimizer, "_muon_pending_momentum", {}).clear()
+        with self.parts("update"):
+            self._engine.step()
+        norm = self._norm if self._norm is not None else self._engine.get_global_grad_norm()
+        norm = float("nan") if norm is None else float(norm)
+        if self._fault is None and not math.isfinite(norm):
+            self._fault = f"its gradient's norm is {norm}"
+        return Step(loss, correct / (predicted * self.num_ranks), norm, self._fault, answers)
+
+    def share(self) -> list[Fragment]:
+        """This rank's part of the fp32 weights and moments, as views."""
+        return list(fragments(self._engine.optimizer, self.optimizer, self.names))
+
+    def shapes(self) -> dict[str, list[int]]:
+        """Every parameter's, by name."""
+        return {n: list(getattr(p, "ds_shape", p.shape)) for n, p in self.names.items()}
+
+    @property
+    def updates(self) -> int:
+        """How many the optimizer has made: Adam's count for its bias correction."""
+        return max(
+            (int(state["step"]) for state in self.optimizer.state.values() if "step" in state),
+            default=0,
+        )
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint of any number of ranks and any ZeRO stage.
+
+        `checkpoint.load_into` must have set the model's weights before this engine was made: they
+        are rounded to its precision by now, and get their fp32 values back here.
+        """
+        self._fault = None
+        self._set_lr(0.0)
+        # A step that moves nothing: the optimizer has no state before its first one.
+        with torch.compiler.set_stance("force_eager"):
+            for _ in range(self._engine.gradient_accumulation_steps()):
+                output = self._engine(*self._dummy_batch())
+                self._engine.backward(output.loss_sum * 0.0)
+                self._engine.step()
+        restore(checkpoint, self._engine.optimizer, self.optimizer, self.names)
+
+    def close(self) -> None:
+        """Give the memory back, for another engine in this process."""
+        self._engine.destroy()
+        self.names.clear()
+        del self._engine, self.optimizer
+        gc.collect()
 
     @torch.no_grad()
     def evaluate(self, batches: list[MaskedRows]) -> tuple[float, float]:
@@ -116,17 +236,13 @@ class Engine:
             sums += torch.stack([output.loss_sum.double(), output.correct.double(), predicted])
         return sums
 
-    def mean(self, values: Tensor) -> list[float]:
-        """The mean of `values` over the ranks, on the host: waits for the device."""
-        values = values.to(self.device, torch.float64)
-        torch.distributed.all_reduce(values)
-        return (values / self.num_ranks).tolist()
+    def add_up(self, values: list[float]) -> list[float]:
+        """The sums of `values` over the ranks, on the host: waits for the device."""
+        return self._sum_over_ranks(torch.tensor(values, dtype=torch.float64, device=self.device))
 
-    def from_first(self, value: float) -> float:
-        """Rank 0's `value` on all ranks."""
-        shared = torch.tensor(value, dtype=torch.float64, device=self.device)
-        torch.distributed.broadcast(shared, src=0)
-        return shared.item()
+    def _sum_over_ranks(self, values: Tensor) -> list[float]:
+        torch.distributed.all_reduce(values)
+        return values.tolist()
 
     def peak_memory_gib(self) -> float:
         """Most memory that this rank has held: of the GPU, or resident where there is none."""
@@ -134,88 +250,13 @@ class Engine:
             return torch.cuda.max_memory_allocated() / 2**30
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
 
-    def any(self, flag: bool) -> bool:
-        """Whether `flag` is set on any rank."""
-        shared = torch.tensor(int(flag), device=self.device)
-        torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX)
-        return bool(shared.item())
-
-    def gather_state(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Full fp32 weights by name, and Adam's moments as `exp_avg.NAME`, `exp_avg_sq.NAME`.
-
-        Collective. Only rank 0 keeps the result (on the CPU); the others get empty dicts.
-        """
-        self._link_moments()
-        weights: dict[str, Tensor] = {}
-        moments: dict[str, Tensor] = {}
-        for name, parameter in self.names.items():
-            values = {name: self._full_weight(parameter)}
-            values |= {f"{key}.{name}": self._full_moment(parameter, key) for key in MOMENTS}
-            if self.rank == 0:
-                cpu = {key: value.detach().float().cpu().clone() for key, value in values.items()}
-                weights[name] = cpu.pop(name)
-                moments |= cpu
-        return weights, moments
-
-    def restore_moments(self, moments: dict[str, Tensor], adam_steps: int) -> None:
-        """Put back what `gather_state` took, on any number of ranks and under any ZeRO stage."""
-        self._materialise_moments()
-        self._link_moments()
-        for name, parameter in self.names.items():
-            for key in MOMENTS:
-                self._set_moment(parameter, key, moments[f"{key}.{name}"])
-        for state in self.optimizer.state.values():
-            state["step"] = torch.as_tensor(float(adam_steps), device=state["step"].device)
-
-    def _materialise_moments(self) -> None:
-        """Take a step that moves nothing: the optimizer has no state before its first one."""
+    def _set_lr(self, lr: float) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = 0.0
-        batch = self._dummy_batch()
-        for _ in range(self._engine.gradient_accumulation_steps()):
-            output = self._engine(*batch)
-            self._engine.backward(output.loss_sum * 0.0)
-            self._engine.step()
-
-    def _link_moments(self) -> None:
-        """ZeRO-1 and -2 link moments to parameters after the first group's first step, when those
-        of the other groups do not exist yet (DeepSpeed 0.19.8): link them again.
-        """
-        zero = self._engine.optimizer
-        if hasattr(zero, "_hp_optimizer_states_linked"):
-            zero._hp_optimizer_states_linked = False
-            zero._lazy_init_hp_params_optimizer_state()
+            group["lr"] = lr * group["lr_scale"]
 
     def _dummy_batch(self) -> tuple[Tensor, Tensor, Tensor]:
         ids = torch.zeros(1, 2, dtype=torch.long, device=self.device)
         return ids, torch.arange(3, device=self.device)[None], ids[:, :1]
-
-    def _full_weight(self, parameter: nn.Parameter) -> Tensor:
-        from deepspeed.utils import safe_get_full_fp32_param
-
-        full = safe_get_full_fp32_param(parameter)
-        return parameter.data if full is None else full
-
-    def _full_moment(self, parameter: nn.Parameter, key: str) -> Tensor:
-        from deepspeed.utils import safe_get_full_optimizer_state
-
-        full = safe_get_full_optimizer_state(parameter, key)
-        return self.optimizer.state[parameter][key] if full is None else full
-
-    def _set_moment(self, parameter: nn.Parameter, key: str, value: Tensor) -> None:
-        from deepspeed.utils import safe_set_full_optimizer_state
-
-        value = value.to(self.device)
-        if hasattr(parameter, "ds_id"):  # ZeRO-3: pad as its partitions are padded
-            zero3: Any = parameter._z3_optimizer  # type: ignore[attr-defined]
-            padded = parameter.partition_numel() * self.num_ranks  # type: ignore[attr-defined]
-            flat = F.pad(value.flatten(), (0, padded - value.numel()))
-            local = flat.chunk(self.num_ranks)[self.rank]
-            zero3.set_local_hp_param(local, parameter, key)
-        elif hasattr(parameter, "_hp_mapping"):
-            safe_set_full_optimizer_state(parameter, value, key)
-        else:
-            self.optimizer.state[parameter][key].copy_(value)
 
     def _to_device(self, batch: MaskedRows) -> list[Tensor]:
         pinned = self.device.type == "cuda"

@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pretrain.checkpoint import open_checkpoint
 from pretrain.command_line import exit_with, load_config
 from pretrain.config import MaskingConfig, PretrainError
 from pretrain.data import Rows, ShardFolder
 from pretrain.masking import MaskedRows, mask_rows
 from pretrain.model import LateMaskModel
+from pretrain.run_folder import open_checkpoint
 
 RATE = 0.15
 SEED = 2022  # of the frozen selection: never that of a run
@@ -111,7 +111,7 @@ def main(argv: Sequence[str]) -> None:
         data = ShardFolder(config.data.path, config.data.cache_dir)
         masking = config.masking.at(checkpoint.progress.fraction(config.budget))
         model = LateMaskModel(config.model, masking)
-        model.load_state_dict(checkpoint.weights())
+        checkpoint.load_into(model)
         batches = list(
             evaluation_batches(
                 data.rows("valid"),

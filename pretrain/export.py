@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -33,7 +35,6 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from pretrain.checkpoint import open_checkpoint
 from pretrain.command_line import exit_with, load_config
 from pretrain.config import MaskingConfig, PretrainConfig, PretrainError
 from pretrain.convert import (
@@ -47,6 +48,7 @@ from pretrain.data import ShardFolder
 from pretrain.model import LateMaskModel
 from pretrain.model_card import model_card
 from pretrain.remote import TOKENIZER_FILES
+from pretrain.run_folder import open_checkpoint
 
 LATE_MASK_FILE = "late_mask.safetensors"
 
@@ -138,6 +140,57 @@ def load(folder: Path) -> LateMaskModel:
     with torch.no_grad():
         model.load_state_dict(weights)
     return model
+
+
+@torch.no_grad()
+def start_from(model: LateMaskModel, source: str) -> None:
+    """Overwrite the weights of `model` with those of a Hugging Face directory, to go on training.
+
+    The recipe may be another one: late layers that `source` lacks keep their weights, and so does
+    the decoder of an untied head; a [MASK] vector that it lacks starts as its row of <mask>.
+
+    Args:
+        model: initialised.
+        source: a folder that `export` wrote, any RoBERTa's, or a name on the Hub.
+
+    Raises:
+        PretrainError: it can't be had, or has other shapes.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        try:
+            folder = Path(snapshot_download(source, allow_patterns=["*.json", "*.safetensors"]))
+        except (OSError, HFValidationError, HfHubHTTPError) as error:
+            raise PretrainError(
+                f"run.init_from: {source} is no folder, and the Hub does not give it: {error}"
+            ) from None
+    theirs = load(folder)
+    weights: dict[str, Tensor] = dict(theirs.named_parameters())
+    if theirs.config.pieces != model.config.pieces:
+        raise PretrainError(
+            f"run.init_from: {source} has {theirs.config.pieces} pieces, the tokenizer of the data "
+            f"{model.config.pieces}; make the data with its tokenizer"
+        )
+    if theirs.config.norm != model.config.norm:
+        raise PretrainError(
+            f"run.init_from: {source} has model.norm {theirs.config.norm!r}, this config "
+            f"{model.config.norm!r}"
+        )
+    mask_row = theirs.word_embeddings.weight[theirs.config.pieces - 1]
+    weights.setdefault("mask_embedding", mask_row)
+    for name, parameter in model.named_parameters():
+        if name in weights and weights[name].shape != parameter.shape:
+            raise PretrainError(
+                f"run.init_from: {name} of {source} has shape {list(weights[name].shape)}, this "
+                f"config makes it {list(parameter.shape)}: set model.* to what its config.json says"
+            )
+        if name in weights:
+            parameter.copy_(weights[name])
+        elif not name.startswith(("late_", "head.decoder")):
+            raise PretrainError(f"run.init_from: {source} has fewer layers: no {name}")
+    if lost := [name for name in weights if name.startswith("layers.")
+                and name not in dict(model.named_parameters())]:  # fmt: skip
+        raise PretrainError(f"run.init_from: {source} has more layers: {lost[0]}")
 
 
 def main(argv: Sequence[str]) -> None:

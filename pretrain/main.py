@@ -3,8 +3,13 @@
     deepspeed --num_gpus 8 pretrain/main.py --config configs/pretrain/base.yaml --optimizer.lr 1e-3
     python pretrain/main.py --config …          one process; torchrun and srun work too
 
-Exit code 0: the budget is used and `hf/` is written. 2: something in the config or the data must
-be mended. 75: stopped by a signal after saving; the same command goes on from there.
+Exit codes (docs/operations.md):
+    0   the budget is used and `hf/` is written
+    2   something in the config or the data must be mended
+    65  too many steps had to be skipped, again and again
+    69  another rank died, stopped or hung; the same command goes on from the last checkpoint
+    74  stopped or finished, but the last checkpoint could not be written
+    75  stopped by a signal or `run.stop_after_hours`, and saved; the same command goes on
 """
 
 from __future__ import annotations
@@ -16,7 +21,9 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if __name__ == "__main__":
     # Run as a script, Python puts this folder first on the path, and `import data` would be ours.
@@ -27,6 +34,10 @@ if __name__ == "__main__":
 from pretrain.command_line import exit_with, parse_args
 from pretrain.config import PretrainConfig, PretrainError
 
+if TYPE_CHECKING:
+    from pretrain.data import ShardFolder
+    from pretrain.run_folder import RunFolder
+
 STOPPED = 75  # EX_TEMPFAIL: what Slurm scripts requeue on
 
 logger = logging.getLogger(__name__)
@@ -34,34 +45,21 @@ logger = logging.getLogger(__name__)
 
 def main(config: PretrainConfig) -> int:
     """Train, then export; returns the exit code."""
-    from pretrain.checkpoint import RunFolder
     from pretrain.data import ShardFolder
     from pretrain.export import export
+    from pretrain.run_folder import RunFolder
 
     run = RunFolder(config.run.output_dir)
     data = ShardFolder(config.data.path, config.data.cache_dir)
     config = resolve(config, data)
     newest = run.newest()
     if newest is None or newest.progress.fraction(config.budget) < 1:
-        import torch
-
-        from pretrain.ranks import start_ranks
-        from pretrain.train import train
-
-        rank, _, device = start_ranks()
-        with run.lock() if rank == 0 else nullcontext():
-            if rank == 0:
-                run.adopt(config)
-            if not train(config, data, run, device):
-                # A launcher ends all ranks when one exits with a code; rank 0 may still be saving.
-                torch.distributed.barrier()
-                return STOPPED
-    else:
-        rank = int(os.environ.get("RANK", "0"))
-        if rank == 0:
-            run.adopt(config)
-            logger.info("%s is finished: its budget is used", run.path)
-    if rank != 0:
+        if not train_with_others(config, data, run):
+            return STOPPED
+    elif leads():
+        run.adopt(config)
+        logger.info("%s is finished: its budget is used", run.path)
+    if not leads():
         return 0
     hf = run.path / "hf"
     if not (hf / "model.safetensors").exists():
@@ -70,9 +68,42 @@ def main(config: PretrainConfig) -> int:
     return 0
 
 
-def resolve(config: PretrainConfig, data: object) -> PretrainConfig:
+def train_with_others(config: PretrainConfig, data: ShardFolder, run: RunFolder) -> bool:
+    """Join the other ranks and train; whether the budget is used. An error ends all ranks."""
+    import torch
+
+    from pretrain.ranks import start_ranks
+    from pretrain.train import train
+    from pretrain.watchdog import Watchdog
+
+    hang = timedelta(minutes=config.run.hang_minutes)
+    rank, num_ranks, device = start_ranks(timeout=hang)
+    watchdog = Watchdog(rank, num_ranks, config.run.rank_seconds, hang.total_seconds())
+    try:
+        with run.lock() if rank == 0 else nullcontext():
+            if rank == 0:
+                run.adopt(config)
+            finished = train(config, data, run, device, watchdog)
+    except PretrainError as error:
+        watchdog.fail(error.exit_code, str(error))
+        raise
+    except Exception:
+        watchdog.wait_for_news()  # a collective that failed since a rank is lost: it says which
+        raise
+    watchdog.close()
+    # A launcher ends all ranks when one exits with a code.
+    torch.distributed.barrier()
+    return finished
+
+
+def leads() -> bool:
+    """Whether this process is rank 0, asked before the ranks have met."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def resolve(config: PretrainConfig, data: ShardFolder) -> PretrainConfig:
     """Fill in what the data knows and check the config against it."""
-    vocab_size, seq_len = data.vocab_size, data.seq_len  # type: ignore[attr-defined]
+    vocab_size, seq_len = data.vocab_size, data.seq_len
     wanted = config.model.vocab_size
     if wanted not in (None, vocab_size):
         raise PretrainError(
@@ -98,8 +129,8 @@ def run_from_command_line(argv: Sequence[str]) -> int:
     try:
         return main(parse_args(argv))
     except PretrainError as error:
-        if os.environ.get("RANK", "0") != "0":
-            raise SystemExit(2) from None  # rank 0 says it
+        if not leads():
+            raise SystemExit(error.exit_code) from None  # rank 0 says it
         exit_with(error)
 
 

@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import warnings
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -34,10 +35,11 @@ def choose_precision(wanted: str, device: torch.device) -> Literal["bf16", "fp32
     return "bf16" if fast else "fp32"
 
 
-def start_ranks() -> tuple[int, int, torch.device]:
+def start_ranks(timeout: timedelta = timedelta(minutes=30)) -> tuple[int, int, torch.device]:
     """Join the process group that the launcher set up, or make one of a single rank.
 
-    Reads the environment of `deepspeed`, `torchrun` and `srun` alike.
+    Reads the environment of `deepspeed`, `torchrun` and `srun` alike. A collective that takes
+    longer than `timeout` is an error.
 
     Returns:
         Global rank, number of ranks, this rank's device.
@@ -78,7 +80,7 @@ def start_ranks() -> tuple[int, int, torch.device]:
         store = torch.distributed.HashStore()
         backend = "nccl" if device.type == "cuda" else "gloo"
         torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1)
-    deepspeed.init_distributed(verbose=False, auto_mpi_discovery=False)
+    deepspeed.init_distributed(verbose=False, auto_mpi_discovery=False, timeout=timeout)
     return torch.distributed.get_rank(), world_size, device
 
 

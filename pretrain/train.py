@@ -3,229 +3,188 @@
 from __future__ import annotations
 
 import logging
-import signal
-import time
-from dataclasses import replace
-from types import FrameType
+from enum import Enum
+from typing import NamedTuple
 
 import torch
 
-from pretrain.checkpoint import Checkpoint, RunFolder
+from pretrain.background import NotSavedError
 from pretrain.config import PretrainConfig
-from pretrain.data import Batches, ShardFolder
-from pretrain.engine import Engine
-from pretrain.evaluate import (
-    evaluation_batches,
-    evaluation_masking,
-    unigram_log_frequencies,
-    unigram_loss,
-)
+from pretrain.data import ShardFolder
+from pretrain.faults import DivergedError
 from pretrain.flops import training_flops
-from pretrain.initialise import initialise
-from pretrain.masking import mask_counts
-from pretrain.metrics import Metrics
-from pretrain.model import LateMaskModel
-from pretrain.optim import Progress, learning_rate
+from pretrain.metrics import peak_tflops
+from pretrain.optim import learning_rate
+from pretrain.run_folder import RunFolder
+from pretrain.session import Session, begin
+from pretrain.signals import StopFlag
+from pretrain.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+
+class End(Enum):
+    """Why the loop ended."""
+
+    FINISHED = "the budget is used"
+    STOPPED = "a signal, or run.stop_after_hours"
+    BAD = "too many steps were skipped in a row"
 
 
-def train(config: PretrainConfig, data: ShardFolder, run: RunFolder, device: torch.device) -> bool:
-    """Train until the budget is used, or until a signal asks to stop; resumes by itself.
+def train(
+    config: PretrainConfig,
+    data: ShardFolder,
+    run: RunFolder,
+    device: torch.device,
+    watchdog: Watchdog,
+) -> bool:
+    """Train until the budget is used, or until something asks to stop; resumes by itself.
 
     Args:
         config: resolved (`model.vocab_size` set).
         data: the shards.
         run: the run's folder; holds the checkpoint to go on from, if there is one.
         device: this rank's.
+        watchdog: told what this rank does.
 
     Returns:
-        Whether the budget is used; False after a signal: the run can go on.
+        Whether the budget is used; False: the run was stopped and can go on.
+
+    Raises:
+        PretrainError: something to mend; some kinds have exit codes of their own.
     """
-    checkpoint = run.newest()
-    progress = replace(checkpoint.progress) if checkpoint else Progress()
+    session = begin(config, data, run, device)
+    stop = StopFlag(config.run.stop_after_hours)
+    while True:
+        end = loop(config, session, stop, watchdog)
+        session.close()
+        if end != End.BAD:
+            return end == End.FINISHED
+        bad = session.progress
+        if bad.rollbacks >= config.run.max_rollbacks:
+            raise DivergedError(
+                f"step {bad.step}: {bad.skipped_in_row} steps in a row had to be skipped, and "
+                f"going back {bad.rollbacks} times did not help; lower optimizer.lr or set "
+                "optimizer.gradient_clipping, and look at the data around row "
+                f"{bad.sequences:,}"
+            )
+        watchdog.doing("going back to a checkpoint")
+        session = begin(config, data, run, device, back_from=bad)
+        if session.engine.rank == 0:
+            logger.warning(
+                "%d steps in a row were skipped: going back from step %d to %d, and on with the "
+                "rows behind the %s that were seen",
+                *(bad.skipped_in_row, bad.step, session.progress.step, f"{bad.sequences:,}"),
+            )
+
+
+class Words(NamedTuple):
+    """What each rank says with its loss; all hear the sum. The ranks go by rank 0's clock."""
+
+    stop: float
+    save_due: float
+    hours: float
+    saver_done: float
+    saver_failed: float
+
+    @classmethod
+    def of(cls, session: Session, stop: StopFlag) -> Words:
+        """This rank's."""
+        leads = session.engine.rank == 0
+        clock = leads * session.saver.due, leads * session.hours
+        return cls(stop.requested or (leads and stop.time_is_up), *clock, *session.saver.status())
+
+
+def loop(config: PretrainConfig, session: Session, stop: StopFlag, watchdog: Watchdog) -> End:
+    """Steps until there is a reason to end; what was trained is saved, unless the end is bad."""
+    settings, rows = config.run, config.data.global_batch_size
+    engine, progress, guard = session.engine, session.progress, session.guard
+    speed, saver, seq_len = session.speed, session.saver, session.batches.data.seq_len
+    peak = peak_tflops(settings, engine.device, engine.precision)
     fraction = progress.fraction(config.budget)
-    if fraction >= 1:
-        return True
     masking = config.masking.at(fraction)
+    upcoming = session.batches.steps(progress.sequences, masking)
 
-    # ------------------------------------------------------------------ model, engine, batches
-    frequencies = unigram_log_frequencies(data.rows("train"), data.vocab_size)
-    model = LateMaskModel(config.model, masking)
-    if checkpoint:
-        model.load_state_dict(checkpoint.weights())
-    else:
-        initialise(model, config.run.seed, torch.from_numpy(frequencies))
-    engine = Engine(model, config, device)
-    if checkpoint:
-        engine.restore_moments(checkpoint.moments(), adam_steps=progress.step)
-    batches = Batches(
-        data,
-        seed=config.run.seed,
-        global_batch_size=config.data.global_batch_size,
-        micro_batch_size=config.data.micro_batch_size,
-        rank=engine.rank,
-        num_ranks=engine.num_ranks,
-    )
-    validation = list(
-        evaluation_batches(
-            data.rows("valid"),
-            evaluation_masking(masking),
-            data.vocab_size,
-            batch_size=config.data.micro_batch_size,
-            sequences=config.run.eval_sequences,
-            rank=engine.rank,
-            num_ranks=engine.num_ranks,
-        )
-    )
-    row_flops = training_flops(config.model, masking, data.seq_len)
-    if engine.rank == 0:
-        _describe(config, data, engine, batches, checkpoint)
-    metrics = Metrics(run.path, writes=engine.rank == 0, start=progress, fraction=fraction)
-    entropy = unigram_loss(validation, frequencies)
-    if not checkpoint:
-        metrics.log(progress, fraction, {"valid/unigram_loss": entropy})
-
-    # ------------------------------------------------------------------ the loop
-    stop = _StopFlag()
-    last_saved = last_logged = begin = time.monotonic()
-    hours_before, logged_at, data_wait = progress.hours, progress.step, 0.0
-    saved_at = progress.step
-    upcoming = batches.steps(progress.sequences, masking)
     while True:
         if config.masking.at(fraction) != masking:
-            masking = config.masking.at(fraction)
-            engine.module.masking = masking
-            row_flops = training_flops(config.model, masking, data.seq_len)
+            masking = engine.module.masking = config.masking.at(fraction)
             upcoming.close()
-            upcoming = batches.steps(progress.sequences, masking)
-        waited = time.monotonic()
-        micro_batches = next(upcoming)
-        data_wait += time.monotonic() - waited
-        # Dropout is a function of (seed, step, rank): no state to save, the same after a resume.
-        torch.manual_seed(hash((config.run.seed, progress.step, engine.rank)) % 2**63)
-        averages, norm = engine.step(micro_batches, learning_rate(config.optimizer, fraction))
-        progress.step += 1
-        progress.sequences += config.data.global_batch_size
-        progress.tokens += config.data.global_batch_size * data.seq_len
-        progress.flops += config.data.global_batch_size * row_flops
-        fraction = progress.fraction(config.budget)
+            upcoming = session.batches.steps(progress.sequences, masking)
+            guard.forget()
 
-        if progress.step % config.run.log_every == 0 or fraction >= 1:
-            # The ranks agree on the clock and on stopping here, where the device is waited for.
-            loss, accuracy, gradient_norm = engine.mean(torch.cat([averages, norm[None]]))
-            now = time.monotonic()
-            progress.hours = engine.from_first(hours_before + (now - begin) / 3600)
-            fraction = progress.fraction(config.budget)
-            stopping, finished = engine.any(stop.requested), fraction >= 1
-            steps, seconds = progress.step - logged_at, now - last_logged
-            rows_per_second = steps * config.data.global_batch_size / seconds
+        # ---------------------------------------------------------------- the step
+        session.trace.before_step()
+        watchdog.doing("waiting for data")
+        if session.hashes:
+            session.hashes.check()
+        with speed.waiting():
+            micro_batches = next(upcoming)
+        watchdog.doing()
+        # Dropout is a function of (seed, step, rank): no state to save, the same after a resume.
+        torch.manual_seed(hash((settings.seed, progress.step, engine.rank)) % 2**63)
+        lr = learning_rate(config.optimizer, fraction)
+        step = engine.step(micro_batches, lr, guard.fault, list(Words.of(session, stop)))
+        heard = Words(*step.notes)
+        flops = rows * training_flops(config.model, masking, seq_len)
+        progress.advance(rows, rows * seq_len, flops, skipped=step.fault is not None)
+        progress.hours = heard.hours
+        if step.fault is None:
+            guard.accept(step.loss)
+        elif engine.rank == 0:
+            logger.warning("step %d is skipped: %s", progress.step, step.fault)
+        saver.agree(heard.saver_done, heard.saver_failed)
+        fraction = progress.fraction(config.budget)
+        finished, stopping = fraction >= 1, heard.stop > 0
+        bad = progress.skipped_in_row >= settings.max_skipped_steps
+
+        # ---------------------------------------------------------------- log, evaluate, save
+        if progress.step % settings.log_every == 0 or finished or stopping or bad:
             values = {
-                "train/loss": loss,
-                "train/accuracy": accuracy,
-                "train/gradient_norm": gradient_norm,
-                "train/lr": learning_rate(config.optimizer, fraction),
-                "speed/tokens_per_second": rows_per_second * data.seq_len,
-                "speed/tflops": rows_per_second * row_flops / 1e12,
-                "speed/data_wait": data_wait / seconds,
+                "train/loss": step.loss,
+                "train/accuracy": step.accuracy,
+                "train/gradient_norm": step.gradient_norm,
+                "train/lr": lr,
+                "train/skipped_steps": progress.skipped,
                 "speed/memory_gib": engine.peak_memory_gib(),
             }
-            metrics.log(progress, fraction, values)
-            due = engine.from_first(now - last_saved) > 60 * config.run.save_minutes
-            if progress.step // config.run.eval_every > logged_at // config.run.eval_every or (
-                finished
-            ):
-                loss, accuracy = engine.evaluate(validation)
-                metrics.log(progress, fraction, {"valid/loss": loss, "valid/accuracy": accuracy})
-            if (due or stopping or finished) and progress.step > saved_at:
-                _save(engine, run, progress, config.run.keep_checkpoints)
-                last_saved, saved_at = time.monotonic(), progress.step
-            if stopping or finished:
-                break
-            last_logged, logged_at, data_wait = time.monotonic(), progress.step, 0.0
+            values |= speed.take(progress, saver.stalled, peak and peak * engine.num_ranks)
+            session.metrics.log(progress, fraction, values | engine.parts.take())
+        valid_loss, best = None, False
+        if progress.step % settings.eval_every == 0 or finished:
+            watchdog.doing("evaluating")
+            with speed.pause():
+                valid_loss, accuracy = engine.evaluate(session.validation)
+            values = {"valid/loss": valid_loss, "valid/accuracy": accuracy}
+            session.metrics.log(progress, fraction, values)
+            best = settings.keep_best and valid_loss < session.best
+            session.best = min(valid_loss, session.best)
+        if asked := settings.save_every and progress.step % settings.save_every == 0:
+            saver.wait(engine.add_up)  # for this very step
+        due = (heard.save_due or asked or best) and progress.skipped_in_row == 0
+        if due and saver.phase == "idle":
+            session.save(valid_loss)
+        if finished or stopping or bad:
+            break
 
-    metrics.close()
+    # -------------------------------------------------------------------- the end
     upcoming.close()
+    watchdog.doing("saving")
+    saver.wait(engine.add_up)
+    if bad and not finished:
+        return End.BAD
+    if saver.saved_step != progress.step:
+        session.save(valid_loss)
+        saver.wait(engine.add_up)
+        if saver.saved_step != progress.step:
+            raise NotSavedError(
+                f"step {progress.step} could not be saved in {saver.run.checkpoints} (reason "
+                "above); make room, or the folder writable, and the same command goes on from the "
+                "checkpoint before"
+            )
     if engine.rank == 0 and finished:
         logger.info(
             "validation loss %.4f nats; knowing token frequencies only (unigram): %.4f",
-            loss,
-            entropy,
+            valid_loss,
+            session.entropy,
         )
-    return finished
-
-
-def _save(engine: Engine, run: RunFolder, progress: Progress, keep: int) -> None:
-    weights, moments = engine.gather_state()
-    if engine.rank == 0:
-        path = run.save(weights, moments, progress, keep)
-        logger.info("saved %s", path)
-
-
-def _describe(
-    config: PretrainConfig,
-    data: ShardFolder,
-    engine: Engine,
-    batches: Batches,
-    checkpoint: Checkpoint | None,
-) -> None:
-    parameters = sum(p.numel() for p in engine.names.values())
-    rows = f"{len(batches.rows):,}"
-    logger.info("data: %s rows of %d tokens in %s", rows, data.seq_len, data.path)
-    logger.info(
-        "model: %s parameters, %d layers, %d late layers",
-        f"{parameters:,}",
-        config.model.num_hidden_layers,
-        config.masking.late_layers,
-    )
-    starts = [0.0, *(stage.start for stage in config.masking.schedule)]
-    for start, masking in zip(starts, config.masking.stages(), strict=True):
-        counts = mask_counts(masking, data.seq_len)
-        logger.info(
-            "row%s: %d tokens = %d visible + %d [MASK] that enter at layer %d + %d left out; "
-            "%d predicted",
-            f" from {100 * start:.0f} % of the run on" if start else "",
-            data.seq_len,
-            counts.visible,
-            counts.holes,
-            masking.insert_layer,
-            counts.dropped,
-            counts.predicted,
-        )
-    logger.info(
-        "step: %d rows a micro-batch x %d ranks x %d accumulated = %d rows = %s tokens",
-        config.data.micro_batch_size,
-        engine.num_ranks,
-        batches.accumulation_steps,
-        config.data.global_batch_size,
-        f"{config.data.global_batch_size * data.seq_len:,}",
-    )
-    logger.info(
-        "device: %s, %s, %d threads a rank, ZeRO-%d",
-        engine.device,
-        engine.precision,
-        torch.get_num_threads(),
-        engine.stage,
-    )
-    if checkpoint:
-        logger.info("resuming from %s", checkpoint.path)
-
-
-class _StopFlag:
-    """Set by the first TERM, INT, USR1 or USR2: the loop saves and ends. A second ends at once."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        for number in STOP_SIGNALS:
-            signal.signal(number, self._request)
-
-    def _request(self, number: int, _frame: FrameType | None) -> None:
-        if self.requested:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        self.requested = True
-        logger.warning(
-            "%s: saving after this step; a second one ends at once", signal.Signals(number).name
-        )
+    return End.FINISHED if finished else End.STOPPED

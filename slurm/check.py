@@ -45,11 +45,11 @@ def check_preprocess(arguments: Sequence[str], options: argparse.Namespace) -> t
 
 def check_pretrain(arguments: Sequence[str], options: argparse.Namespace) -> tuple[int, str]:
     """The config, the data under it, the batch on these ranks, the run that is gone on with."""
-    from pretrain.checkpoint import RunFolder
     from pretrain.command_line import parse_args
     from pretrain.data import ShardFolder
     from pretrain.engine import complete_deepspeed_config
     from pretrain.main import resolve
+    from pretrain.run_folder import RunFolder
 
     config = parse_args(arguments)
     nodes = usable_nodes(

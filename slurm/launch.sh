@@ -61,7 +61,7 @@ on_nodes() {
   trap - USR2 TERM
   case "$status" in
     0) return ;;
-    2) say "gave up: the error above must be mended first"; exit 2 ;;
+    2 | 65) say "gave up: the error above must be mended first"; exit "$status" ;;
     75) told="${told:-told to stop}" ;;
   esac
   requeue "$status" "${told:-failed}"

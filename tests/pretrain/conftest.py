@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ import yaml
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.implementations import ByteLevelBPETokenizer
 
-from pretrain.checkpoint import RunFolder
+from pretrain.checkpoint import State, part_name, write_part
 from pretrain.command_line import parse_args
 from pretrain.config import PretrainConfig
 from pretrain.data import ShardFolder
@@ -25,6 +25,7 @@ from pretrain.initialise import initialise
 from pretrain.main import resolve
 from pretrain.model import LateMaskModel
 from pretrain.optim import Progress
+from pretrain.run_folder import RunFolder
 
 SEQ_LEN = 32
 WORDS = [
@@ -184,6 +185,21 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+def write_checkpoint(run: RunFolder, step: int, weights: Mapping[str, torch.Tensor]) -> Path:
+    """Weights alone, in one part."""
+    folder = run.checkpoints / f"step-{step:08d}"
+    folder.mkdir(parents=True)
+    layout = {f"weight/{name}@0": tensor.numel() for name, tensor in weights.items()}
+    values = torch.cat([tensor.detach().flatten() for tensor in weights.values()])
+    state = State(
+        progress=Progress(step=step, sequences=16 * step),
+        shapes={name: list(tensor.shape) for name, tensor in weights.items()},
+        parts={part_name(0, 1): write_part(folder / part_name(0, 1), layout, values)},
+    )
+    state.write(folder / "state.json")
+    return folder
+
+
 @pytest.fixture
 def exported(
     tiny_config: Callable[..., PretrainConfig],
@@ -196,9 +212,8 @@ def exported(
         model = LateMaskModel(config.model, config.masking)
         initialise(model, seed=0)
         run = RunFolder(config.run.output_dir)
-        run.path.mkdir()
-        run.adopt(config)
-        run.save(dict(model.state_dict()), {}, Progress(step=1), keep=1)
+        write_checkpoint(run, 1, dict(model.named_parameters()))
+        config.save(run.path / "config.yaml")
         export(run.path, run.path / "hf")
         return model.eval(), run.path / "hf"
 

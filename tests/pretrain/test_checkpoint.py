@@ -1,83 +1,89 @@
-"""Checkpoints: complete or absent, newest good one, one writer a folder."""
+"""The format: any stretch of any tensor from parts cut anywhere, and damage that is found."""
 
 from __future__ import annotations
 
-import logging
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
 
-from pretrain.checkpoint import RunFolder, open_checkpoint
+from pretrain.checkpoint import DAMAGE, Checkpoint, State, part_name, write_part
 from pretrain.config import PretrainError
 from pretrain.optim import Progress
 
-WEIGHTS = {"w": torch.arange(4.0)}
-MOMENTS = {"exp_avg.w": torch.ones(4), "exp_avg_sq.w": torch.ones(4)}
+WHOLE = torch.arange(24.0)
 
 
-def save(run: RunFolder, step: int, keep: int = 9) -> Path:
-    return run.save(WEIGHTS, MOMENTS, Progress(step=step, sequences=16 * step), keep)
+def write(folder: Path, cuts: list[int]) -> Checkpoint:
+    """`WHOLE` as parameter "w" [4, 6], cut at `cuts`, one part a stretch."""
+    folder.mkdir(parents=True)
+    edges = [0, *sorted(set(cuts)), 24]
+    parts = {}
+    for rank, (begin, end) in enumerate(pairwise(edges)):
+        name = part_name(rank, len(edges) - 1)
+        parts[name] = write_part(
+            folder / name, {f"weight/w@{begin}": end - begin}, WHOLE[begin:end]
+        )
+    progress = Progress(step=3, sequences=48, hours=0.1)
+    state = State(progress=progress, shapes={"w": [4, 6]}, losses=[0.1, 7 / 3], parts=parts)
+    state.write(folder / "state.json")
+    return Checkpoint.open(folder, verify=True)
 
 
-def test_what_is_saved_comes_back(tmp_path: Path) -> None:
-    run = RunFolder(tmp_path)
-    save(run, 7)
-    checkpoint = run.newest()
-    assert checkpoint is not None
-    assert checkpoint.progress == Progress(step=7, sequences=112)
-    assert torch.equal(checkpoint.weights()["w"], WEIGHTS["w"])
-    assert set(checkpoint.moments()) == set(MOMENTS)
-    assert checkpoint.run_folder == tmp_path
-
-
-def test_only_the_newest_are_kept(tmp_path: Path) -> None:
-    run = RunFolder(tmp_path)
-    for step in (5, 10, 15, 20):
-        save(run, step, keep=2)
-    assert [p.name for p in sorted(run.checkpoints.iterdir())] == ["step-00000015", "step-00000020"]
-
-
-def test_a_damaged_one_is_passed_over_and_named(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+@given(
+    cuts=st.lists(st.integers(1, 23), max_size=6),
+    start=st.integers(0, 23),
+    count=st.integers(1, 24),
+)
+def test_any_stretch_of_any_cut(
+    tmp_path_factory: pytest.TempPathFactory, cuts: list[int], start: int, count: int
 ) -> None:
-    run = RunFolder(tmp_path)
-    save(run, 5)
-    newest = save(run, 10)
-    with (newest / "model.safetensors").open("r+b") as file:
-        file.truncate(10)
-    with caplog.at_level(logging.WARNING):
-        checkpoint = run.newest()
-    assert checkpoint is not None
-    assert checkpoint.progress.step == 5
-    assert "step-00000010 is damaged" in caplog.text
-    with pytest.raises(PretrainError, match="damaged"):
-        open_checkpoint(newest)
+    checkpoint = write(tmp_path_factory.mktemp("cut") / "step", cuts)
+    count = min(count, 24 - start)
+    assert torch.equal(checkpoint.read("weight", "w", start, count), WHOLE[start : start + count])
+    assert torch.equal(checkpoint.weights()["w"], WHOLE.view(4, 6))
+    with pytest.raises(ValueError, match="ends at element 24"):
+        checkpoint.read("weight", "w", start, 25)
 
 
-def test_a_failure_while_writing_leaves_the_old_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = RunFolder(tmp_path)
-    save(run, 5, keep=1)
-
-    def full(*_args: object, **_kwargs: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("pretrain.checkpoint.save_file", full)
-    with pytest.raises(OSError, match="No space"):
-        save(run, 10, keep=1)
-    checkpoint = run.newest()
-    assert checkpoint is not None
-    assert checkpoint.progress.step == 5
+def test_state_comes_back_to_the_bit(tmp_path: Path) -> None:
+    state = write(tmp_path / "step", [7]).state
+    assert state.progress == Progress(step=3, sequences=48, hours=0.1)
+    assert state.losses == [0.1, 7 / 3]
 
 
-def test_a_second_writer_is_refused(tmp_path: Path) -> None:
-    run = RunFolder(tmp_path)
-    with run.lock(), pytest.raises(PretrainError, match="being written by process"), run.lock():
-        pass
+def test_parts_are_what_safetensors_itself_reads(tmp_path: Path) -> None:
+    write(tmp_path / "step", [10])
+    found = load_file(tmp_path / "step" / part_name(1, 2))
+    assert torch.equal(found["weight/w@10"], WHOLE[10:])
 
 
-def test_no_checkpoint_is_an_error_that_names_the_folder(tmp_path: Path) -> None:
-    with pytest.raises(PretrainError, match="no complete checkpoint"):
-        open_checkpoint(tmp_path)
+@pytest.mark.parametrize("file", [part_name(0, 2), "state.json"])
+@pytest.mark.parametrize("harm", ["flip a byte", "cut off", "remove"])
+def test_every_damage_is_found(tmp_path: Path, file: str, harm: str) -> None:
+    write(tmp_path / "step", [10])
+    victim = tmp_path / "step" / file
+    content = bytearray(victim.read_bytes())
+    if harm == "flip a byte":
+        content[-3] ^= 0x40
+    if harm == "remove":
+        victim.unlink()
+    else:
+        victim.write_bytes(content[:-5] if harm == "cut off" else content)
+    with pytest.raises(DAMAGE):
+        Checkpoint.open(tmp_path / "step", verify=True)
+
+
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    checkpoint = write(tmp_path / "step", [])
+    model = torch.nn.Module()
+    model.w = torch.nn.Parameter(torch.zeros(4, 6))
+    checkpoint.load_into(model)
+    assert torch.equal(model.w, WHOLE.view(4, 6))
+    model.w = torch.nn.Parameter(torch.zeros(6, 4))
+    with pytest.raises(PretrainError, match=r"w has shape \[4, 6\] there, \[6, 4\]"):
+        checkpoint.load_into(model)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pretrain.config import PretrainConfig, PretrainError
-from pretrain.data import Batches, ShardFolder, rows_at
+from pretrain.data import Batches, ShardFolder, ShardHashes, rows_at
 
 
 def all_rows(folder: Path, split: str) -> np.ndarray:
@@ -99,6 +99,42 @@ def test_damaged_folders_are_errors_that_name_the_file(
     damage(folder)
     with pytest.raises(PretrainError, match=message):
         ShardFolder(folder).rows("train")
+
+
+def test_a_token_that_the_tokenizer_lacks_names_shard_block_and_row(
+    shard_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(shard_folder, folder)
+    shard = ShardFolder(folder).manifest["splits"]["train"]["shards"][1]
+    file = folder / shard["name"]
+    content = bytearray(file.read_bytes())
+    content[shard["blocks"][1]["offset"] + 2 * 32 * 7 + 11] ^= 0x80  # row 7, a high byte
+    file.write_bytes(content)
+    rows = ShardFolder(folder).rows("train")
+    rows[np.arange(100 + 48 + 7)]
+    message = rf"{shard['name']}, block 1, row 7: token \d+ where.*pipeline verify"
+    with pytest.raises(PretrainError, match=message):
+        rows[np.array([3, 100 + 48 + 7])]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_any_flipped_byte_is_found_beside_the_training(
+    shard_folder: Path, tmp_path: Path, rank: int
+) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(shard_folder, folder)
+    shards = sorted(folder.glob("*.tar"))
+    content = bytearray(shards[0].read_bytes())
+    content[-700] ^= 1
+    shards[0].write_bytes(content)
+    hashes = ShardHashes(ShardFolder(folder), rank, num_ranks=2)
+    hashes.wait()
+    if rank == 0:  # whose share the first shard is
+        with pytest.raises(PretrainError, match=rf"{shards[0].name} has sha256"):
+            hashes.check()
+    else:
+        hashes.check()
 
 
 def rewrite(folder: Path, **changes: object) -> None:

@@ -1,0 +1,212 @@
+"""A pretraining run of seconds that the fault benchmarks and their tests start, stop and compare.
+
+Rows are drawn from a Markov chain, so that there is something to learn; runs are real processes
+under DeepSpeed's launcher.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import yaml
+
+ROOT = Path(__file__).parents[1]
+VOCAB, SEQ_LEN, BLOCK = 300, 32, 64
+CONFIG: dict[str, dict[str, Any]] = {
+    "data": {"global_batch_size": 12, "micro_batch_size": 2},
+    "masking": {"insert_layer": 1},
+    "model": {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "max_position_embeddings": SEQ_LEN + 2,
+        "dropout": 0.1,
+        "initializer_range": None,
+        "position_init": "sinusoidal",
+    },
+    "optimizer": {"lr": 3e-3, "gradient_clipping": 1.0},
+    "budget": {"steps": 40},
+    "run": {
+        "log_every": 1,
+        "eval_every": 1000,
+        "eval_sequences": 24,
+        "precision": "fp32",
+        "save_every": 5,
+        "rank_seconds": 15,
+    },
+}
+
+
+def write_data(folder: Path) -> Path:
+    """Two shards of 256 training rows and one of 48 validation rows; returns `folder`."""
+    folder.mkdir(parents=True)
+    draw = np.random.default_rng(0)
+    follows = draw.integers(4, VOCAB - 1, size=(VOCAB, 2))
+    vocab = {f"w{index}": index for index in range(VOCAB)}
+    (folder / "tokenizer.json").write_text(json.dumps({"model": {"type": "BPE", "vocab": vocab}}))
+    splits = {}
+    for split, shards, count in (("train", 2, 256), ("valid", 1, 48)):
+        rows = np.zeros((shards * count, SEQ_LEN), dtype=np.uint16)
+        rows[:, 1] = draw.integers(4, VOCAB - 1, size=len(rows))
+        for place in range(2, SEQ_LEN - 1):
+            rows[:, place] = follows[rows[:, place - 1], draw.integers(2, size=len(rows))]
+        rows[:, -1] = 2
+        entries = [
+            _write_shard(folder / f"{split}-{n:05d}-of-{shards:05d}.tar", part)
+            for n, part in enumerate(np.split(rows, shards))
+        ]
+        splits[split] = {"shards": entries, "sequences": len(rows), "tokens": rows.size}
+    manifest = {
+        "format": "latemask-shards",
+        "version": 1,
+        "seq_len": SEQ_LEN,
+        "dtype": "uint16",
+        "vocab_size": VOCAB,
+        "tokenizer_sha256": hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest(),
+        "splits": splits,
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def _write_shard(file: Path, rows: np.ndarray) -> dict[str, Any]:
+    blocks = []
+    with tarfile.open(file, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for number, start in enumerate(range(0, len(rows), BLOCK)):
+            block, buffer = rows[start : start + BLOCK], io.BytesIO()
+            np.save(buffer, block)
+            member = tarfile.TarInfo(f"{number:08d}.tokens.npy")
+            member.size = buffer.tell()
+            begin = tar.offset + tarfile.BLOCKSIZE + member.size - block.nbytes
+            tar.addfile(member, io.BytesIO(buffer.getvalue()))
+            blocks.append({"key": f"{number:08d}", "offset": begin, "sequences": len(block)})
+    content = file.read_bytes()
+    return {
+        "name": file.name,
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "sequences": len(rows),
+        "tokens": rows.size,
+        "blocks": blocks,
+    }
+
+
+class Run:
+    """One run folder and the processes that write it."""
+
+    def __init__(self, data: Path, folder: Path, *overrides: object, ranks: int = 2) -> None:
+        """`overrides` are `--group.field value` of every start."""
+        self.folder, self.ranks = folder, ranks
+        self.overrides = [str(word) for word in overrides]
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        self.config = folder.parent / f"{folder.name}.yaml"
+        self.config.write_text(
+            yaml.safe_dump(CONFIG | {"data": CONFIG["data"] | {"path": str(data)}})
+        )
+        self.log = folder.parent / f"{folder.name}.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *more: object, script: Sequence[str] = ("pretrain/main.py",)) -> None:
+        """The launcher and its ranks, in a session of their own."""
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        launcher = [str(Path(sys.executable).with_name("deepspeed"))]
+        launcher += ["--num_accelerators", str(self.ranks), "--master_port", str(port)]
+        words = ["--config", self.config, "--run.output_dir", self.folder, *self.overrides, *more]
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [*launcher, *script, *map(str, words)],
+                cwd=ROOT,
+                env=os.environ | {"OMP_NUM_THREADS": "1", "PATH": path, "PYTHONPATH": str(ROOT)},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def output(self) -> str:
+        """What the last start has said so far."""
+        return self.log.read_text()
+
+    def wait(self, seconds: float = 240) -> int:
+        """The launcher's exit code."""
+        assert self.process is not None
+        try:
+            self.process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            self.stop()
+            raise RuntimeError(f"not over within {seconds} s:\n{self.output[-5000:]}") from None
+        return self.process.returncode
+
+    def go(self, *more: object, code: int = 0, **options: Any) -> str:
+        """Start, wait, and insist on the exit code; returns what was said."""
+        self.start(*more, **options)
+        if (found := self.wait()) != code:
+            raise RuntimeError(f"exit code {found} instead of {code}:\n{self.output[-5000:]}")
+        return self.output
+
+    def stop(self) -> None:
+        """Kill whatever of the last start is left."""
+        if self.process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def rank_processes(self) -> list[psutil.Process]:
+        """The ranks, in order."""
+        assert self.process is not None
+        found = {}
+        for process in psutil.Process(self.process.pid).children(recursive=True):
+            try:
+                environment = process.environ()
+                if "RANK" in environment and "pretrain/main.py" in " ".join(process.cmdline()):
+                    found[int(environment["RANK"])] = process
+            except psutil.Error:
+                continue
+        return [found[rank] for rank in sorted(found)]
+
+    def launchers(self) -> list[psutil.Process]:
+        """`deepspeed` and the processes between it and the ranks."""
+        assert self.process is not None
+        top = psutil.Process(self.process.pid)
+        ranks = {process.pid for process in self.rank_processes()}
+        below = {c.pid for r in ranks for c in psutil.Process(r).children(recursive=True)}
+        return [top, *(p for p in top.children(recursive=True) if p.pid not in ranks | below)]
+
+    def wait_for_step(self, step: int) -> None:
+        """Until the log has this step."""
+        self.wait_until(lambda: max(self.losses(), default=0) >= step, f"step {step}")
+
+    def wait_until(self, arrived: Callable[[], object], what: str, seconds: float = 180) -> None:
+        """Until `arrived()`; RuntimeError if the run ends before, or in `seconds` it is not."""
+        assert self.process is not None
+        deadline = time.monotonic() + seconds
+        while not arrived():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise RuntimeError(f"{what} never came:\n{self.output[-5000:]}")
+            time.sleep(0.01)
+
+    def losses(self) -> dict[int, float]:
+        """Training loss by step."""
+        file = self.folder / "metrics.jsonl"
+        lines = file.read_text().split("\n")[:-1] if file.exists() else []
+        records = [json.loads(line) for line in lines]
+        return {r["step"]: r["train/loss"] for r in records if "train/loss" in r}

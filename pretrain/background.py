@@ -1,0 +1,169 @@
+"""Checkpoints written beside the training: the loop stands still for a copy in memory, no longer.
+
+A save has two phases. In the first, each rank's thread writes its part; in the second, rank 0's
+writes state.json and renames the folder, so that a checkpoint is complete or absent. The threads
+never talk to each other: the loop adds up after each step how many ranks are through with the
+phase and how many failed, and all ranks take the next turn at the same step (`agree`). If any
+failed, what was written is removed, the checkpoints before stay, and the run goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from pretrain.checkpoint import State, part_name, write_part
+from pretrain.config import PretrainConfig, PretrainError
+from pretrain.run_folder import RunFolder
+from pretrain.snapshot import Fragment, copy_into, layout
+
+logger = logging.getLogger(__name__)
+
+
+class NotSavedError(PretrainError):
+    """The run ended, but its last checkpoint could not be written."""
+
+    exit_code = 74  # EX_IOERR
+
+
+class Saver:
+    """One rank's side of saving; at most one save is in flight."""
+
+    def __init__(self, run: RunFolder, config: PretrainConfig, rank: int, num_ranks: int) -> None:
+        self.run, self.settings = run, config.run
+        self.rank, self.num_ranks = rank, num_ranks
+        self.phase: Literal["idle", "writing", "committing"] = "idle"
+        self.saved_step = -1
+        """Of the last complete checkpoint of this start."""
+        self.began = time.monotonic()
+        """When the last save was begun; the next is due `save_minutes` later."""
+        self.stalled = 0.0
+        """Seconds for which the loop stood still, so far."""
+        self._buffer: Tensor | None = None
+        self._outcome: bool | None = None
+        """Of this rank in this phase: None while it is at work."""
+        self._step = 0
+        self._state: State
+
+    def begin(self, share: list[Fragment], state: State) -> None:
+        """Copy `share` and start to write it; on all ranks at the same step, none in flight."""
+        assert self.phase == "idle"
+        self.began = time.monotonic()
+        contents = layout(share)
+        count = sum(contents.values())
+        if self._buffer is None or self._buffer.numel() != count:
+            self._buffer = torch.empty(count, pin_memory=torch.cuda.is_available())
+        copy_into(self._buffer, share)
+        self._step, self._state = state.progress.step, state
+        name = part_name(self.rank, self.num_ranks)
+        buffer = self._buffer
+
+        def write() -> None:
+            self._partial.mkdir(parents=True, exist_ok=True)
+            entry = write_part(self._partial / name, contents, buffer)
+            (self._partial / f"{name}.json").write_text(json.dumps(entry))
+
+        self.phase = "writing"
+        self._start(write)
+        self.stalled += time.monotonic() - self.began
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time for the next, by this rank's clock."""
+        return time.monotonic() - self.began > 60 * self.settings.save_minutes
+
+    def status(self) -> tuple[float, float]:
+        """(1 if this rank is through with the phase, 1 if it failed): to be added up over ranks."""
+        return float(self._outcome is True), float(self._outcome is False)
+
+    def agree(self, done: float, failed: float) -> None:
+        """Take the next turn if all ranks are through; the same sums must come in on all ranks."""
+        if self.phase == "idle" or done + failed < self.num_ranks:
+            return
+        if failed:
+            if self.rank == 0:
+                shutil.rmtree(self._partial, ignore_errors=True)
+                logger.warning(
+                    "step %d is not saved; checkpoints before it stay, and the run goes on",
+                    self._step,
+                )
+            self._end()
+        elif self.phase == "writing":
+            self.phase = "committing"
+            self._outcome = True
+            if self.rank == 0:
+                self._start(self._commit)
+        else:
+            self.saved_step = self._step
+            self._end()
+
+    def wait(self, add_up: Callable[[list[float]], list[float]]) -> None:
+        """Until nothing is in flight; `add_up` sums over the ranks."""
+        began = time.monotonic()
+        while self.phase != "idle":
+            self.agree(*add_up(list(self.status())))
+            time.sleep(0.01)
+        self.stalled += time.monotonic() - began
+
+    @property
+    def _final(self) -> Path:
+        return self.run.checkpoints / f"step-{self._step:08d}"
+
+    @property
+    def _partial(self) -> Path:
+        return self.run.checkpoints / f".step-{self._step:08d}.partial"
+
+    def _end(self) -> None:
+        self.phase, self._outcome = "idle", None
+
+    def _start(self, work: Callable[[], None]) -> None:
+        self._outcome = None
+
+        def guarded() -> None:
+            try:
+                work()
+            except Exception as error:  # whatever it is must reach the loop, not end this thread
+                logger.warning(
+                    "rank %d could not save step %d in %s (%s: %s)",
+                    *(self.rank, self._step, self.run.checkpoints, type(error).__name__, error),
+                )
+                self._outcome = False
+            else:
+                self._outcome = True
+
+        threading.Thread(target=guarded, name="saver", daemon=True).start()
+
+    def _commit(self) -> None:
+        """Rank 0, when all parts are there: state.json, fsync, rename; then remove old ones."""
+        parts: dict[str, Any] = {}
+        for rank in range(self.num_ranks):
+            name = part_name(rank, self.num_ranks)
+            entry = self._partial / f"{name}.json"
+            parts[name] = json.loads(entry.read_text())
+            entry.unlink()
+        self._state.parts = parts
+        self._state.write(self._partial / "state.json")
+        _fsync(self._partial)
+        shutil.rmtree(self._final, ignore_errors=True)  # the same step, saved again
+        self._partial.replace(self._final)
+        _fsync(self._final.parent)
+        logger.info("saved %s", self._final)
+        self.run.prune(self.settings)
+
+
+def _fsync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,189 @@
+"""What a run folder holds: its config, its checkpoints, and one writer at a time.
+
+    runs/NAME/config.yaml  metrics.jsonl  tensorboard/  checkpoints/step-00001000/  hf/
+
+The newest checkpoint is found by looking, not by a pointer that can dangle. A folder whose name
+begins with a dot is one that was not finished.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from pretrain.checkpoint import DAMAGE, Checkpoint
+from pretrain.command_line import load_config
+from pretrain.config import PretrainConfig, PretrainError, RunConfig
+
+logger = logging.getLogger(__name__)
+
+# Between restarts of one run these may change; everything else is its identity.
+_MAY_CHANGE = ("run.", "budget.", "data.path", "data.cache_dir", "data.micro_batch_size")
+_IDENTITY = ("run.seed",)
+
+
+class RunFolder:
+    """`runs/NAME/`."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.checkpoints = self.path / "checkpoints"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder for one run; a second one is refused while the first is alive.
+
+        Raises:
+            PretrainError: another process holds it, or it can't be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = (self.path / ".lock").open("a+")
+        except OSError as error:
+            raise PretrainError(
+                f"run.output_dir: {self.path} can't be written ({error.strerror}: "
+                f"{error.filename}); choose another folder, or make this one writable"
+            ) from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in (errno.EAGAIN, errno.EACCES):
+                    raise
+                file.seek(0)
+                raise PretrainError(
+                    f"{self.path} is being written by process {file.read().strip() or 'unknown'}; "
+                    "wait for it, or end it and run this command again"
+                ) from None
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+    def adopt(self, config: PretrainConfig) -> None:
+        """Write the resolved config, or check that the folder was begun with the same one.
+
+        Raises:
+            PretrainError: what makes it another run has changed; each difference is named.
+        """
+        file = self.path / "config.yaml"
+        if file.exists() and self.newest() is not None:
+            changed = differences(load_config(file), config)
+            if refused := [text for key, text in changed.items() if not may_change(key)]:
+                raise PretrainError(
+                    f"{self.path} holds a run begun with another config:\n  "
+                    + "\n  ".join(refused)
+                    + "\nchoose another run.output_dir, or set these back to go on with it"
+                )
+            for text in changed.values():
+                logger.info("changed since the last start: %s", text)
+        temporary = file.with_suffix(".yaml.partial")
+        config.save(temporary)
+        temporary.replace(file)
+
+    def newest(self, *, verify: bool = False) -> Checkpoint | None:
+        """The good checkpoint with the most steps; damaged ones are passed over and named.
+
+        Args:
+            verify: read every byte and compare the hashes, too.
+
+        Raises:
+            PretrainError: there are checkpoints, and every one is damaged.
+        """
+        paths = sorted(self.checkpoints.glob("step-*"), reverse=True)
+        for path in paths:
+            try:
+                return Checkpoint.open(path, verify=verify)
+            except DAMAGE as error:
+                logger.warning("%s is damaged (%s): passed over for the one before", path, error)
+        if paths:
+            raise PretrainError(
+                f"{self.checkpoints}: none of its {len(paths)} checkpoints can be used (reasons "
+                "above); put a copy back, or remove them all to begin the run again"
+            )
+        return None
+
+    def good(self) -> Checkpoint | None:
+        """The newest checkpoint that was not made amid skipped steps; newer ones are removed."""
+        for path in sorted(self.checkpoints.glob("step-*"), reverse=True):
+            try:
+                checkpoint = Checkpoint.open(path)
+                if checkpoint.progress.skipped_in_row == 0:
+                    return checkpoint
+            except DAMAGE as error:
+                logger.warning("%s is damaged (%s): passed over for the one before", path, error)
+            shutil.rmtree(path)
+        return None
+
+    def best_loss(self) -> float:
+        """The lowest validation loss of any checkpoint; infinity where none was measured."""
+        losses = []
+        for path in self.checkpoints.glob("step-*"):
+            with suppress(*DAMAGE):
+                losses.append(Checkpoint.open(path).state.valid_loss)
+        return min((loss for loss in losses if loss is not None), default=math.inf)
+
+    def remove_unfinished(self) -> None:
+        """What a run that was killed while saving left behind."""
+        for partial in self.checkpoints.glob(".step-*.partial"):
+            shutil.rmtree(partial)
+
+    def prune(self, settings: RunConfig) -> None:
+        """Remove checkpoints but the newest, every `keep_every`-th step's, and the best."""
+        paths = sorted(self.checkpoints.glob("step-*"))
+        kept = set(paths[-settings.keep_checkpoints :])
+        losses = {}
+        for path in paths:
+            try:
+                state = Checkpoint.open(path).state
+            except DAMAGE:
+                continue  # newest() has named it; it goes when its turn comes
+            if settings.keep_every and state.progress.step % settings.keep_every == 0:
+                kept.add(path)
+            if state.valid_loss is not None:
+                losses[path] = state.valid_loss
+        if settings.keep_best and losses:
+            kept.add(min(losses, key=lambda path: losses[path]))
+        for path in paths:
+            if path not in kept:
+                # Not a folder that looks complete while it is being emptied.
+                doomed = path.with_name(f".{path.name}.partial")
+                path.replace(doomed)
+                shutil.rmtree(doomed)
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """The checkpoint in `path`, which may be a run folder (its newest) or a `step-*` folder."""
+    if (path / "state.json").is_file():
+        try:
+            return Checkpoint.open(path)
+        except DAMAGE as error:
+            raise PretrainError(f"{path} is damaged: {error}; use another checkpoint") from None
+    newest = RunFolder(path).newest()
+    if newest is None:
+        raise PretrainError(f"{path} holds no complete checkpoint (checkpoints/step-*/state.json)")
+    return newest
+
+
+def differences(old: PretrainConfig, new: PretrainConfig) -> dict[str, str]:
+    """ "group.key" -> "group.key: was A, is B" for every field that differs."""
+    before, after = asdict(old), asdict(new)
+    return {
+        f"{group}.{key}": f"{group}.{key}: was {value}, is {after[group][key]}"
+        for group, fields in before.items()
+        for key, value in fields.items()
+        if value != after[group][key]
+    }
+
+
+def may_change(key: str) -> bool:
+    """Whether a run may go on with another value of `group.key`."""
+    return key.startswith(_MAY_CHANGE) and key not in _IDENTITY

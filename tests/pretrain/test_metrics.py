@@ -1,0 +1,106 @@
+"""What a run writes about itself: lines, a tracker, speeds."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from pretrain.config import PretrainError, RunConfig
+from pretrain.metrics import Metrics, Speed, peak_tflops
+from pretrain.optim import Progress
+
+
+class FakeTracker:
+    """Stands for the wandb module and its run."""
+
+    def __init__(self) -> None:
+        self.opened: dict[str, Any] = {}
+        self.records: list[tuple[int, dict[str, Any]]] = []
+        self.finished = False
+
+    def init(self, **keywords: Any) -> FakeTracker:
+        self.opened = keywords
+        return self
+
+    def log(self, record: dict[str, Any], step: int) -> None:
+        self.records.append((step, record))
+
+    def finish(self) -> None:
+        self.finished = True
+
+
+def metrics(folder: Path, start: Progress, **settings: Any) -> Metrics:
+    config = RunConfig(output_dir=str(folder), **settings)
+    return Metrics(folder, config, writes=True, start=start, fraction=0.0)
+
+
+def test_lines_after_the_checkpoint_and_half_lines_go(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    file.write_text('{"step": 1}\n{"step": 5}\n{"step": 6}\n{"step": 7, "tr')
+    writer = metrics(tmp_path, Progress(step=5))
+    writer.log(Progress(step=6, tokens=9), 0.5, {"train/loss": 2.0, "train/gradient_norm": 1 / 3})
+    writer.log(Progress(step=7), 0.5, {"train/loss": float("nan")})
+    writer.close()
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 5, 6, 7]
+    assert lines[2]["train/gradient_norm"] == 1 / 3
+    assert lines[3]["train/loss"] is None
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_a_tracker_gets_the_same_and_goes_on_under_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = FakeTracker()
+    monkeypatch.setitem(sys.modules, "wandb", tracker)  # type: ignore[arg-type]
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "config.yaml").write_text(yaml.safe_dump({"masking": {"rate": 0.4}}))
+    writer = metrics(folder, Progress(), report_to=["wandb"])
+    writer.log(Progress(step=3), 0.1, {"train/loss": 2.5})
+    writer.close()
+    assert (tracker.opened["id"], tracker.opened["resume"]) == ("mine", "allow")
+    assert tracker.opened["config"] == {"masking": {"rate": 0.4}}
+    ((step, record),) = tracker.records
+    assert (step, record["train/loss"], tracker.finished) == (3, 2.5, True)
+
+
+def test_a_tracker_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(PretrainError, match=r"pip install 'latemask\[tracking\]'"):
+        metrics(tmp_path, Progress(), report_to=["wandb"])
+
+
+def test_speeds_leave_pauses_out() -> None:
+    speed = Speed(Progress(tokens=100, flops=1e12))
+    begin = time.monotonic()
+    with speed.waiting():
+        time.sleep(0.05)
+    with speed.pause():
+        time.sleep(0.3)
+    found = speed.take(Progress(tokens=300, flops=3e12), stalled=0.01, peak=100.0)
+    seconds = time.monotonic() - begin - 0.3
+    assert found["speed/tokens_per_second"] == pytest.approx(200 / seconds, rel=0.1)
+    assert found["speed/mfu"] == pytest.approx(found["speed/tflops"] / 100)
+    assert found["speed/data_wait"] == pytest.approx(0.05 / seconds, rel=0.1)
+    assert found["speed/checkpoint_stall"] == pytest.approx(0.01 / seconds, rel=0.1)
+    again = speed.take(Progress(tokens=300, flops=3e12), stalled=0.01, peak=None)
+    assert again["speed/checkpoint_stall"] == again["speed/tokens_per_second"] == 0
+    assert "speed/mfu" not in again
+
+
+def test_peaks_are_known_by_name_for_bf16_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, gpu = RunConfig(output_dir=""), torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _device: "NVIDIA H100 PCIe")
+    assert peak_tflops(settings, gpu, "bf16") == 756
+    assert peak_tflops(settings, gpu, "fp32") is None
+    assert peak_tflops(RunConfig(output_dir="", peak_tflops=9.0), gpu, "fp32") == 9.0
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _device: "Something New")
+    assert peak_tflops(settings, gpu, "bf16") is None
