@@ -78,6 +78,7 @@ def _least(config: Config) -> dict[str, tuple[int, int]]:
             "tasks.libraries": (tasks.libraries, 2),
             "tasks.library_train": (tasks.library_train, tasks.libraries),
             "tasks.library_dev": (tasks.library_dev, tasks.libraries),
+            "tasks.same_docstring_libraries": (tasks.same_docstring_libraries, 3),
             "tasks.same_docstring_train": (tasks.same_docstring_train, 2),
             "tasks.same_docstring_dev": (tasks.same_docstring_dev, 2),
             "tasks.max_characters": (tasks.max_characters, 50),
