@@ -123,9 +123,14 @@ def executed(variant: Variant, config: ModelConfig, seq_len: int) -> float:
 
 
 def peak_gib(device: torch.device, step: Callable[[], None]) -> float:
-    """Most memory held over three steps: of the GPU, or resident in this process."""
-    for _ in range(3):
-        step()
+    """Most memory held over two steps after compiling: of the GPU, or resident in this process."""
+    step()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        Path("/proc/self/clear_refs").write_text("5")  # the same for VmHWM
+    step()
+    step()
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     # Not getrusage's ru_maxrss, which begins at what the parent held.
