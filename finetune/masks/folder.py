@@ -98,9 +98,10 @@ class MaskFolder:
 
     def convert(self, path: Path, encoding: str) -> None:
         """Write the same mask to folder `path` in another encoding."""
-        tensors = {f"{WRAPPED}{n.replace('.weight', '')}.mask_weight" if n.endswith(".weight")
-                   else f"{WRAPPED}{n.removesuffix('.bias')}.mask_bias": t
-                   for n, t in self.own().items()}  # fmt: skip
+        tensors = {}
+        for parameter, tensor in self.own().items():
+            name, _, kind = parameter.rpartition(".")
+            tensors[f"{WRAPPED}{name}.mask_{kind}"] = tensor
         for name, mask in self.masks():
             kind, coded = encode(mask, encoding)
             tensors[f"{WRAPPED}{name}.mask_{kind}"] = torch.from_numpy(coded.copy())

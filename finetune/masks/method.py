@@ -67,26 +67,41 @@ class MaskModel(BaseTuner):
         is_head = is_under(current_key, config.head_modules or [])
         scores = None
         if not (is_head and config.train_classifier):
-            scores = self._first_scores(config, layer.base_layer.weight.detach(), current_key)
+            # Only blocks have heads; pooler and head are masked weight by weight in any case.
+            single = is_head or ".pooler." in current_key
+            shape = self._score_shape(layer.base_layer, "weight" if single else config.granularity)
+            scores = self._first_scores(config, layer.base_layer, shape, current_key)
         layer.add_mask(adapter_name, scores, config.rule, is_head, config.train_classifier)
         layer.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
         if layer is not target:
             self._replace_module(parent, target_name, layer, target)
 
-    def _first_scores(self, config: MaskConfig, weight: torch.Tensor, name: str) -> torch.Tensor:
-        groups = {
-            "weight": weight.shape,
-            "head": torch.Size([weight.shape[0] // head_width(self.model), 1]),
-            "layer": torch.Size([1, 1]),
-        }[config.granularity]
+    def _score_shape(self, layer: nn.Linear, granularity: str) -> torch.Size:
+        if granularity == "weight":
+            return layer.weight.shape
+        if granularity == "layer":
+            return torch.Size([1, 1])
+        width = head_width(self.model)
+        if layer.out_features % width:
+            raise FinetuneError(
+                f"granularity: head, but a layer of {layer.out_features} rows has no heads of "
+                f"{width}; name others with matrices or target_modules."
+            )
+        return torch.Size([layer.out_features // width, 1])
+
+    @staticmethod
+    def _first_scores(
+        config: MaskConfig, layer: nn.Linear, shape: torch.Size, name: str
+    ) -> torch.Tensor:
+        weight = layer.weight.detach()
         if config.inference_mode or weight.is_meta:
-            return torch.zeros(groups)  # the file's bits follow
+            return torch.zeros(shape)  # the file's bits follow
         digest = hashlib.sha256(f"{config.seed} {name}".encode()).digest()
         return initial_scores(
             config.rule,
             config.init,
             config.init_scale,
-            gathered(weight.abs(), groups),
+            gathered(weight.abs(), shape),
             seed=int.from_bytes(digest[:6], "little"),
         )
 

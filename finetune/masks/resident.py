@@ -142,7 +142,7 @@ class Resident:
     def _fill(
         self, model: PreTrainedModel, prefix: str, own: Weights, auto: Any, config: Any
     ) -> None:
-        """Give the layers outside the base memory, and pretrained values where the file has none."""
+        """Values for the layers outside the base: the file's, or else the pretrained ones."""
         outside = [n for n, p in model.named_parameters() if p.is_meta]
         pretrained: Weights = {}
         if set(outside) - set(own):
