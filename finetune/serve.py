@@ -100,10 +100,11 @@ class BodyLimit:
 def make_app(answerer: Answerer, limits: Limits) -> Any:
     """The FastAPI application; FinetuneError if FastAPI isn't installed."""
     try:
-        from fastapi import FastAPI, HTTPException
+        from fastapi import FastAPI
         from fastapi import Request as HttpRequest
         from fastapi.exceptions import RequestValidationError
         from fastapi.responses import JSONResponse
+        from starlette.exceptions import HTTPException
     except ImportError as error:
         raise FinetuneError(f'{error}: pip install "latemask[serve]".') from None
     app = FastAPI(title="latemask", docs_url=None, redoc_url=None)

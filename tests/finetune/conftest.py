@@ -1,4 +1,4 @@
-"""A random tiny RoBERTa with its tokenizer, small tasks in GLUE's layout, and masks; no downloads."""
+"""A random tiny RoBERTa with its tokenizer, small tasks, and masks; no downloads."""
 
 from collections.abc import Callable
 from pathlib import Path

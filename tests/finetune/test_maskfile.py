@@ -73,7 +73,7 @@ def test_damage_is_told(make_mask: Callable[..., Path], tmp_path: Path) -> None:
         main(["info", str(folder)])
     del tensors[key]
     save_file(tensors, file)
-    with pytest.raises(FinetuneError, match="found masks of 13 layers.*names 14"):
+    with pytest.raises(FinetuneError, match=r"found masks of 13 layers.*names 14"):
         main(["info", str(folder)])
     file.write_bytes(b"nothing")
     with pytest.raises(FinetuneError, match=r"cut off or damaged"):
