@@ -1,4 +1,4 @@
-"""Where an encoder keeps the matrices that masks are learned for (methods §2.1, the table)."""
+"""Where an encoder keeps the matrices that masks (and LoRA) work on (methods §2.1, the table)."""
 
 from dataclasses import dataclass
 
