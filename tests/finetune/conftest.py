@@ -25,11 +25,11 @@ WORDS = ["red", "blue", "green", "one", "two", "three", "sky", "sea", "tree", "h
 
 
 @pytest.fixture(scope="session")
-def glue_dir() -> Path:
-    """The real GLUE files beside the repository, where there are any."""
-    folder = Path(__file__).parents[3] / "shared" / "data" / "glue"
+def data_dir() -> Path:
+    """The real data sets beside the repository, where there are any."""
+    folder = Path(__file__).parents[3] / "shared" / "data"
     if not folder.is_dir():
-        pytest.skip(f"no GLUE files at {folder}")
+        pytest.skip(f"no data sets at {folder}")
     return folder
 
 
