@@ -1,5 +1,6 @@
 """Where an encoder keeps the matrices that masks (and LoRA) work on (methods §2.1, the table)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from finetune.errors import FinetuneError
@@ -74,23 +75,21 @@ def default_blocks(depth: int) -> list[int]:
     return list(range(2 if depth >= 6 else 0, depth))
 
 
-def chosen_blocks(blocks: list[int] | str | None, depth: int) -> list[int]:
-    """Block indices from a list, `"top:N"` (the uppermost N) or `"bottom:N"`; None: the default."""
+def chosen_blocks(blocks: Sequence[int | str] | str | None, depth: int) -> list[int]:
+    """Indices from numbers, `"top:N"` (the uppermost N) or `"bottom:N"`; None: the default."""
     if blocks is None:
         return default_blocks(depth)
-    if isinstance(blocks, str):
-        side, _, number = blocks.partition(":")
-        if side not in ("top", "bottom") or not number.isdigit() or not 0 < int(number) <= depth:
-            raise FinetuneError(
-                f"blocks: found {blocks!r}, expected top:N or bottom:N with N from 1 to {depth}, "
-                "or a list of block numbers."
-            )
-        return (
-            list(range(depth))[: int(number)]
-            if side == "bottom"
-            else list(range(depth - int(number), depth))
-        )
-    outside = [block for block in blocks if not 0 <= block < depth]
-    if outside:
-        raise FinetuneError(f"blocks: found {outside}; this encoder has 0 to {depth - 1}.")
-    return sorted(set(blocks))
+    words = [blocks] if isinstance(blocks, str) else list(map(str, blocks))
+    wrong = FinetuneError(
+        f"blocks: found {blocks!r}, expected top:N or bottom:N with N from 1 to {depth}, or "
+        f"numbers of blocks from 0 to {depth - 1}."
+    )
+    if len(words) == 1 and words[0].startswith(("top:", "bottom:")):
+        side, _, number = words[0].partition(":")
+        if not number.isdigit() or not 0 < int(number) <= depth:
+            raise wrong
+        chosen = range(depth)
+        return list(chosen[: int(number)] if side == "bottom" else chosen[-int(number) :])
+    if not all(word.isdigit() and int(word) < depth for word in words):
+        raise wrong
+    return sorted({int(word) for word in words})

@@ -209,9 +209,8 @@ def resolve(
     data = DataFlags(**{name: values.pop(name) for name in DataFlags.__dataclass_fields__})
     method_flags = {
         "mask": {
-            "initial_sparsity": values.pop("initial_sparsity"),
-            "blocks": values.pop("mask_blocks"),
-            "train_classifier": values.pop("train_classifier"),
+            name.removeprefix("mask_"): values.pop(name)
+            for name in MaskArguments.__dataclass_fields__
         },
         "lora": {
             name.removeprefix("lora_"): values.pop(name)

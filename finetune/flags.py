@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from finetune.architectures import MATRICES
+from finetune.masks.binarizers import BINARIZERS, INITS
+from finetune.masks.config import GRANULARITIES
 from finetune.methods import METHODS
 
 # run_glue.py's defaults hold for `finetune`, less what costs time and isn't asked for.
@@ -101,8 +104,26 @@ class MaskArguments:
     """Flags of the method `mask` (fields of MaskConfig)."""
 
     initial_sparsity: float = field(default=0.05, metadata={"help": "share of zeros at the start"})
-    mask_blocks: list[int] | None = field(
-        default=None, metadata={"help": "blocks to mask, from 0; default all but the lowest two"}
+    mask_blocks: list[str] | None = field(
+        default=None,
+        metadata={"help": "from 0, or top:N, or bottom:N; default all but the lowest two"},
+    )
+    mask_matrices: list[str] = field(
+        default_factory=lambda: list(MATRICES), metadata={"help": "within a block"}
+    )
+    mask_init: str = field(default="uniform", metadata={"help": " or ".join(INITS)})
+    binarizer: str = field(default="threshold", metadata={"help": " or ".join(BINARIZERS)})
+    granularity: str = field(
+        default="weight", metadata={"help": "what a bit governs: " + " or ".join(GRANULARITIES)}
+    )
+    target_sparsity: float | None = field(
+        default=None, metadata={"help": "share of zeros that each matrix is pushed towards"}
+    )
+    frozen_dtype: str | None = field(
+        default=None, metadata={"help": "keep the encoder in bfloat16: half the memory"}
+    )
+    recompute_blocks: int = field(
+        default=0, metadata={"help": "uppermost blocks computed again in the backward pass"}
     )
     train_classifier: bool = field(
         default=False, metadata={"help": "train the head instead of masking its random weights"}

@@ -7,9 +7,10 @@ from peft import PeftConfig, PeftModel
 from safetensors.torch import load_file
 from transformers import AutoConfig, PreTrainedModel
 
-import finetune.masks  # noqa: F401 - registers the PEFT method "mask"
 from finetune.errors import FinetuneError
 from finetune.kinds import KINDS
+from finetune.masks.apply import load_masked
+from finetune.masks.folder import MaskFolder
 from finetune.methods import TRAINED
 
 
@@ -20,6 +21,8 @@ def load_model(folder: Path, backbone: str) -> PreTrainedModel:
     """
     auto = KINDS[_kind(folder)].model
     if (folder / "adapter_config.json").is_file():
+        if PeftConfig.from_pretrained(str(folder)).peft_type == "MASK":
+            return load_masked(MaskFolder.open(folder), backbone)
         base = auto.from_pretrained(backbone, num_labels=max(1, len(_labels(folder))))
         return PeftModel.from_pretrained(base, str(folder)).merge_and_unload().eval()
     if (folder / TRAINED).is_file():

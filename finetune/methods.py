@@ -63,8 +63,14 @@ def _mask(model: PreTrainedModel, head: Head, flags: dict[str, Any]) -> nn.Modul
         head_modules=head.modules,
         task=head.task,
         labels=list(head.labels),
+        stores_scores=True,  # in checkpoints, which training goes on from
     )
     return get_peft_model(model, config)
+
+
+def _save_mask(model: Any, folder: Path) -> None:
+    model.active_peft_config.stores_scores = False
+    model.save_pretrained(folder)
 
 
 def _lora(model: PreTrainedModel, head: Head, flags: dict[str, Any]) -> nn.Module:
@@ -96,7 +102,7 @@ def _save_trained(model: nn.Module, folder: Path) -> None:
 
 METHODS: dict[str, Method] = {
     "finetune": Method(lambda model, head, flags: model, _save_pretrained),
-    "mask": Method(_mask, _save_pretrained, "mask"),
+    "mask": Method(_mask, _save_mask, "mask"),
     "lora": Method(_lora, _save_pretrained, "lora"),
     "bitfit": Method(lambda model, head, flags: _only(model, head, biases=True), _save_trained),
     "linear": Method(lambda model, head, flags: _only(model, head, biases=False), _save_trained),

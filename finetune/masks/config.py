@@ -40,7 +40,7 @@ class MaskConfig(PeftConfig):
     """
 
     target_modules: list[str] | str | None = None
-    blocks: list[int] | str | None = field(
+    blocks: list[Any] | str | None = field(
         default=None, metadata={"help": "block numbers, or top:N, or bottom:N; see architectures"}
     )
     matrices: list[str] = field(default_factory=lambda: list(MATRICES))
