@@ -81,6 +81,11 @@ def make_step(name: str, device: torch.device) -> Callable[[], None]:
         optimizer = torch.optim.AdamW(trained, 1e-3, weight_decay=0.0)
     else:  # as `--optim adafactor` sets it: no momentum, factored second moments, the given rate
         optimizer = Adafactor(trained, lr=1e-3, scale_parameter=False, relative_step=False)
+    # The optimizer's state, which else the first step would make: a step's peak then holds all.
+    for parameter in trained:
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad()
     ids = torch.randint(1000, 30000, (BATCH, LENGTH), device=device)
     labels = torch.randint(0, 2, (BATCH,), device=device)
     autocast = bf16 and method == "finetune"
@@ -142,7 +147,7 @@ def measure_step(device: torch.device, repeats: int, only: list[str] | None) -> 
 
 
 def measure_memory(only: list[str] | None) -> list[dict]:
-    """Peak memory of two training steps, each variant alone."""
+    """Peak memory of a training step, each variant alone."""
     names = [name for name in STEPS if only is None or name in only]
     records = []
     for name in names:
@@ -152,10 +157,8 @@ def measure_memory(only: list[str] | None) -> list[dict]:
 
 
 def memory_case(name: str, device: torch.device) -> dict:
-    """One variant's peak over two steps: the second has the optimizer's state."""
-    step = make_step(name, device)
-    step()
-    step()
+    """One variant's peak over a step."""
+    make_step(name, device)()
     return {"peak_mib": peak_mib(device)}
 
 
