@@ -43,7 +43,15 @@ class MaskModel(BaseTuner):
             config.head_modules = [
                 name for name, _ in model.named_children() if prefix and name != prefix
             ]
-        found = base_sha256(model, config.head_modules)
+        others: list[Any] = [c for c in self.peft_config.values() if c is not config]
+        if any(other.frozen_dtype != config.frozen_dtype for other in others):
+            raise FinetuneError(
+                f"frozen_dtype: found {config.frozen_dtype}, but the base holds masks learned on "
+                f"{others[0].frozen_dtype}; masks on one base have to agree."
+            )
+        # Once cast, the base no longer shows what it was; whoever came first has looked.
+        known = [o.base_sha256 for o in others if o.head_modules == config.head_modules]
+        found = known[0] if known else base_sha256(model, config.head_modules)
         if config.base_sha256 not in (None, found):
             raise other_weights(config, found)
         config.base_sha256 = found

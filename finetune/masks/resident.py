@@ -88,7 +88,8 @@ class Resident:
             self.tasks[name] = self._add(folder, hashes)
         (dtype,) = dtypes or {None}
         if dtype is not None:
-            self.base.to(getattr(torch, dtype))
+            for task in self.tasks.values():
+                task.model.to(getattr(torch, dtype))
         self.base.to(self.device).eval().requires_grad_(False)
 
     def _add(self, folder: MaskFolder, hashes: dict[tuple[str, ...], str]) -> ResidentTask:

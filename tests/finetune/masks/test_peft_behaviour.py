@@ -247,7 +247,12 @@ def test_frozen_weights_in_bf16(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     # The mask knows its precision: the base is given as it is stored.
     fresh = PeftModel.from_pretrained(make("roberta", head_seed=3), str(tmp_path))
-    assert torch.equal(logits(fresh), logits(model))
+    fresh.load_adapter(str(tmp_path), "second")
+    for name in ("second", "default"):
+        fresh.set_adapter(name)
+        assert torch.equal(logits(fresh), logits(model))
+    with pytest.raises(FinetuneError, match="frozen_dtype: found None, but the base holds"):
+        fresh.add_adapter("third", MaskConfig())
     assert torch.equal(logits(fresh.merge_and_unload()), logits(model))
 
 

@@ -17,8 +17,11 @@ BATCH = {"input_ids": IDS, "attention_mask": torch.ones_like(IDS)}
 TASKS = ("one", "two", "score", "tags")
 
 
-@pytest.mark.parametrize("cached", [0, 1, 3])
-@pytest.mark.parametrize("settings", [{}, {"granularity": "head"}, {"initial_sparsity": 0.6}])
+@pytest.mark.parametrize(
+    ("settings", "cached"),
+    [({}, 0), ({}, 3), ({"granularity": "head"}, 1), ({"granularity": "head"}, 0),
+     ({"frozen_dtype": "bfloat16"}, 0), ({"frozen_dtype": "bfloat16"}, 1)],
+)  # fmt: skip
 def test_every_task_answers_as_its_own_model(
     tiny_model: Path, make_mask: Callable[..., Path], cached: int, settings: dict
 ) -> None:
