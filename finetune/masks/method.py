@@ -2,6 +2,8 @@
 
 import hashlib
 import math
+from functools import partial
+from types import MethodType
 from typing import Any
 
 import torch
@@ -232,14 +234,15 @@ def head_width(model: nn.Module) -> int:
 
 def recompute(block: nn.Module) -> None:
     """Forget the block's activations after its forward pass; the backward makes them again."""
-    forward = block.forward
+    # A bound method: a deep copy of the model binds it to the copy.
+    block.forward = MethodType(_checkpointed, block)  # type: ignore[method-assign]
 
-    def checkpointed(*args: Any, **kwargs: Any) -> Any:
-        if not (block.training and torch.is_grad_enabled()):
-            return forward(*args, **kwargs)
-        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
 
-    block.forward = checkpointed  # type: ignore[method-assign]
+def _checkpointed(block: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    forward = partial(type(block).forward, block)
+    if not (block.training and torch.is_grad_enabled()):
+        return forward(*args, **kwargs)
+    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
 
 
 register_peft_method(name="mask", config_cls=MaskConfig, model_cls=MaskModel)

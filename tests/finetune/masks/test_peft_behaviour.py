@@ -218,11 +218,23 @@ def test_checkpointed_gradients_are_the_same(checkpointing: str) -> None:
     for on in (False, True):
         blocks = 1 if on and checkpointing == "config" else 0
         model = get_peft_model(make("bert"), MaskConfig(recompute_blocks=blocks)).train()
+        model = copy.deepcopy(model)
         if on and checkpointing == "transformers":
             model.gradient_checkpointing_enable({"use_reentrant": False})
         torch.manual_seed(5)  # the same dropout
         model(input_ids=IDS, labels=torch.tensor([0, 1, 2, 0])).loss.backward()
         gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_compiled() -> None:
+    model = get_peft_model(make("bert"), MaskConfig())
+    gradients = []
+    for run in (model, torch.compile(model, backend="aot_eager")):
+        run(input_ids=IDS, labels=torch.tensor([0, 1, 2, 0])).loss.backward()
+        gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+        model.zero_grad()
+    assert gradients[0]
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
