@@ -19,6 +19,37 @@ from finetune.load import load_model
 from finetune.metrics import entity_f1
 from finetune.tasks import TASKS, load_task
 
+WORDS = ["red", "blue", "green", "one", "two", "three", "sky", "sea", "tree", "house"]
+
+
+@pytest.fixture(scope="module")
+def word_tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`wnut17` (colours in a row are one entity) and `swag` (the right ending is the context)."""
+    folder = tmp_path_factory.mktemp("words")
+    draw = np.random.default_rng(0)
+    (folder / "wnut17").mkdir()
+    (folder / "swag").mkdir()
+    files = {"train": "wnut17train.conll", "dev": "emerging.dev.conll"}
+    for split, count in (("train", 64), ("dev", 24), ("test", 9)):
+        sentences, rows = [], ["sent1,sent2,ending0,ending1,ending2,ending3,label"]
+        for _ in range(count):
+            words = [str(word) for word in draw.choice(WORDS, draw.integers(2, 9))]
+            tags, before = [], "O"
+            for word in words:
+                colour = word in WORDS[:3]
+                tags.append(f"{'I' if before != 'O' else 'B'}-colour" if colour else "O")
+                before = tags[-1]
+            sentences.append("".join(f"{w}\t{t}\n" for w, t in zip(words, tags, strict=True)))
+            context, answer = str(draw.choice(WORDS)), int(draw.integers(4))
+            endings = [str(draw.choice(WORDS)) for _ in range(4)]
+            endings[answer] = context
+            rows.append(",".join([context, "one", *endings, str(answer)]))
+        file = files.get(split, "emerging.test.annotated")
+        (folder / "wnut17" / file).write_text("\n".join(sentences))
+        name = {"dev": "val"}.get(split, split)
+        (folder / "swag" / f"{name}.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
 
 @pytest.fixture(scope="module")
 def runs(tiny_model: Path, word_tasks: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
