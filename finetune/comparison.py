@@ -6,7 +6,6 @@ seeds, the p-values corrected for the number of tasks (Benjamini-Hochberg); over
 permutation test that flips the signs of the differences.
 """
 
-import argparse
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import false_discovery_control, permutation_test, ttest_rel
 
+from finetune.console import CommandParser
 from finetune.errors import FinetuneError
 from finetune.files import write_text
 from finetune.results import Run, read_runs
@@ -126,13 +126,10 @@ def _words(difference: float, p_value: float | None) -> str:
 
 def main(command: Sequence[str]) -> None:
     """The subcommand: `compare DIR OTHER [--output FILE.md]`."""
-    from finetune.arguments import Parser
-
-    parser = Parser(prog="python -m finetune.glue compare", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = CommandParser(prog="python -m finetune.glue compare", description=__doc__)
     parser.add_argument("folders", nargs=2, type=Path, metavar="DIR")
     parser.add_argument("--output", type=Path, help="write the markdown there, too")
-    options = argparse.ArgumentParser.parse_args(parser, list(command))
+    options = parser.parse_args(command)
     first, second = options.folders
     markdown = to_markdown(pair(read_runs(first), read_runs(second)), (str(first), str(second)))
     if options.output:

@@ -140,8 +140,10 @@ def _identity(split: Split) -> str:
 def _encode(split: Split, task: Task, backbone: Backbone, length: int, name: str) -> Rows:
     if task.kind == "tokens":
         return _encode_words(split, backbone, length, name)
-    texts, choices = split.texts, 1
+    texts, targets, choices = split.texts, split.targets, 1
     if task.kind == "choice":
+        # The stock collator wants labels, of test rows, too; nobody reads those.
+        targets = targets or [0] * len(texts)
         # Context with beginning and ending, as many pairs as there are endings.
         choices = len(task.inputs) - 2
         texts = [(row[0], f"{row[1]} {end}") for row in split.texts for end in row[2:]]
@@ -149,7 +151,7 @@ def _encode(split: Split, task: Task, backbone: Backbone, length: int, name: str
     encoded = backbone.tokenizer(
         *columns, truncation=True, max_length=length, return_attention_mask=False
     )
-    return Rows.pack(dict(encoded), split.targets, choices)  # type: ignore[arg-type]
+    return Rows.pack(dict(encoded), targets, choices)  # type: ignore[arg-type]
 
 
 def _encode_words(split: Split, backbone: Backbone, length: int, name: str) -> Rows:

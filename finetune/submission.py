@@ -5,12 +5,12 @@ MNLI's. A task without one gets a constant (`baseline` in the table of tasks), a
 labels and order are checked before anything is written (methods §3.7).
 """
 
-import argparse
 import io
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from finetune.console import CommandParser
 from finetune.errors import FinetuneError
 from finetune.results import Run, read_runs
 from finetune.tasks import GLUE, File, Task
@@ -82,14 +82,11 @@ def make_submission(runs: Sequence[Run]) -> tuple[dict[str, str], list[str]]:
 
 def main(command: Sequence[str]) -> None:
     """The subcommand: `submission DIR --output FILE.zip`."""
-    from finetune.arguments import Parser
-
-    parser = Parser(prog="python -m finetune.glue submission", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = CommandParser(prog="python -m finetune.glue submission", description=__doc__)
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("--output", type=Path, required=True, help="the .zip to write")
     parser.add_argument("--method", help="only jobs of this method")
-    options = argparse.ArgumentParser.parse_args(parser, list(command))
+    options = parser.parse_args(command)
     runs = [run for run in read_runs(options.folder) if options.method in (None, run.method)]
     files, notes = make_submission(runs)
     content = io.BytesIO()

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from finetune.errors import FinetuneError
+from finetune.console import CommandParser
 from finetune.files import write_json, write_text
 from finetune.results import Run, read_runs, unfinished
 from finetune.tasks import GLUE, TASKS
@@ -121,15 +121,26 @@ def averages(cells: Sequence[Cell]) -> list[Cell]:
     return made
 
 
-def to_markdown(cells: Sequence[Cell], waiting: int = 0) -> str:
-    """One row per task and metric, one column per method; figures times 100."""
+def to_markdown(
+    cells: Sequence[Cell], waiting: int = 0, planned: Sequence[tuple[str, str]] = ()
+) -> str:
+    """One row per task and metric, one column per method; figures times 100.
+
+    `waiting` jobs were begun; of the (task, method) pairs `planned` those without a result are
+    said to be unfinished.
+    """
     chosen = best_rates(cells)
-    methods = list(dict.fromkeys(cell.method for cell in cells))
+    methods = list(dict.fromkeys([*(cell.method for cell in cells), *(m for _, m in planned)]))
     rows: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
     trained: dict[str, str] = {}
     for cell in [*chosen, *averages(chosen)]:
         rows[cell.task, cell.metric][cell.method] = _figure(cell)
         trained[cell.task] = _rows_of(cell)
+    for task, method in planned:
+        if (task, method) not in {(cell.task, cell.method) for cell in chosen}:
+            metric = next((m for t, m in rows if t == task), TASKS[task].metrics[0])
+            rows[task, metric][method] = "not finished"
+            trained.setdefault(task, "")
     lines = [
         "| task | metric | train rows | " + " | ".join(methods) + " |",
         "| --- | --- | ---: |" + " --- |" * len(methods),
@@ -195,13 +206,26 @@ def to_csv(cells: Sequence[Cell]) -> str:
     return text.getvalue()
 
 
+def planned_by(config: Path | None) -> list[tuple[str, str]]:
+    """The tasks and methods that a sweep's config file names."""
+    if config is None:
+        return []
+    from finetune.arguments import Layers, make_parser, parse, task_names
+
+    parser = make_parser()
+    first = parse(parser, [*Layers.read(config, parser).base, "--model_name_or_path", ""])
+    return [(task, method) for task in task_names(first) for method in first.method]
+
+
 def main(command: Sequence[str]) -> None:
-    """The subcommand: `table DIR`."""
-    if len(command) != 1 or command[0].startswith("-"):
-        raise FinetuneError("usage: python -m finetune.glue table DIR")
-    folder = Path(command[0])
+    """The subcommand: `table DIR [--config FILE]`."""
+    parser = CommandParser(prog="python -m finetune.glue table", description=__doc__)
+    parser.add_argument("folder", type=Path, metavar="DIR")
+    parser.add_argument("--config", type=Path, help="the sweep's: names what isn't finished")
+    options = parser.parse_args(command)
+    folder = options.folder
     cells = collect(folder)
-    markdown = to_markdown(cells, unfinished(folder))
+    markdown = to_markdown(cells, unfinished(folder), planned_by(options.config))
     everything = [*cells, *averages(best_rates(cells))]
     write_text(folder / "table.md", markdown)
     write_text(folder / "table.csv", to_csv(everything))

@@ -98,7 +98,9 @@ def _from_intermediate(auto: Any, start: Path, fields: dict[str, Any]) -> tuple:
     trained = auto.from_pretrained(start)
     prefix = f"{trained.base_model_prefix}."
     state = {name: p for name, p in trained.state_dict().items() if name.startswith(prefix)}
-    return auto.from_pretrained(None, config=config, state_dict=state, output_loading_info=True)
+    return type(trained).from_pretrained(
+        None, config=config, state_dict=state, output_loading_info=True
+    )
 
 
 def run_job(job: Job, backbone: Backbone, encoded: EncodedTask) -> dict[str, Any]:

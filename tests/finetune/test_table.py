@@ -73,6 +73,18 @@ def test_the_best_of_several_rates_counts_and_all_are_shown(
     assert "| rte | lora | 0.001 | accuracy | 50.0 ± 26.0 (n=3), best 95.0 |" in text
 
 
+def test_what_a_sweeps_config_names_and_is_not_there_is_unfinished(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, "rte", "finetune", 1, eval_accuracy=0.6)
+    config = tmp_path / "sweep.yaml"
+    config.write_text("task_name: [rte, cola]\nmethod: [finetune, mask]\nseed: [1, 2]\n")
+    main(["table", str(tmp_path), "--config", str(config)])
+    text = capsys.readouterr().out
+    assert "| rte | accuracy |  | 60.0 ± 0.0 (n=1) | not finished |" in text
+    assert "| cola | matthews_correlation |  | not finished | not finished |" in text
+
+
 def test_glue_averages_are_those_of_the_papers(tmp_path: Path) -> None:
     """RoBERTa-base's published row averages to 86.35 (methods §3.5)."""
     published = {
@@ -98,5 +110,5 @@ def test_glue_averages_are_those_of_the_papers(tmp_path: Path) -> None:
 def test_nothing_to_table(tmp_path: Path) -> None:
     with pytest.raises(FinetuneError, match="no finished job"):
         collect(tmp_path)
-    with pytest.raises(FinetuneError, match="table DIR"):
+    with pytest.raises(FinetuneError, match="required: DIR"):
         main(["table"])
