@@ -81,8 +81,8 @@ def chosen_blocks(blocks: Sequence[int | str] | str | None, depth: int) -> list[
         return default_blocks(depth)
     words = [blocks] if isinstance(blocks, str) else list(map(str, blocks))
     wrong = FinetuneError(
-        f"blocks: found [{', '.join(words)}]; this encoder has 0 to {depth - 1}. Name some of them, "
-        f"or top:N or bottom:N with N from 1 to {depth}."
+        f"blocks: found [{', '.join(words)}]; this encoder has 0 to {depth - 1}. Name "
+        f"some of these, top:N or bottom:N (N from 1 to {depth})."
     )
     if len(words) == 1 and words[0].startswith(("top:", "bottom:")):
         side, _, number = words[0].partition(":")
