@@ -1,9 +1,6 @@
-"""Where an encoder keeps the matrices that masks are learned for (methods §2.1, the table).
+"""Where an encoder keeps the matrices that masks (and LoRA) work on (methods §2.1, the table)."""
 
-Names are relative to the sequence classification model's base (`model.base_model_prefix`), except
-`classifier`, which is relative to the whole model.
-"""
-
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from finetune.errors import FinetuneError
@@ -13,39 +10,48 @@ MATRICES = ("Q", "K", "V", "AO", "I", "O")
 
 @dataclass(frozen=True)
 class Architecture:
-    """Module names of one family; `matrices` in the order of MATRICES, within one block."""
+    """Module names of one family, relative to the model's base (`model.base_model_prefix`).
 
-    block: str
+    `matrices` are within one block and in the order of MATRICES; a fused matrix stands more than
+    once. The pooler and the head need no table: the first is called `pooler.dense` wherever there
+    is one, the second is every linear layer outside the base.
+    """
+
+    blocks: str
     matrices: tuple[str, ...]
-    pooler: tuple[str, ...]
-    classifier: tuple[str, ...]
 
 
-BERT_BLOCK = (
-    "attention.self.query",
-    "attention.self.key",
-    "attention.self.value",
-    "attention.output.dense",
-    "intermediate.dense",
-    "output.dense",
+BERT = Architecture(
+    "encoder.layer",
+    (
+        "attention.self.query",
+        "attention.self.key",
+        "attention.self.value",
+        "attention.output.dense",
+        "intermediate.dense",
+        "output.dense",
+    ),
 )
-DISTILBERT_BLOCK = (
-    "attention.q_lin",
-    "attention.k_lin",
-    "attention.v_lin",
-    "attention.out_lin",
-    "ffn.lin1",
-    "ffn.lin2",
-)
-# RoBERTa's classifier reads the first token itself: no pooler, two matrices in the head.
-ROBERTA = Architecture("encoder.layer", BERT_BLOCK, (), ("classifier.dense", "classifier.out_proj"))
 ARCHITECTURES = {
-    "bert": Architecture("encoder.layer", BERT_BLOCK, ("pooler.dense",), ("classifier",)),
-    "roberta": ROBERTA,
-    "roberta-prelayernorm": ROBERTA,
-    "xlm-roberta": ROBERTA,
+    "bert": BERT,
+    "roberta": BERT,
+    "roberta-prelayernorm": BERT,
+    "xlm-roberta": BERT,
+    "camembert": BERT,
+    "electra": BERT,
     "distilbert": Architecture(
-        "transformer.layer", DISTILBERT_BLOCK, (), ("pre_classifier", "classifier")
+        "transformer.layer",
+        (
+            "attention.q_lin",
+            "attention.k_lin",
+            "attention.v_lin",
+            "attention.out_lin",
+            "ffn.lin1",
+            "ffn.lin2",
+        ),
+    ),
+    "modernbert": Architecture(
+        "layers", ("attn.Wqkv", "attn.Wqkv", "attn.Wqkv", "attn.Wo", "mlp.Wi", "mlp.Wo")
     ),
 }
 
@@ -67,3 +73,23 @@ def default_blocks(depth: int) -> list[int]:
     spare.
     """
     return list(range(2 if depth >= 6 else 0, depth))
+
+
+def chosen_blocks(blocks: Sequence[int | str] | str | None, depth: int) -> list[int]:
+    """Indices from numbers, `"top:N"` (the uppermost N) or `"bottom:N"`; None: the default."""
+    if blocks is None:
+        return default_blocks(depth)
+    words = [blocks] if isinstance(blocks, str) else list(map(str, blocks))
+    wrong = FinetuneError(
+        f"blocks: found [{', '.join(words)}]; this encoder has 0 to {depth - 1}. Name "
+        f"some of these, top:N or bottom:N (N from 1 to {depth})."
+    )
+    if len(words) == 1 and words[0].startswith(("top:", "bottom:")):
+        side, _, number = words[0].partition(":")
+        if not number.isdigit() or not 0 < int(number) <= depth:
+            raise wrong
+        chosen = range(depth)
+        return list(chosen[: int(number)] if side == "bottom" else chosen[-int(number) :])
+    if not all(word.isdigit() and int(word) < depth for word in words):
+        raise wrong
+    return sorted({int(word) for word in words})

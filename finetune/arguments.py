@@ -1,16 +1,16 @@
 """From the command line and a YAML file to jobs.
 
 The flags are `run_glue.py`'s: its own, and every field of Hugging Face's `TrainingArguments`. A
-`--config` file holds the same flags by name, and two sections that hold flags for some jobs only:
-`methods: {mask: {...}}` and `tasks: {rte: {...}}`. Later wins: the method's defaults, the file, its
-`methods`, its `tasks`, the command line.
+`--config` file holds the same flags by name, and sections that hold flags for some jobs only:
+`methods: {mask: {...}}`, `tasks: {rte: {...}}` and `methods: {mask: {tasks: {rte: {...}}}}`. Later
+wins: the method's defaults, the file, its `methods`, its `tasks`, its `methods`' `tasks`, the
+command line.
 """
 
 import argparse
 import json
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,79 +19,17 @@ import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from finetune.errors import FinetuneError
-from finetune.train import METHODS, precision
-
-# run_glue.py's defaults hold for `finetune`, less what costs time and isn't asked for.
-EVERY_METHOD = {
-    "report_to": "none",
-    "save_strategy": "no",
-    "train_sampling_strategy": "group_by_length",
-    "per_device_eval_batch_size": 64,
-    "logging_steps": 50,
-    "disable_tqdm": not sys.stderr.isatty(),
-    "dataloader_pin_memory": False,
-}
-# The masking paper's recipe (methods §2.1): Adam, no decay, no clipping, a constant rate.
-METHOD_DEFAULTS: dict[str, dict[str, Any]] = {
-    "finetune": {},
-    "mask": {
-        "learning_rate": 1e-3,
-        "lr_scheduler_type": "constant",
-        "per_device_train_batch_size": 32,
-        "num_train_epochs": 10,
-        "weight_decay": 0.0,
-        "max_grad_norm": 0.0,
-    },
-}
-
-
-# Beginnings of the names of flags that change no result.
-PRESENTATION = (
-    "dataloader_num_workers",
-    "dataloader_persistent_workers",
-    "dataloader_pin_memory",
-    "dataloader_prefetch_factor",
-    "disable_tqdm",
-    "hub_",
-    "include_num_input_tokens_seen",
-    "log_",
-    "logging_",
-    "per_device_eval_batch_size",
-    "project",
-    "push_to_hub",
-    "report_to",
-    "run_name",
-    "save_",
-    "trackio_",
+from finetune.flags import (
+    EVERY_METHOD,
+    METHOD_DEFAULTS,
+    PRESENTATION,
+    GlueArguments,
+    LoraArguments,
+    MaskArguments,
 )
-
-
-@dataclass
-class GlueArguments:
-    """What `run_glue.py` calls data and model arguments, and the choice of jobs."""
-
-    model_name_or_path: str = field(metadata={"help": "folder or Hub name of the encoder"})
-    task_name: list[str] = field(metadata={"help": "tasks, or `all` for the nine of GLUE"})
-    method: list[str] = field(
-        default_factory=lambda: ["finetune"], metadata={"help": " or ".join(METHODS)}
-    )
-    data_dir: Path | None = field(
-        default=None, metadata={"help": "folder in GLUE's layout; without it, the Hub"}
-    )
-    max_seq_length: int = field(default=128, metadata={"help": "in tokens"})
-
-
-@dataclass
-class MaskArguments:
-    """Flags of the method `mask` (fields of MaskConfig)."""
-
-    initial_sparsity: float = field(default=0.05, metadata={"help": "share of zeros at the start"})
-    mask_blocks: list[int] | None = field(
-        default=None, metadata={"help": "blocks to mask, from 0; default all but the lowest two"}
-    )
-    train_classifier: bool = field(
-        default=False, metadata={"help": "train the head instead of masking its random weights"}
-    )
+from finetune.methods import METHODS
+from finetune.tasks import GLUE, DataFlags
+from finetune.train import precision
 
 
 class Parser(HfArgumentParser):
@@ -105,7 +43,7 @@ class Parser(HfArgumentParser):
 def make_parser() -> Parser:
     """Every flag the command takes, as argparse actions."""
     parser = Parser(
-        (GlueArguments, MaskArguments, TrainingArguments),  # type: ignore[arg-type]
+        (GlueArguments, DataFlags, MaskArguments, LoraArguments, TrainingArguments),  # type: ignore[arg-type]
         prog="python -m finetune.glue",
         description=__doc__,
         allow_abbrev=False,
@@ -113,6 +51,13 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--config", type=Path, help="YAML file of flags")
     parser.add_argument("--seed", type=int, nargs="+", default=[42], help="one job per seed")
+    parser.add_argument(
+        *("--learning_rate", "--learning-rate"),
+        type=float,
+        nargs="+",
+        default=[5e-5],
+        help="one job per rate; results of several go to TASK/METHOD/lr-RATE/seed-N",
+    )
     return parser
 
 
@@ -140,38 +85,61 @@ def unknown_flag(name: str, parser: Parser) -> str:
 
 @dataclass(frozen=True)
 class Layers:
-    """A config file taken apart: flags for all jobs, and for those of one method or task."""
+    """A config file taken apart: flags for all jobs, for those of one method, task, or both."""
 
     base: list[str]
     methods: dict[str, list[str]]
     tasks: dict[str, list[str]]
+    both: dict[tuple[str, str], list[str]]
 
     @classmethod
     def read(cls, path: Path | None, parser: Parser) -> "Layers":
         """From YAML; an unknown key is an error that names it and the file."""
         if path is None:
-            return cls([], {}, {})
+            return cls([], {}, {}, {})
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         except (OSError, yaml.YAMLError) as error:
             raise FinetuneError(f"--config {path}: {error}") from error
-        if not isinstance(content, dict):
-            raise FinetuneError(f"{path}: expected a map of flags.")
-        sections: dict[str, dict[str, list[str]]] = {}
-        for section in ("methods", "tasks"):
-            inner = content.pop(section, None) or {}
-            sections[section] = {
-                name: _words(flags or {}, f"{path}, {section}.{name}", parser)
-                for name, flags in inner.items()
-            }
-        wrong = sorted(set(sections["methods"]) - set(METHODS))
+        methods = _section(content, "methods", str(path))
+        wrong = sorted(set(methods) - set(METHODS))
         if wrong:
             raise FinetuneError(f"{path}, methods: found {wrong}, expected {', '.join(METHODS)}.")
-        return cls(_words(content, str(path), parser), sections["methods"], sections["tasks"])
+        both = {
+            (method, task): _words(flags, f"{path}, methods.{method}.tasks.{task}", parser)
+            for method, inner in methods.items()
+            for task, flags in _section(inner, "tasks", f"{path}, methods.{method}").items()
+        }
+        tasks = _section(content, "tasks", str(path))
+        return cls(
+            _words(content, str(path), parser),
+            {name: _words(f, f"{path}, methods.{name}", parser) for name, f in methods.items()},
+            {name: _words(f, f"{path}, tasks.{name}", parser) for name, f in tasks.items()},
+            both,
+        )
+
+    def words(self, method: str, task: str) -> Iterator[str]:
+        """The file's flags for one method and task, in the order in which later ones win."""
+        yield from self.base
+        yield from self.methods.get(method, [])
+        yield from self.tasks.get(task, [])
+        yield from self.both.get((method, task), [])
+
+
+def _section(content: Any, name: str, source: str) -> dict[str, dict[str, Any]]:
+    """Take section `name`, a map of maps, out of `content`."""
+    if not isinstance(content, dict):
+        raise FinetuneError(f"{source}: expected a map of flags, found {content!r}.")
+    section = content.pop(name, None) or {}
+    if not isinstance(section, dict):
+        raise FinetuneError(f"{source}, {name}: expected a map, found {section!r}.")
+    return {key: flags or {} for key, flags in section.items()}
 
 
 def _words(flags: dict[str, Any], source: str, parser: Parser) -> list[str]:
     """{flag: value} as command line words."""
+    if not isinstance(flags, dict):
+        raise FinetuneError(f"{source}: expected a map of flags, found {flags!r}.")
     known = flag_names(parser)
     words: list[str] = []
     for name, value in flags.items():
@@ -187,25 +155,42 @@ def _words(flags: dict[str, Any], source: str, parser: Parser) -> list[str]:
     return words
 
 
+def task_names(first: argparse.Namespace) -> list[str]:
+    """The tasks that were asked for, `all` spelled out; `custom` for files without a name."""
+    if not first.task_name and first.train_file:
+        return ["custom"]
+    if not first.task_name:
+        raise FinetuneError("--task_name is missing: a task, several, or `all` for GLUE's nine.")
+    names = [name for word in first.task_name for name in (GLUE if word == "all" else [word])]
+    return list(dict.fromkeys(names))
+
+
 @dataclass(frozen=True)
 class Settings:
-    """The flags of one job, after all layers."""
+    """The flags of one task and method, after all layers; a job per seed and learning rate."""
 
     glue: GlueArguments
+    data: DataFlags
     seeds: list[int]
+    learning_rates: list[float]
     output_dir: Path
     training: dict[str, Any]
-    mask: dict[str, Any]
+    method_flags: dict[str, dict[str, Any]]
 
-    def deciding(self, method: str) -> dict[str, Any]:
+    def deciding(self, method: str, learning_rate: float) -> dict[str, Any]:
         """The flags that decide a job's results: not how it is shown, logged, stored or fed."""
         decided = {
             name: value
             for name, value in self.training.items()
             if not name.startswith(PRESENTATION)
         }
+        decided["learning_rate"] = learning_rate
         decided["max_seq_length"] = self.glue.max_seq_length
-        return decided | ({"mask": self.mask} if method == "mask" else {})
+        for name in ("max_train_samples", "max_eval_samples", "pad_to_max_length"):
+            if getattr(self.glue, name):
+                decided[name] = getattr(self.glue, name)
+        flags = METHODS[method].flags
+        return decided | ({flags: self.method_flags[flags]} if flags else {})
 
 
 def resolve(
@@ -213,21 +198,27 @@ def resolve(
 ) -> Settings:
     """Apply the layers for one method and task."""
     defaults = _words(EVERY_METHOD | METHOD_DEFAULTS[method], "defaults", parser)
-    chosen = [*layers.base, *layers.methods.get(method, []), *layers.tasks.get(task, []), *command]
+    chosen = [*layers.words(method, task), *command]
     values = vars(parse(parser, defaults + chosen))
     values.pop("config")
-    seeds = values.pop("seed")
     if values["output_dir"] is None:
         raise FinetuneError("--output_dir is missing: the folder that results go to.")
     output_dir = Path(values.pop("output_dir"))
+    seeds, rates = values.pop("seed"), values.pop("learning_rate")
     glue = GlueArguments(**{name: values.pop(name) for name in GlueArguments.__dataclass_fields__})
-    mask = {
-        "initial_sparsity": values.pop("initial_sparsity"),
-        "blocks": values.pop("mask_blocks"),
-        "train_classifier": values.pop("train_classifier"),
+    data = DataFlags(**{name: values.pop(name) for name in DataFlags.__dataclass_fields__})
+    method_flags = {
+        "mask": {
+            name.removeprefix("mask_"): values.pop(name)
+            for name in MaskArguments.__dataclass_fields__
+        },
+        "lora": {
+            name.removeprefix("lora_"): values.pop(name)
+            for name in LoraArguments.__dataclass_fields__
+        },
     }
     if not any(values[name] for name in ("do_train", "do_eval", "do_predict")):
         values |= {"do_train": True, "do_eval": True}
     if "--bf16" not in chosen and "--fp16" not in chosen:
         values |= precision()
-    return Settings(glue, seeds, output_dir, values, mask)
+    return Settings(glue, data, seeds, rates, output_dir, values, method_flags)

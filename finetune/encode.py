@@ -1,19 +1,24 @@
 """Text rows → token rows, once per task and tokenizer, shared by every job that needs them."""
 
+import hashlib
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from finetune.errors import FinetuneError
-from finetune.tasks import Split, TaskData
+from finetune.rows import Rows, by_length
+from finetune.tasks import Split, Task, TaskData
 
 logger = logging.getLogger(__name__)
 
-Rows = list[dict[str, Any]]
+__all__ = ["Backbone", "EncodedTask", "Rows", "by_length", "encode_task"]
+
+# What the loss and the metrics leave out.
+IGNORED = -100
 
 
 @dataclass(frozen=True)
@@ -26,9 +31,10 @@ class Backbone:
 
     @classmethod
     def load(cls, name: str) -> "Backbone":
-        """From a folder or a Hub name; FinetuneError when there is no such model."""
+        """From a folder or a Hub name; FinetuneError when there is no such model, or no encoder."""
         try:
             config = AutoConfig.from_pretrained(name)
+            _require_encoder(name, config)
             tokenizer = AutoTokenizer.from_pretrained(name)
         except (OSError, ValueError) as error:
             kind = "folder" if Path(name).exists() else "folder, and no model of the Hub in reach"
@@ -54,10 +60,31 @@ class Backbone:
         limit = table - (self.tokenizer.pad_token_id + 1 if skips else 0)
         return min(limit, self.tokenizer.model_max_length)
 
+    @cached_property
+    def word_tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer for text that comes as words: RoBERTa's then sets a space before each."""
+        return AutoTokenizer.from_pretrained(self.name, add_prefix_space=True)
+
+    @cached_property
+    def tokenizer_sha256(self) -> str:
+        """Identity of the tokenizer, for the cache of token rows."""
+        backend = self.tokenizer.backend_tokenizer.to_str()
+        return hashlib.sha256(f"{backend}{self.tokenizer.model_input_names}".encode()).hexdigest()
+
+
+def _require_encoder(name: str, config: PretrainedConfig) -> None:
+    """BERT's kin: a model that fills masks and has no decoder."""
+    is_encoder = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    if not is_encoder or getattr(config, "is_encoder_decoder", False):
+        raise FinetuneError(
+            f"--model_name_or_path {name}: found model_type {config.model_type!r}, expected an "
+            "encoder such as bert, roberta, roberta-prelayernorm, distilbert, electra, deberta-v2."
+        )
+
 
 @dataclass(frozen=True)
 class EncodedTask:
-    """A task's rows as the Trainer takes them; `dev_order` etc. restore the file's order."""
+    """A task's rows as the Trainer takes them."""
 
     data: TaskData
     train: Rows
@@ -65,8 +92,13 @@ class EncodedTask:
     test: dict[str, Rows]
 
 
-def encode_task(data: TaskData, backbone: Backbone, max_seq_length: int) -> EncodedTask:
-    """Tokenize every split to at most `max_seq_length` tokens, never more than the model has."""
+def encode_task(
+    data: TaskData, backbone: Backbone, max_seq_length: int, cache: Path | None = None
+) -> EncodedTask:
+    """Tokenize every split to at most `max_seq_length` tokens, never more than the model has.
+
+    With a folder `cache`, rows that were tokenized once are read from there.
+    """
     length = max_seq_length
     if length > backbone.positions:
         logger.warning(
@@ -76,26 +108,75 @@ def encode_task(data: TaskData, backbone: Backbone, max_seq_length: int) -> Enco
             backbone.positions,
         )
         length = backbone.positions
+
+    def rows(split: Split, part: str) -> Rows:
+        if cache is None:
+            return _encode(split, data.task, backbone, length, f"{data.name}, {part}")
+        key = f"{_identity(split)} {data.task.kind} {length} {backbone.tokenizer_sha256}"
+        file = cache / f"{data.name}-{part}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
+        if file.is_file():
+            return Rows.read(file)
+        encoded = _encode(split, data.task, backbone, length, f"{data.name}, {part}")
+        encoded.save(file)
+        return encoded
+
     return EncodedTask(
         data,
-        _encode(data.train, backbone, length),
-        {suffix: _encode(split, backbone, length) for suffix, split in data.dev.items()},
-        {suffix: _encode(split, backbone, length) for suffix, split in data.test.items()},
+        rows(data.train, "train"),
+        {suffix: rows(split, f"dev{suffix}") for suffix, split in data.dev.items()},
+        {suffix: rows(split, f"test{suffix}") for suffix, split in data.test.items()},
     )
 
 
-def _encode(split: Split, backbone: Backbone, length: int) -> Rows:
-    columns = [list(column) for column in zip(*split.texts, strict=True)]
-    encoded = backbone.tokenizer(*columns, truncation=True, max_length=length)
-    names = list(encoded)
-    rows = [dict(zip(names, values, strict=True)) for values in zip(*encoded.values(), strict=True)]
-    if split.targets is not None:
-        for row, target in zip(rows, split.targets, strict=True):
-            row["labels"] = target
-    return rows
+def _identity(split: Split) -> str:
+    digest = hashlib.sha256()
+    for texts in split.texts:
+        digest.update("\0".join((*texts, "")).encode("utf-8", "surrogatepass"))
+        digest.update(b"\n")
+    digest.update(repr(split.targets).encode())
+    return digest.hexdigest()
 
 
-def by_length(rows: Rows) -> np.ndarray:
-    """Order [N] in which batches hold rows of like length, longest first."""
-    lengths = np.array([len(row["input_ids"]) for row in rows])
-    return np.argsort(-lengths, kind="stable")
+def _encode(split: Split, task: Task, backbone: Backbone, length: int, name: str) -> Rows:
+    if task.kind == "tokens":
+        return _encode_words(split, backbone, length, name)
+    texts, targets, choices = split.texts, split.targets, 1
+    if task.kind == "choice":
+        # The stock collator wants labels, of test rows, too; nobody reads those.
+        targets = targets or [0] * len(texts)
+        # Context with beginning and ending, as many pairs as there are endings.
+        choices = len(task.inputs) - 2
+        texts = [(row[0], f"{row[1]} {end}") for row in split.texts for end in row[2:]]
+    columns = [list(column) for column in zip(*texts, strict=True)]
+    encoded = backbone.tokenizer(
+        *columns, truncation=True, max_length=length, return_attention_mask=False
+    )
+    return Rows.pack(dict(encoded), targets, choices)  # type: ignore[arg-type]
+
+
+def _encode_words(split: Split, backbone: Backbone, length: int, name: str) -> Rows:
+    """A word's tag stands at its first piece, as in `run_ner.py`; the other pieces have none."""
+    encoded = backbone.word_tokenizer(
+        [list(words) for words in split.texts],
+        is_split_into_words=True,
+        truncation=True,
+        max_length=length,
+        return_attention_mask=False,
+    )
+    labels, lost = [], 0
+    for index, tags in enumerate(split.targets or ()):
+        row, seen = [], -1
+        for word in encoded.word_ids(index):
+            is_first = word is not None and word != seen
+            row.append(tags[word] if is_first else IGNORED)  # type: ignore[index]
+            seen = seen if word is None else word
+        labels.append(row)
+        lost += len(tags) - sum(tag != IGNORED for tag in row)  # type: ignore[arg-type]
+    if lost:
+        logger.warning(
+            "%s: %d words lie beyond %d tokens or have none; they are not scored",
+            name,
+            lost,
+            length,
+        )
+    return Rows.pack(dict(encoded) | {"labels": labels}, None)

@@ -1,28 +1,52 @@
-"""Load what a finished job left: the finetuned model, or the mask applied to its backbone."""
+"""Load what a finished job left: the finetuned model, or what it learned put into its backbone."""
 
+import json
 from pathlib import Path
 
 from peft import PeftConfig, PeftModel
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from safetensors.torch import load_file
+from transformers import AutoConfig, PreTrainedModel
 
-import finetune.masks  # noqa: F401 - registers the PEFT method "mask"
 from finetune.errors import FinetuneError
+from finetune.kinds import KINDS
+from finetune.masks.apply import load_masked
+from finetune.masks.folder import MaskFolder
+from finetune.methods import TRAINED
 
 
 def load_model(folder: Path, backbone: str) -> PreTrainedModel:
-    """The classifier of job `folder` in evaluation mode; a mask is merged into `backbone`.
+    """The model of job `folder` in evaluation mode; an adapter is merged into `backbone`.
 
-    Raises FinetuneError if the folder has neither, or if the mask belongs to other weights.
+    Raises FinetuneError if the folder has none, or if a mask belongs to other weights.
     """
+    auto = KINDS[_kind(folder)].model
     if (folder / "adapter_config.json").is_file():
-        labels = PeftConfig.from_pretrained(str(folder)).labels
-        base = AutoModelForSequenceClassification.from_pretrained(
-            backbone, num_labels=max(1, len(labels))
-        )
+        if PeftConfig.from_pretrained(str(folder)).peft_type == "MASK":
+            return load_masked(MaskFolder.open(folder), backbone)
+        base = auto.from_pretrained(backbone, num_labels=max(1, len(_labels(folder))))
         return PeftModel.from_pretrained(base, str(folder)).merge_and_unload().eval()
+    if (folder / TRAINED).is_file():
+        model = auto.from_pretrained(backbone, config=AutoConfig.from_pretrained(folder))
+        model.load_state_dict(load_file(folder / TRAINED), strict=False)
+        return model.eval()
     if (folder / "config.json").is_file():
-        return AutoModelForSequenceClassification.from_pretrained(folder).eval()
+        return auto.from_pretrained(folder).eval()
     raise FinetuneError(
         f"{folder}: neither a mask (adapter_config.json) nor a model (config.json); "
         "`python -m finetune.glue` writes them."
     )
+
+
+def _settings(folder: Path) -> dict:
+    path = folder / "job.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _kind(folder: Path) -> str:
+    return _settings(folder).get("kind", "text")
+
+
+def _labels(folder: Path) -> list[str]:
+    """From the adapter if it is a mask, which travels without its job, else from the job."""
+    labels = getattr(PeftConfig.from_pretrained(str(folder)), "labels", None)
+    return _settings(folder).get("labels", []) if labels is None else labels

@@ -1,42 +1,140 @@
-"""Masks as bits on disk, and the identity of the weights they belong to (contract C).
+"""`python -m finetune.maskfile`: look into mask folders, compare, convert and merge them.
 
-Format: section C of docs/formats.md. A mask [out, in] is `ceil(out * in / 8)` bytes: its elements
-in row-major order, the first in the lowest bit of the first byte (`numpy.packbits`, little).
+info FOLDER…              what it is, its sparsity by layer, its size against the entropy bound
+diff FOLDER FOLDER        share of bits that differ, by layer
+convert FOLDER OUTPUT     the same mask in another encoding (--encoding bits|gaps)
+merge FOLDER OUTPUT       a plain Hugging Face model with the mask applied (needs the backbone)
 """
 
-import hashlib
-from collections.abc import Iterable
+import argparse
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
-import torch
 
+from finetune.console import set_up
 from finetune.errors import FinetuneError
+from finetune.masks.apply import load_masked
+from finetune.masks.coding import entropy_bits
+from finetune.masks.config import ENCODINGS
+from finetune.masks.folder import MaskFolder
 
 
-def pack(mask: torch.Tensor) -> torch.Tensor:
-    """Boolean mask of any shape → uint8 [ceil(n / 8)] on the CPU."""
-    bits = np.packbits(mask.detach().cpu().numpy().ravel(), bitorder="little")
-    return torch.from_numpy(bits)
-
-
-def unpack(packed: torch.Tensor, shape: torch.Size, name: str) -> torch.Tensor:
-    """Inverse of `pack`: boolean mask of `shape`; a payload of another length is an error."""
-    expected = -(-shape.numel() // 8)
-    if packed.dtype != torch.uint8 or packed.numel() != expected:
-        raise FinetuneError(
-            f"Mask {name}: found {packed.numel()} elements of {packed.dtype}, expected {expected} "
-            f"bytes for shape {tuple(shape)}. The file is damaged, or the model has other shapes."
+def info(folders: Sequence[MaskFolder]) -> Iterator[str]:
+    """Lines about each folder; decodes, and so verifies, all of it."""
+    for folder in folders:
+        folder.verify()
+        config = folder.config
+        rows = []
+        for name, coded in folder.coded():
+            zeros = folder.dropped(name, coded).size
+            rows.append((name, math.prod(folder.shape(name)), zeros, coded.nbytes))
+        count, zeros, size = (sum(row[i] for row in rows) for i in (1, 2, 3))
+        bound = sum(entropy_bits(n, z / n) for _, n, z, _ in rows) / 8
+        yield f"{folder.path}: task {config.task}, labels {', '.join(config.labels or ['–'])}"
+        yield f"  backbone   {config.base_model_name_or_path}, weights {config.base_sha256}"
+        yield f"  learned    {config.binarizer}, {config.init}, {config.granularity}, "
+        yield f"             p0 {config.initial_sparsity:g}, seed {config.seed}"
+        yield f"  masks      {len(rows)} of {count:,} bits, {zeros / count:.2%} zeros"
+        yield (
+            f"  size       {size:,} bytes, {8 * size / count:.3f} bits a weight, "
+            f"{size / max(bound, 1):.3f} of n H(p); and {_bytes(folder.own()):,} of the head"
         )
-    bits = np.unpackbits(packed.cpu().numpy(), count=shape.numel(), bitorder="little")
-    return torch.from_numpy(bits.astype(bool)).reshape(shape).to(packed.device)
+        width = max(len(row[0]) for row in rows)
+        yield f"  {'layer':{width}}  {'bits':>10}  {'zeros':>7}  {'bytes':>9}  of n H(p)"
+        for name, n, z, coded_size in rows:
+            least = entropy_bits(n, z / n) / 8
+            ratio = f"{coded_size / least:.3f}" if least else "–"
+            yield f"  {name:{width}}  {n:>10,}  {z / n:>7.2%}  {coded_size:>9,}  {ratio}"
 
 
-def weights_sha256(named: Iterable[tuple[str, torch.Tensor]]) -> str:
-    """SHA-256 over `named` tensors sorted by name: per tensor `name dtype shape` and its bytes."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(named, key=lambda pair: pair[0]):
-        data = tensor.detach().cpu().contiguous()
-        header = f"{name} {str(data.dtype).removeprefix('torch.')} {list(data.shape)}\n"
-        digest.update(header.encode())
-        digest.update(data.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+def _bytes(tensors: dict) -> int:
+    return sum(tensor.nbytes for tensor in tensors.values())
+
+
+def diff(first: MaskFolder, second: MaskFolder) -> Iterator[str]:
+    """Lines on where two masks differ: share of differing bits, and overlap of their zeros."""
+    if first.config.base_sha256 != second.config.base_sha256:
+        raise FinetuneError(
+            f"The masks belong to different weights: {first.path} to\n"
+            f"  {first.config.base_sha256}, {second.path} to\n  {second.config.base_sha256}."
+        )
+    shared = [name for name in first.kinds if name in second.kinds]
+    for one, other in ((first, second), (second, first)):
+        only = [name for name in one.kinds if name not in other.kinds]
+        if only:
+            yield f"only in {one.path}: {', '.join(only)}"
+    total, differing = 0, 0
+    others = dict(_of(second, shared))
+    width = max(map(len, shared), default=5)
+    yield f"{'layer':{width}}  differing  zeros in common / in either"
+    for name, a in _of(first, shared):
+        b = others.pop(name)
+        if a.shape != b.shape:
+            raise FinetuneError(f"Mask {name}: shapes {a.shape} and {b.shape} differ.")
+        unequal = int(np.count_nonzero(a != b))
+        either = int(np.count_nonzero(~(a & b)))
+        common = int(np.count_nonzero(~(a | b)))
+        total, differing = total + a.size, differing + unequal
+        yield f"{name:{width}}  {unequal / a.size:>9.3%}  {common / max(either, 1):.1%}"
+    yield f"{'all':{width}}  {differing / max(total, 1):>9.3%}"
+
+
+def _of(folder: MaskFolder, names: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+    return ((name, mask) for name, mask in folder.masks() if name in names)
+
+
+def merge(folder: MaskFolder, output: Path, backbone: str | None) -> str:
+    """Write the model with the mask applied, loadable by stock transformers."""
+    from transformers import AutoTokenizer
+
+    name = backbone or folder.config.base_model_name_or_path
+    if name is None:
+        raise FinetuneError("The mask names no backbone: give --model_name_or_path.")
+    load_masked(folder, name).save_pretrained(output)
+    AutoTokenizer.from_pretrained(name).save_pretrained(output)
+    return f"{output}: {folder.name}, merged into {name}"
+
+
+def main(command: Sequence[str]) -> None:
+    """Run the command line `command` (without the program's name)."""
+    parser = argparse.ArgumentParser(
+        prog="python -m finetune.maskfile",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("info").add_argument("folders", type=Path, nargs="+")
+    commands.add_parser("diff").add_argument("folders", type=Path, nargs=2)
+    converting = commands.add_parser("convert")
+    converting.add_argument("--encoding", choices=ENCODINGS, default=ENCODINGS[0])
+    merging = commands.add_parser("merge")
+    merging.add_argument("--model_name_or_path", help="default: the backbone the mask names")
+    for sub in (converting, merging):
+        sub.add_argument("folders", type=Path, nargs=1, metavar="folder")
+        sub.add_argument("output", type=Path)
+    args = parser.parse_args(command)
+    folders = [MaskFolder.open(path) for path in args.folders]
+    output = getattr(args, "output", None)
+    if output is not None and output.exists() and any(output.iterdir()):
+        raise FinetuneError(f"{output} isn't empty; name another folder.")
+    if args.command == "info":
+        print(*info(folders), sep="\n")
+    elif args.command == "diff":
+        print(*diff(*folders), sep="\n")
+    elif args.command == "convert":
+        folders[0].convert(output, args.encoding)
+        print(f"{output}: {folders[0].name}, as {args.encoding}")
+    else:
+        print(merge(folders[0], output, args.model_name_or_path))
+
+
+if __name__ == "__main__":
+    set_up()
+    try:
+        main(sys.argv[1:])
+    except FinetuneError as error:
+        print(f"finetune.maskfile: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,10 +1,14 @@
-"""Metrics by name, from scikit-learn and scipy, with the keys of the Hub's `glue` metric."""
+"""Metrics by name, from scikit-learn and scipy, with the keys of the Hub's `glue` metric.
 
-from collections.abc import Callable
+Entity F1 is CoNLL's (the rules of its script conlleval), written out here: the library for it,
+seqeval, had its last release in 2020.
+"""
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.stats import pearsonr, spearmanr
-from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, recall_score
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
@@ -12,7 +16,7 @@ Metric = Callable[[np.ndarray, np.ndarray], float]
 def _correlation(function: Callable) -> Metric:
     def correlate(targets: np.ndarray, predictions: np.ndarray) -> float:
         # A constant prediction has no correlation; GLUE tables count it as 0.
-        if np.ptp(predictions) == 0 or np.ptp(targets) == 0:
+        if np.ptp(predictions) == 0 or np.ptp(targets) == 0 or not np.isfinite(predictions).all():
             return 0.0
         return function(targets, predictions).statistic
 
@@ -22,6 +26,10 @@ def _correlation(function: Callable) -> Metric:
 METRICS: dict[str, Metric] = {
     "accuracy": accuracy_score,
     "f1": f1_score,
+    "macro_f1": lambda targets, predictions: f1_score(targets, predictions, average="macro"),
+    "macro_recall": lambda targets, predictions: recall_score(
+        targets, predictions, average="macro"
+    ),
     "matthews_correlation": matthews_corrcoef,
     "pearson": _correlation(pearsonr),
     "spearmanr": _correlation(spearmanr),
@@ -37,3 +45,47 @@ def score(names: tuple[str, ...], targets: np.ndarray, predictions: np.ndarray) 
     if len(scores) > 1:
         scores["combined_score"] = float(np.mean(list(scores.values())))
     return scores
+
+
+def score_tags(
+    names: tuple[str, ...], targets: Sequence[list[str]], predictions: Sequence[list[str]]
+) -> dict[str, float]:
+    """The metrics `names` over sentences of tags; all but `entity_f1` count word by word."""
+    scores = {}
+    for name in names:
+        if name == "entity_f1":
+            scores[name] = entity_f1(targets, predictions)
+        else:
+            flat = [
+                np.array([tag for row in rows for tag in row]) for rows in (targets, predictions)
+            ]
+            scores[name] = float(METRICS[name](*flat))
+    return scores
+
+
+def entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
+    """(type, first word, word after the last) of every entity in a sentence of BIO or IOBES tags.
+
+    As conlleval: B and S begin one, and so does I or E after O, after an end, or after another
+    type; whatever isn't continued ends.
+    """
+    found: set[tuple[str, int, int]] = set()
+    before, begin = ("O", ""), 0
+    for index, tag in enumerate([*tags, "O"]):
+        prefix, _, kind = tag.partition("-")
+        begins = prefix in ("B", "S") or before[0] in ("O", "E", "S") or before[1] != kind
+        if before[0] != "O" and (prefix == "O" or begins):
+            found.add((before[1], begin, index))
+        if prefix != "O" and begins:
+            begin = index
+        before = (prefix, kind)
+    return found
+
+
+def entity_f1(targets: Sequence[list[str]], predictions: Sequence[list[str]]) -> float:
+    """CoNLL's score: F1 over all entities, right in type and both borders; 0 if there are none."""
+    right = found = wanted = 0
+    for target, prediction in zip(targets, predictions, strict=True):
+        a, b = entities(target), entities(prediction)
+        right, found, wanted = right + len(a & b), found + len(b), wanted + len(a)
+    return 2 * right / (found + wanted) if found + wanted else 0.0

@@ -1,87 +1,114 @@
-"""Many jobs in one process: tasks × methods × seeds, the finished ones skipped.
+"""Many jobs: the finished ones skipped, the others one after another or side by side.
 
-Imports, the tokenizer and each task's token rows are paid for once.
+Imports, the tokenizer and each task's token rows are paid for once a process. Side by side, every
+process has a GPU of its own, or its share of the processor's cores, and takes the next job as soon
+as it is free.
 """
 
-import hashlib
-import json
 import logging
+import multiprocessing
+import os
 import time
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import Any
 
-from finetune.encode import Backbone, EncodedTask, encode_task
-from finetune.errors import FinetuneError
-from finetune.tasks import TaskData, load_task
-from finetune.train import FINISHED, Job, run_job
+import torch
+
+from finetune.console import set_up
+from finetune.plan import Inputs, Plan, needs_run
+from finetune.train import Job, run_job
 
 logger = logging.getLogger(__name__)
 
 
-def model_identity(name: str) -> str:
-    """SHA-256 of a local folder's weights; the name itself for a model of the Hub."""
-    files = sorted(Path(name).glob("*.safetensors")) + sorted(Path(name).glob("*.bin"))
-    if not files:
-        return name
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
-
-
-def needs_run(job: Job) -> bool:
-    """False if the job's folder has its results; FinetuneError if it has another job's."""
-    if not (job.folder / FINISHED).is_file():
-        return True
-    found = json.loads((job.folder / "job.json").read_text(encoding="utf-8"))
-    differing = sorted(
-        key for key in found.keys() | job.settings.keys() if found.get(key) != job.settings.get(key)
-    )
-    if differing:
-        changes = "\n".join(
-            f"  {key}: found {found.get(key)!r}, asked for {job.settings.get(key)!r}"
-            for key in differing
+def run_sweep(plan: Plan) -> None:
+    """Run every job of `plan` that isn't finished."""
+    every = [job for jobs in plan.rounds for job in jobs]
+    pending = [[job for job in jobs if needs_run(job)] for jobs in plan.rounds]
+    total = sum(map(len, pending))
+    if total < len(every):
+        logger.info("%d of %d jobs are finished already", len(every) - total, len(every))
+    processes = min(plan.processes or max(1, torch.cuda.device_count()), max(1, total))
+    started, number = time.monotonic(), 0
+    for jobs in pending:
+        run = (
+            _one_by_one(jobs, plan.inputs)
+            if processes == 1
+            else _side_by_side(jobs, plan.inputs, processes)
         )
-        raise FinetuneError(
-            f"{job.folder} holds the results of other settings:\n{changes}\n"
-            "Name another --output_dir, or remove that folder."
-        )
-    return False
+        for job, results, seconds in run:
+            number += 1
+            left = (time.monotonic() - started) / number * (total - number)
+            _report(job, results, seconds, plan.inputs, f"{number} of {total}", left)
 
 
-def run_sweep(
-    jobs: Iterable[tuple[Job, int]], tasks: dict[str, TaskData], backbone: Backbone
-) -> None:
-    """Run each (job, max_seq_length) that isn't finished, in order."""
-    jobs = list(jobs)
-    pending = [pair for pair in jobs if needs_run(pair[0])]
-    if len(pending) < len(jobs):
-        logger.info("%d of %d jobs are finished already", len(jobs) - len(pending), len(jobs))
-    encoded: dict[tuple[str, int], EncodedTask] = {}
-    started = time.monotonic()
-    for number, (job, max_seq_length) in enumerate(pending, start=1):
-        key = (job.task, max_seq_length)
-        if key not in encoded:
-            encoded[key] = encode_task(tasks[job.task], backbone, max_seq_length)
+def _one_by_one(jobs: list[Job], inputs: Inputs) -> Iterator[tuple[Job, dict[str, Any], float]]:
+    for job in jobs:
         began = time.monotonic()
-        results = run_job(job, backbone, encoded[key])
-        metric = tasks[job.task].task.metrics[0]
-        value = results.get(f"eval_{metric}")
-        elapsed = time.monotonic() - started
-        logger.info(
-            "job %d of %d: %s, %s, seed %d: %s in %.1f s, about %.0f s left",
-            number,
-            len(pending),
-            job.task,
-            job.method,
-            job.seed,
-            "not evaluated" if value is None else f"{metric} {value:.4f}",
-            time.monotonic() - began,
-            elapsed / number * (len(pending) - number),
-        )
+        results = run_job(job, inputs.backbone, inputs.encoded(job))
+        yield job, results, time.monotonic() - began
 
 
-def load_tasks(names: Iterable[str], data_dir: Path | None, with_test: bool) -> dict[str, TaskData]:
-    """Every task's rows; all are read, and so checked, before the first job starts."""
-    return {name: load_task(name, data_dir, with_test) for name in names}
+def _side_by_side(
+    jobs: list[Job], inputs: Inputs, processes: int
+) -> Iterator[tuple[Job, dict[str, Any], float]]:
+    for job in jobs:
+        inputs.encoded(job)  # into the cache, from which every process reads
+    context = multiprocessing.get_context("spawn")
+    devices = context.Queue()
+    for name in _devices(processes):
+        devices.put(name)
+    threads = max(1, len(os.sched_getaffinity(0)) // processes)
+    fresh = Inputs(inputs.model, inputs.settings)
+    with ProcessPoolExecutor(
+        processes, context, initializer=_start, initargs=(devices, threads, fresh)
+    ) as pool:
+        futures = {pool.submit(_run, job): job for job in jobs}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], *future.result()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _devices(processes: int) -> list[str]:
+    """What CUDA_VISIBLE_DEVICES is for each process: the visible GPUs in turn, "" without any."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else list(map(str, range(torch.cuda.device_count())))
+    return [names[index % len(names)] if names else "" for index in range(processes)]
+
+
+# What a process of the pool holds from its start on.
+_inputs: Inputs | None = None
+
+
+def _start(devices: Any, threads: int, inputs: Inputs) -> None:
+    global _inputs
+    os.environ["CUDA_VISIBLE_DEVICES"] = devices.get()
+    torch.set_num_threads(threads)
+    set_up()
+    _inputs = inputs
+
+
+def _run(job: Job) -> tuple[dict[str, Any], float]:
+    assert _inputs is not None
+    began = time.monotonic()
+    results = run_job(job, _inputs.backbone, _inputs.encoded(job))
+    return results, time.monotonic() - began
+
+
+def _report(
+    job: Job, results: dict[str, Any], seconds: float, inputs: Inputs, number: str, left: float
+) -> None:
+    data = inputs.task(job.task, inputs.settings[job.task, job.method])
+    metric = data.task.metrics[0]
+    value = results.get(f"eval_{metric}")
+    outcome = "not evaluated" if value is None else f"{metric} {value:.4f}"
+    if results["status"] != "ok":
+        outcome += f" ({results['status']})"
+    logger.info(
+        "job %s: %s, %s, seed %d: %s in %.1f s, about %.0f s left",
+        *(number, job.task, job.method, job.seed, outcome, seconds, left),
+    )

@@ -1,38 +1,39 @@
 """One job: a task, a method, a seed, on the Hugging Face Trainer.
 
-A job is a folder `OUT/TASK/METHOD/seed-N`. It holds what `run_glue.py` writes
-(`train_results.json`, `eval_results.json`, `predict_results_TASK.txt`), the model or the mask,
-`job.json` with the settings, and, written last of all, `all_results.json`: a folder without it is
-an unfinished job.
+A job is a folder `OUT/TASK/METHOD/seed-N` (`lr-RATE/seed-N` in a sweep over rates). It holds what
+`run_glue.py` writes (`train_results.json`, `eval_results.json`, `predict_results_TASK.txt`), what
+the method learned, `job.json` with the settings, and, written last of all, `all_results.json`: a
+folder without it is an unfinished job.
 """
 
 import json
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from peft import get_peft_model
-from torch.utils.data import SequentialSampler
+from torch import nn
+from torch.utils.data import SequentialSampler, Subset
 from transformers import (
-    AutoModelForSequenceClassification,
-    DataCollatorWithPadding,
-    PreTrainedModel,
+    AutoConfig,
+    EvalPrediction,
     PrinterCallback,
     Trainer,
     TrainingArguments,
     set_seed,
 )
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import get_last_checkpoint
 
-from finetune.encode import Backbone, EncodedTask, Rows, by_length
+from finetune.encode import IGNORED, Backbone, EncodedTask
 from finetune.files import write_json, write_text
-from finetune.masks import MaskConfig
-from finetune.metrics import score
+from finetune.kinds import KINDS, decide, head_fields, health, score_answers
+from finetune.methods import METHODS, Head
 from finetune.progress import LogLines
+from finetune.rows import Rows, by_length
 
 logger = logging.getLogger(__name__)
 
@@ -41,61 +42,65 @@ FINISHED = "all_results.json"
 
 @dataclass(frozen=True)
 class Job:
-    """One cell of a sweep. `settings` is everything that decides its result, for `job.json`."""
+    """One cell of a sweep. `settings` is everything that decides its result, for `job.json`.
+
+    `start` is the folder of a finished job whose encoder is taken instead of the pretrained one.
+    """
 
     task: str
     method: str
     seed: int
     folder: Path
     training: dict[str, Any]
-    mask: dict[str, Any]
     settings: dict[str, Any]
+    method_flags: dict[str, dict[str, Any]] = field(default_factory=dict)
+    max_seq_length: int = 128
+    pad_to_max_length: bool = False
+    start: Path | None = None
 
 
 class LengthBatchedTrainer(Trainer):
-    """The Trainer, with evaluation rows in the order they are given: they come sorted by length."""
+    """The Trainer, batching rows of like length by what `Rows` knows of them."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        # The stock one takes the number of choices for the length of a multiple-choice row.
+        rows: Any = self.train_dataset
+        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return LengthGroupedSampler(batch, lengths=rows.lengths.tolist())
 
     def _get_eval_sampler(self, eval_dataset: Any) -> SequentialSampler:
         # With train_sampling_strategy="group_by_length" the stock one also regroups these rows,
-        # and gives predictions back in that order.
+        # and gives predictions back in that order. They come sorted by length.
         return SequentialSampler(eval_dataset)
 
 
-def build_model(job: Job, backbone: Backbone, encoded: EncodedTask) -> PreTrainedModel:
+def build_model(job: Job, backbone: Backbone, encoded: EncodedTask) -> nn.Module:
     """The pretrained encoder with a fresh head for the task; the head is drawn from the seed."""
     task, labels = encoded.data.task, encoded.data.labels
-    heads = (
-        {"num_labels": 1, "problem_type": "regression"}
-        if task.is_regression
-        else {"id2label": dict(enumerate(labels)), "label2id": {v: k for k, v in enumerate(labels)}}
-    )
+    auto = KINDS[task.kind].model
+    fields = head_fields(task, labels)
     set_seed(job.seed)
-    model, loading = AutoModelForSequenceClassification.from_pretrained(
-        backbone.name, **heads, output_loading_info=True
+    if job.start is None:
+        model, loading = auto.from_pretrained(backbone.name, **fields, output_loading_info=True)
+    else:
+        model, loading = _from_intermediate(auto, job.start, fields)
+    head = Head(job.task, labels, sorted(loading["missing_keys"]), job.seed)
+    method = METHODS[job.method]
+    return method.wrap(model, head, job.method_flags.get(method.flags or "", {}))
+
+
+def _from_intermediate(auto: Any, start: Path, fields: dict[str, Any]) -> tuple:
+    """The encoder of another task's finetuned model; its head stays behind."""
+    config = AutoConfig.from_pretrained(start, **fields)
+    config.problem_type = fields.get("problem_type")
+    trained = auto.from_pretrained(start)
+    prefix = f"{trained.base_model_prefix}."
+    state = {name: p for name, p in trained.state_dict().items() if name.startswith(prefix)}
+    return type(trained).from_pretrained(
+        None, config=config, state_dict=state, output_loading_info=True
     )
-    return METHODS[job.method](model, job, labels, sorted(loading["missing_keys"]))
-
-
-def _finetune(
-    model: PreTrainedModel, job: Job, labels: tuple[str, ...], random: list[str]
-) -> PreTrainedModel:
-    return model
-
-
-def _mask(
-    model: PreTrainedModel, job: Job, labels: tuple[str, ...], random: list[str]
-) -> PreTrainedModel:
-    config = MaskConfig(
-        **job.mask,
-        seed=job.seed,
-        head_modules=sorted({name.rpartition(".")[0] for name in random}),
-        task=job.task,
-        labels=list(labels),
-    )
-    return get_peft_model(model, config)  # type: ignore[return-value]
-
-
-METHODS: dict[str, Callable[..., PreTrainedModel]] = {"finetune": _finetune, "mask": _mask}
 
 
 def run_job(job: Job, backbone: Backbone, encoded: EncodedTask) -> dict[str, Any]:
@@ -104,89 +109,153 @@ def run_job(job: Job, backbone: Backbone, encoded: EncodedTask) -> dict[str, Any
     record = job.folder / "job.json"
     # Checkpoints of an unfinished job are gone on from only if they are this very job's.
     resumes = record.is_file() and json.loads(record.read_text(encoding="utf-8")) == job.settings
-    write_json(record, job.settings)
     arguments = TrainingArguments(output_dir=str(job.folder), seed=job.seed, **job.training)
     model = build_model(job, backbone, encoded)
+    task = encoded.data.task
+    padding: dict[str, Any] = {}
+    if job.pad_to_max_length:
+        padding = {
+            "padding": "max_length",
+            "max_length": min(job.max_seq_length, backbone.positions),
+        }
     trainer = LengthBatchedTrainer(
         model=model,
         args=arguments,
         train_dataset=encoded.train,
-        data_collator=DataCollatorWithPadding(backbone.tokenizer),
+        eval_dataset=_sorted(encoded.dev[""]) if encoded.dev else None,
+        data_collator=KINDS[task.kind].collator(backbone.tokenizer, **padding),
         processing_class=backbone.tokenizer,
+        compute_metrics=partial(_compute_metrics, encoded),
     )
+    writer = Writer(job, trainer.is_world_process_zero())
+    writer.json(record.name, job.settings)
     if arguments.disable_tqdm:
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(LogLines(f"{job.task}, {job.method}, seed {job.seed}"))
     results: dict[str, Any] = {}
+    status = "ok"
     if arguments.do_train:
         resumed = get_last_checkpoint(str(job.folder)) if resumes else None
         metrics = trainer.train(resume_from_checkpoint=resumed).metrics
         metrics["train_samples"] = len(encoded.train)
-        results |= _finish(job, "train", metrics)
+        results |= writer.json("train_results.json", metrics)
     if arguments.do_eval:
         metrics = {}
         for suffix, rows in encoded.dev.items():
-            metrics |= _evaluate(trainer, encoded, rows, suffix.replace("-", "_"))
-        results |= _finish(job, "eval", metrics)
+            found, logits = _evaluate(trainer, rows, suffix.replace("-", "_"))
+            metrics |= found
+            status = max(status, health(task, _targets(rows), logits), key=SEVERITY.index)
+        results |= writer.json("eval_results.json", metrics)
     if arguments.do_predict:
         for suffix, rows in encoded.test.items():
-            _write_predictions(job, trainer, encoded, rows, suffix)
+            answers = decide(predict(trainer, rows)[0], task)
+            writer.predictions(encoded, rows, answers, suffix)
     if arguments.do_train:
-        model.save_pretrained(job.folder)
-        if job.method == "finetune":
-            backbone.tokenizer.save_pretrained(job.folder)
-    write_json(job.folder / FINISHED, results)
-    return results
+        _save(job, trainer, model, backbone)
+    results["status"] = status
+    return writer.json(FINISHED, results)
 
 
-def _finish(job: Job, part: str, metrics: dict[str, Any]) -> dict[str, Any]:
-    write_json(job.folder / f"{part}_results.json", metrics)
-    return metrics
+SEVERITY = ("ok", "collapsed", "diverged")
+
+
+def _sorted(rows: Rows) -> Subset:
+    return Subset(rows, by_length(rows).tolist())  # type: ignore[arg-type]
+
+
+def _targets(rows: Rows) -> np.ndarray:
+    """[N], or for tokens [N, T] padded with IGNORED."""
+    if rows.targets is not None:
+        return rows.targets
+    targets = np.full((len(rows), rows.lengths.max()), IGNORED)
+    for index, row in enumerate(rows):
+        targets[index, : len(row["labels"])] = row["labels"]
+    return targets
+
+
+def _compute_metrics(encoded: EncodedTask, found: EvalPrediction) -> dict[str, float]:
+    task, labels = encoded.data.task, encoded.data.labels
+    answers = decide(np.asarray(found.predictions), task)
+    return score_answers(task, labels, np.asarray(found.label_ids), answers)
 
 
 def predict(trainer: Trainer, rows: Rows) -> tuple[np.ndarray, dict[str, float]]:
-    """Logits [N, C] in the order of `rows`, and the Trainer's own figures; batched by length."""
-    order = by_length(rows)
-    output = trainer.predict([rows[index] for index in order], metric_key_prefix="eval")  # type: ignore[arg-type]
+    """Logits [N, C], for tokens [N, T, C], in the order of `rows`, and the Trainer's own figures;
+    batched by length.
+    """
+    output = trainer.predict(_sorted(rows), metric_key_prefix="eval")
     logits = np.empty_like(output.predictions)
-    logits[order] = output.predictions
+    logits[by_length(rows)] = output.predictions
     return logits, output.metrics or {}
 
 
-def decide(logits: np.ndarray, encoded: EncodedTask) -> np.ndarray:
-    """Class ids, or scores for regression, [N]."""
-    if encoded.data.task.is_regression:
-        return logits[:, 0]
-    return logits.argmax(axis=1)
-
-
-def _evaluate(trainer: Trainer, encoded: EncodedTask, rows: Rows, suffix: str) -> dict[str, float]:
+def _evaluate(trainer: Trainer, rows: Rows, suffix: str) -> tuple[dict[str, Any], np.ndarray]:
     logits, metrics = predict(trainer, rows)
-    targets = np.array([row["labels"] for row in rows])
-    scores = score(encoded.data.task.metrics, targets, decide(logits, encoded))
-    metrics |= {f"eval_{name}": value for name, value in scores.items()}
     metrics |= {"epoch": trainer.state.epoch or 0.0, "eval_samples": len(rows)}
-    return {f"{name}{suffix}": value for name, value in metrics.items()}
+    return {f"{name}{suffix}": value for name, value in metrics.items()}, logits
 
 
-def _write_predictions(
-    job: Job, trainer: Trainer, encoded: EncodedTask, rows: Rows, suffix: str
-) -> None:
-    """`predict_results_TASK.txt` as `run_glue.py` writes it: index and label, tab-separated."""
-    values = decide(predict(trainer, rows)[0], encoded)
-    if encoded.data.task.is_regression:
-        texts = [f"{value:3.3f}" for value in values]
-    else:
-        texts = [encoded.data.labels[value] for value in values]
-    lines = ["index\tprediction", *(f"{index}\t{text}" for index, text in enumerate(texts))]
-    write_text(job.folder / f"predict_results_{job.task}{suffix}.txt", "\n".join(lines) + "\n")
+def _save(job: Job, trainer: Trainer, model: nn.Module, backbone: Backbone) -> None:
+    if trainer.is_deepspeed_enabled and job.method == "finetune":
+        trainer.save_model(str(job.folder))  # gathers what ZeRO has spread over the ranks
+    elif trainer.is_world_process_zero():
+        METHODS[job.method].save(model, job.folder)
+    if job.method == "finetune" and trainer.is_world_process_zero():
+        backbone.tokenizer.save_pretrained(job.folder)
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Writes a job's files; on all ranks but the first it only passes values on."""
+
+    job: Job
+    writes: bool
+
+    def json(self, name: str, content: dict[str, Any]) -> dict[str, Any]:
+        """Write `content`, a figure that is no number as null."""
+        content = {
+            key: None if isinstance(value, float) and not np.isfinite(value) else value
+            for key, value in content.items()
+        }
+        if self.writes:
+            write_json(self.job.folder / name, content)
+        return content
+
+    def predictions(
+        self, encoded: EncodedTask, rows: Rows, answers: np.ndarray, suffix: str
+    ) -> None:
+        """`predict_results_TASK.txt` as `run_glue.py` writes it: index and label, tab-separated;
+        for tokens as `run_ner.py`: a line of tags per sentence.
+        """
+        labels = encoded.data.labels
+        header = ["index\tprediction"]
+        if encoded.data.task.kind == "tokens":
+            header = []
+            lines = [
+                " ".join(labels[tag] for tag in row[: len(target)][target != IGNORED])
+                for row, target in zip(answers, _label_rows(rows), strict=True)
+            ]
+        elif encoded.data.task.is_regression:
+            lines = [f"{index}\t{value:3.3f}" for index, value in enumerate(answers)]
+        else:
+            lines = [f"{index}\t{labels[value]}" for index, value in enumerate(answers)]
+        if self.writes:
+            path = self.job.folder / f"predict_results_{self.job.task}{suffix}.txt"
+            write_text(path, "\n".join([*header, *lines]) + "\n")
+
+
+def _label_rows(rows: Rows) -> list[np.ndarray]:
+    return [np.asarray(row["labels"]) for row in rows]
 
 
 def precision() -> dict[str, bool]:
-    """The Trainer's precision flags for what this machine is fast at: bf16 on a GPU or with AMX.
+    """The Trainer's precision flags for what this machine is fast at: bf16 on GPUs that have it and
+    on CPUs with AMX or AVX-512 BF16 (docs/benchmarks/glue.md); else fp32.
 
-    A CPU without AMX multiplies bf16 tens of times slower than fp32.
+    A CPU without bf16 units multiplies bf16 tens of times slower than fp32.
     """
     if torch.cuda.is_available():
         return {"bf16": torch.cuda.is_bf16_supported(including_emulation=False)}
-    return {"bf16": torch.cpu._is_amx_tile_supported()}
+    fast = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    # The Trainer takes bf16 without a GPU only if it is told that none is wanted.
+    return {"bf16": True, "use_cpu": True} if fast else {"bf16": False}

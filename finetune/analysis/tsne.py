@@ -58,7 +58,7 @@ def draw(figure: TsneFigure) -> tuple[Path, Path]:
     rows = encoded.dev[""]
     count = min(figure.max_points, len(rows))
     chosen = np.random.default_rng(figure.seed).choice(len(rows), count, replace=False)
-    rows = [rows[index] for index in sorted(chosen)]
+    rows = rows.select(sorted(chosen))
     points = {
         panel: _embed(first_token_states(model, rows, backbone), figure.seed)
         for panel, model in _models(figure).items()

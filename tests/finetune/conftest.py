@@ -1,12 +1,22 @@
-"""A random tiny RoBERTa with its tokenizer, and small tasks in GLUE's layout; no downloads."""
+"""A random tiny RoBERTa with its tokenizer, small tasks, and masks; no downloads."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from peft import get_peft_model
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaForMaskedLM
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForMaskedLM,
+)
+
+from finetune.masks import MaskConfig
 
 # A tiny model on one thread is faster than on many, and the tests share the machine.
 torch.set_num_threads(1)
@@ -15,11 +25,11 @@ WORDS = ["red", "blue", "green", "one", "two", "three", "sky", "sea", "tree", "h
 
 
 @pytest.fixture(scope="session")
-def glue_dir() -> Path:
-    """The real GLUE files beside the repository, where there are any."""
-    folder = Path(__file__).parents[3] / "shared" / "data" / "glue"
+def data_dir() -> Path:
+    """The real data sets beside the repository, where there are any."""
+    folder = Path(__file__).parents[3] / "shared" / "data"
     if not folder.is_dir():
-        pytest.skip(f"no GLUE files at {folder}")
+        pytest.skip(f"no data sets at {folder}")
     return folder
 
 
@@ -85,3 +95,42 @@ def tiny_tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "library" / f"{split}.tsv").write_text("\n".join(library) + "\n")
         (folder / "RTE" / f"{split}.tsv").write_text("\n".join(rte) + "\n")
     return folder
+
+
+MASK_LABELS = {"one": ["no", "yes"], "two": ["a", "b", "c"], "score": [], "tags": ["O", "B", "I"]}
+
+
+def shuffle_scores(model: torch.nn.Module, seed: int) -> None:
+    """Stand-in for training: other bits than the initial ones, a share of about 10 % zeros."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, value in model.named_parameters():
+        if ".mask_scores." in name:
+            drawn = torch.rand(value.shape, generator=generator)
+            value.data = torch.where(drawn > 0.1, 0.02, 0.0)
+
+
+@pytest.fixture
+def make_mask(tiny_model: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Folder of a mask for one of LABELS' tasks on `tiny_model`, with a head from `seed`."""
+
+    def make(task: str, seed: int = 0, name: str | None = None, **settings: object) -> Path:
+        labels = MASK_LABELS[task]
+        auto = (
+            AutoModelForTokenClassification
+            if task == "tags"
+            else AutoModelForSequenceClassification
+        )
+        torch.manual_seed(seed)
+        base = auto.from_pretrained(tiny_model, num_labels=max(1, len(labels)))
+        for parameter in base.classifier.parameters():
+            torch.nn.init.normal_(parameter)
+        model = get_peft_model(
+            base,
+            MaskConfig(task=task, labels=labels, **settings),
+        )
+        shuffle_scores(model, seed)
+        folder = tmp_path / (name or task)
+        model.save_pretrained(folder)
+        return folder
+
+    return make

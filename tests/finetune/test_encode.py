@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModel, DataCollatorWithPadding
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    AutoModel,
+    BartConfig,
+    DataCollatorWithPadding,
+    GPT2Config,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+)
 
 from finetune.encode import Backbone, by_length, encode_task
 from finetune.errors import FinetuneError
@@ -44,3 +52,32 @@ def test_labels_of_an_open_task_come_from_its_training_file(tiny_tasks: Path) ->
 def test_a_folder_without_a_model(tmp_path: Path) -> None:
     with pytest.raises(FinetuneError, match="--model_name_or_path"):
         Backbone.load(str(tmp_path))
+
+
+def test_a_model_that_is_no_encoder(tmp_path: Path) -> None:
+    for config in (GPT2Config(), BartConfig()):
+        config.save_pretrained(tmp_path / config.model_type)
+        with pytest.raises(
+            FinetuneError, match=rf"'{config.model_type}', expected an encoder such"
+        ):
+            Backbone.load(str(tmp_path / config.model_type))
+
+
+def test_more_tokens_than_positions_are_cut_and_said(
+    tiny_model: Path, tiny_tasks: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = load_task("rte", tiny_tasks)
+    encoded = encode_task(data, Backbone.load(str(tiny_model)), 512)
+    words = [sum(len(text.split()) for text in texts) + 4 for texts in data.train.texts]
+    assert encoded.train.lengths.tolist() == [min(20, count) for count in words]
+    assert "max_seq_length 512" in caplog.text and "20 positions" in caplog.text
+
+
+def test_words_are_tokenized_with_a_space_before_each(tmp_path: Path) -> None:
+    """RoBERTa's byte-level pieces: a word alone and the same word in a text are the same pieces."""
+    core = Tokenizer(models.BPE({"\u0120a": 0, "a": 1, "\u0120": 2, "<pad>": 3}, [("\u0120", "a")]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>").save_pretrained(tmp_path)
+    RobertaConfig(pad_token_id=3).save_pretrained(tmp_path)
+    words = Backbone.load(str(tmp_path)).word_tokenizer
+    assert words(["a", "a"], is_split_into_words=True)["input_ids"] == [0, 0]

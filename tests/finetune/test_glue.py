@@ -15,6 +15,8 @@ from finetune.glue import main
 from finetune.load import load_model
 from finetune.table import collect
 
+CONFIGS = Path(__file__).parents[2] / "configs" / "glue"
+
 
 def command(model: Path, data: Path, out: Path, *more: str) -> list[str]:
     return [
@@ -53,7 +55,7 @@ def test_a_job_leaves_what_run_glue_leaves(runs: tuple[Path, list[str]], method:
         json.loads((folder / f"{part}_results.json").read_text()) for part in ("train", "eval")
     ]
     combined = json.loads((folder / "all_results.json").read_text())
-    assert combined == parts[0] | parts[1]
+    assert combined == parts[0] | parts[1] | {"status": "ok"}
     assert {"train_loss", "train_runtime", "train_samples"} <= set(parts[0])
     assert {"eval_accuracy", "eval_loss", "eval_runtime", "eval_samples", "epoch"} <= set(parts[1])
     assert (parts[0]["train_samples"], parts[1]["eval_samples"]) == (96, 40)
@@ -160,6 +162,11 @@ def test_config_layers(tiny_model: Path, tiny_tasks: Path, tmp_path: Path) -> No
         ),
         (["--task_name", "rte", "--learning_rate", "fast"], r"learning-rate: invalid float value"),
         (["--task_name", "cola"], r"CoLA/train\.tsv: No such file"),
+        ([], r"--task_name is missing"),
+        (
+            ["--train_file", "x.tsv", "--task_name", "mine"],
+            r"needs --train_file, --validation_file",
+        ),
         (
             ["--task_name", "rte", "--mask_blocks", "5", "--method", "mask"],
             r"\[5\]; this encoder has",
@@ -172,6 +179,62 @@ def test_errors(
     with pytest.raises(FinetuneError, match=message):
         main(command(tiny_model, tiny_tasks, tmp_path / "out", *words))
     assert not list(tmp_path.rglob("*_results.json"))
+
+
+def test_files_of_ones_own(tiny_model: Path, tmp_path: Path) -> None:
+    """`run_glue.py`'s --train_file and so on, without a --task_name."""
+    rows = [f"{first} sky,{first}" for first in ("red", "blue")] * 10
+    (tmp_path / "t.csv").write_text("\n".join(["words,colour", *rows]) + "\n")
+    (tmp_path / "p.jsonl").write_text('{"words": "red sea"}\n{"words": "blue sky"}\n')
+    main(
+        [
+            *("--model_name_or_path", str(tiny_model), "--output_dir", str(tmp_path / "o")),
+            *(
+                "--train_file",
+                str(tmp_path / "t.csv"),
+                "--validation_file",
+                str(tmp_path / "t.csv"),
+            ),
+            *("--test_file", str(tmp_path / "p.jsonl"), "--text_columns", "words"),
+            *("--label_column", "colour", "--learning_rate", "0.02", "--num_train_epochs", "10"),
+            *("--do_train", "--do_eval", "--do_predict", "--seed", "1"),
+        ]
+    )
+    job = tmp_path / "o" / "custom" / "finetune" / "seed-1"
+    predictions = (job / "predict_results_custom.txt").read_text()
+    assert predictions == "index\tprediction\n0\tred\n1\tblue\n"
+    (cell,) = collect(tmp_path / "o")
+    assert (cell.task, cell.metric, cell.median) == ("custom", "accuracy", 1.0)
+
+
+def test_flags_of_one_method_and_task(tiny_model: Path, tiny_tasks: Path, tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        "methods:\n  linear: {weight_decay: 0.2, tasks: {rte: {weight_decay: 0.4}}}\n"
+        "tasks: {rte: {max_train_samples: 16, weight_decay: 0.3}}\nmax_steps: 1\n"
+    )
+    more = ["--config", str(config), "--task_name", "rte", "--method", "finetune", "linear"]
+    main(command(tiny_model, tiny_tasks, tmp_path / "o", *more, "--seed", "1"))
+    decay = {
+        method: json.loads((tmp_path / "o/rte" / method / "seed-1/job.json").read_text())
+        for method in ("finetune", "linear")
+    }
+    assert decay["finetune"]["weight_decay"] == 0.3 and decay["linear"]["weight_decay"] == 0.4
+    results = json.loads((tmp_path / "o/rte/linear/seed-1/all_results.json").read_text())
+    assert results["train_samples"] == 16
+
+
+@pytest.mark.parametrize("config", sorted(CONFIGS.glob("**/*.yaml")), ids=lambda path: path.name)
+def test_every_config_in_the_repository_is_accepted(config: Path, tmp_path: Path) -> None:
+    """Its keys, methods and tasks are known: what fails is only that there is no model."""
+    none = str(tmp_path / "none")
+    with pytest.raises(FinetuneError, match="No such file"):
+        main(
+            [
+                *("--config", str(config), "--model_name_or_path", none, "--data_dir", none),
+                *("--output_dir", none, "--task_name", "rte", "cola"),
+            ]
+        )
 
 
 def test_unknown_key_in_a_config_names_file_and_nearest(tmp_path: Path) -> None:

@@ -7,39 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetune.errors import FinetuneError
-from finetune.tasks import TASKS, find_task, load_task, read_split
-
-# Official sizes (train, dev); None where the local copy is only a part.
-SIZES = {
-    "cola": (8551, 1043),
-    "sst2": (67349, 872),
-    "mrpc": (3668, 408),
-    "qnli": (None, 5463),
-    "rte": (2490, 277),
-    "wnli": (635, 71),
-    "mnli": (None, 9815),
-}
+from finetune.tasks import TASKS, load_task, read_split
 
 
-@pytest.mark.parametrize("name", SIZES)
-def test_row_counts_are_the_official_ones(glue_dir: Path, name: str) -> None:
-    task = TASKS[name]
-    train, dev = SIZES[name]
-    for file, count in (("train.tsv", train), (task.dev[""], dev)):
-        split = read_split(glue_dir / task.folder / file, task, task.labels or ())
-        assert split.targets is not None and len(split.texts) == len(split.targets)
-        assert count is None or len(split.texts) == count
-        assert set(split.targets) == set(range(len(task.labels or ())))
-
-
-def test_mrpc_texts_keep_their_quotes(glue_dir: Path) -> None:
-    split = read_split(glue_dir / "MRPC" / "dev.tsv", TASKS["mrpc"], ("0", "1"))
+def test_mrpc_texts_keep_their_quotes(data_dir: Path) -> None:
+    split = read_split(data_dir / "glue" / "MRPC" / "dev.tsv", TASKS["mrpc"], ("0", "1"))
     assert split.texts[0][1].startswith('"The foodservice')
     assert split.targets is not None and split.targets[0] == 1
 
 
-def test_test_files_have_no_targets(glue_dir: Path) -> None:
-    split = read_split(glue_dir / "CoLA" / "test.tsv", TASKS["cola"], ("0", "1"), is_test=True)
+def test_test_files_have_no_targets(data_dir: Path) -> None:
+    split = read_split(
+        data_dir / "glue" / "CoLA" / "test.tsv", TASKS["cola"], ("0", "1"), is_test=True
+    )
     assert (len(split.texts), split.targets) == (1063, None)
     assert split.texts[0] == ("Bill whistled past the house.",)
 
@@ -118,8 +98,6 @@ def test_a_score_that_is_no_number(tmp_path: Path) -> None:
         read_split(path, TASKS["stsb"], ())
 
 
-def test_misspelt_task_and_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(FinetuneError, match="Did you mean mnli"):
-        find_task("mnil")
+def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(FinetuneError, match=r"RTE/train\.tsv.*--data_dir"):
         load_task("rte", tmp_path)

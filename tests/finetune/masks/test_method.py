@@ -23,8 +23,9 @@ from transformers import (
 
 from finetune.architectures import default_blocks
 from finetune.errors import FinetuneError
-from finetune.mask_layer import MaskedLinear, MaskedLinearFunction
 from finetune.masks import MaskConfig
+from finetune.masks.binarizers import Rule
+from finetune.masks.layer import MaskedLinear, MaskedLinearFunction
 
 SIZE = {
     "vocab_size": 50,
@@ -79,7 +80,7 @@ def test_m1_initial_zero_share(sparsity: float) -> None:
 def test_m2_a_score_at_the_threshold_masks() -> None:
     weight, x = torch.ones(1, 3), torch.eye(3)
     scores = torch.tensor([[0.01, 0.0100001, -5.0]])
-    out = MaskedLinearFunction.apply(x, scores, weight, None, 0.01)
+    out = MaskedLinearFunction.apply(x, scores, weight, None, Rule(), True)
     assert out.flatten().tolist() == [0.0, 1.0, 0.0]
 
 
@@ -89,7 +90,7 @@ def test_m3_straight_through_gradients() -> None:
     weight, bias = torch.randn(3, 4, dtype=torch.double), torch.randn(3, dtype=torch.double)
     scores = torch.randn(3, 4, dtype=torch.double, requires_grad=True)
     upstream = torch.randn(2, 5, 3, dtype=torch.double)
-    (MaskedLinearFunction.apply(x, scores, weight, bias, 0.01) * upstream).sum().backward()
+    (MaskedLinearFunction.apply(x, scores, weight, bias, Rule(), True) * upstream).sum().backward()
 
     effective = (weight * (scores > 0.01)).detach()
     numeric = torch.empty_like(weight)
@@ -108,7 +109,7 @@ def test_m3_no_second_copy_of_the_weight_is_kept() -> None:
     weight, scores = torch.randn(64, 64), torch.randn(64, 64, requires_grad=True)
     kept: list[torch.Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
-        MaskedLinearFunction.apply(torch.randn(2, 64), scores, weight, None, 0.01)
+        MaskedLinearFunction.apply(torch.randn(2, 64), scores, weight, None, Rule(), True)
     large = {tensor.data_ptr() for tensor in kept if tensor.numel() == weight.numel()}
     assert large == {weight.data_ptr(), scores.data_ptr()}
 
@@ -190,7 +191,7 @@ def test_m7_m8_saved_reloaded_and_merged_are_the_same_to_the_bit(tmp_path: Path)
 
 
 def test_m7_file_size_is_the_formula(tmp_path: Path) -> None:
-    model = get_peft_model(roberta(), MaskConfig())
+    model = get_peft_model(roberta(), MaskConfig(encoding="bits"))
     model.save_pretrained(tmp_path)
     tensors = load_file(tmp_path / "adapter_model.safetensors")
     bits = {name: t for name, t in tensors.items() if name.endswith(".mask_bits")}
@@ -245,7 +246,7 @@ def test_m11_bf16_sees_the_same_mask() -> None:
     # Scores so near to the threshold that bf16 can't tell them from it.
     near = torch.tensor([[0.01, 0.01 + 1e-6, 0.01 - 1e-6]])
     x = torch.eye(3, dtype=torch.bfloat16)
-    out = MaskedLinearFunction.apply(x, near, torch.ones(1, 3), None, 0.01)
+    out = MaskedLinearFunction.apply(x, near, torch.ones(1, 3), None, Rule(), True)
     assert out.flatten().tolist() == [0.0, 1.0, 0.0]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert model(input_ids=IDS).logits.isfinite().all()
@@ -331,7 +332,7 @@ def test_trained_head_is_saved_per_mask(tmp_path: Path) -> None:
     [
         ({"target_modules": ["encoder.layer.0.attn"]}, r"matches nothing.*attention\.self\.query"),
         ({"target_modules": ["embeddings.LayerNorm"]}, r"is a LayerNorm, expected a Linear"),
-        ({"blocks": [1, 7]}, r"found \[7\]; this encoder has 0 to 2"),
+        ({"blocks": [1, 7]}, r"found \[1, 7\]; this encoder has 0 to 2"),
         ({"matrices": ["Q", "X"]}, r"found \['X'\]"),
         ({"initial_sparsity": 1.5}, r"found 1\.5"),
     ],
@@ -344,7 +345,7 @@ def test_errors_say_what_exists(settings: dict, message: str) -> None:
 def test_mask_file_of_other_shapes_is_refused(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
-    get_peft_model(roberta(), MaskConfig()).save_pretrained(tmp_path)
+    get_peft_model(roberta(), MaskConfig(encoding="bits")).save_pretrained(tmp_path)
     file = tmp_path / "adapter_model.safetensors"
     tensors = load_file(file)
     name = "base_model.model.roberta.encoder.layer.0.output.dense.mask_bits"

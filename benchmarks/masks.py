@@ -1,0 +1,409 @@
+"""What masks cost: a training step, a file, eleven tasks in memory, and serving them.
+
+    python -m benchmarks.masks [--only step memory file resident serving] [--repeats 3] [--bf16]
+
+BERT-base with random weights, masks with 5 % zeros on blocks 2-11, the pooler and the head, against
+full finetuning with AdamW, finetuned copies and LoRA adapters (peft, r = 8 on query and value).
+Cases of one table are interleaved, medians with the spread between the quickest and the slowest;
+memory is a process of its own per case. Parts measured before on the same machine stay in
+`docs/benchmarks/masks-DEVICE.{json,md}`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import gc
+import json
+import logging
+import math
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import Adafactor, BertConfig, BertForSequenceClassification, PreTrainedModel
+
+from benchmarks.machine import describe, seconds_of
+from finetune.answers import Separate
+from finetune.masks import MaskConfig
+from finetune.masks.coding import entropy_bits
+from finetune.masks.folder import TENSOR_FILE, MaskFolder
+from finetune.masks.resident import Resident
+
+logger = logging.getLogger("benchmarks.masks")
+
+PARTS = ("step", "memory", "file", "resident", "serving")
+OUT = Path("docs/benchmarks")
+BATCH, LENGTH, TASKS = 32, 128, 11
+ADAMW, ADAFACTOR = "AdamW", "Adafactor"
+# name → (method, mask settings, optimizer, bf16)
+STEPS: dict[str, tuple[str, dict, str, bool]] = {
+    "finetuning": ("finetune", {}, ADAMW, False),
+    "mask, AdamW": ("mask", {}, ADAMW, False),
+    "mask, Adafactor": ("mask", {}, ADAFACTOR, False),
+    "mask, Adafactor, 4 recomputed": ("mask", {"recompute_blocks": 4}, ADAFACTOR, False),
+    "LoRA": ("lora", {}, ADAMW, False),
+    "finetuning, bf16 autocast": ("finetune", {}, ADAMW, True),
+    "mask, bf16 weights, Adafactor": ("mask", {"frozen_dtype": "bfloat16"}, ADAFACTOR, True),
+}
+RESIDENT = ("one model", "masks", "masks, all cached", "LoRA", "copies")
+SERVING = ("copies", "masks", "masks, all cached", "LoRA")
+
+
+def make_model(labels: int = 2) -> PreTrainedModel:
+    """BERT-base, the same random weights each time."""
+    torch.manual_seed(0)
+    return BertForSequenceClassification(BertConfig(num_labels=labels))
+
+
+def lora() -> LoraConfig:
+    """The usual recipe (methods §2.12)."""
+    return LoraConfig(r=8, target_modules=["query", "value"], modules_to_save=["classifier"])
+
+
+def make_step(name: str, device: torch.device) -> Callable[[], None]:
+    """One training step of variant `name`: forward, backward, update."""
+    method, settings, optimizer_name, bf16 = STEPS[name]
+    model: torch.nn.Module = make_model()
+    if method != "finetune":
+        model = get_peft_model(model, MaskConfig(**settings) if method == "mask" else lora())  # type: ignore[arg-type]
+    model.to(device).train()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer: torch.optim.Optimizer
+    if optimizer_name == ADAMW:
+        optimizer = torch.optim.AdamW(trained, 1e-3, weight_decay=0.0)
+    else:  # as `--optim adafactor` sets it: no momentum, factored second moments, the given rate
+        optimizer = Adafactor(trained, lr=1e-3, scale_parameter=False, relative_step=False)
+    # The optimizer's state, which else the first step would make: a step's peak then holds all.
+    for parameter in trained:
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad()
+    ids = torch.randint(1000, 30000, (BATCH, LENGTH), device=device)
+    labels = torch.randint(0, 2, (BATCH,), device=device)
+    autocast = bf16 and method == "finetune"
+
+    def step() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+            loss = model(input_ids=ids, labels=labels).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def peak_mib(device: torch.device) -> float:
+    """Most memory held so far: of the GPU, or resident in this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    # Not getrusage's: that one begins at the peak of the process that started this one.
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**10
+
+
+def resident_mib() -> float:
+    """Resident now, in this process."""
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+def in_own_process(part: str, name: str) -> dict:
+    """What `--case` prints, in a process that does nothing else."""
+    command = [sys.executable, "-m", "benchmarks.masks", "--only", part, "--case", name]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def timed(steps: dict[str, Callable[[], None]], repeats: int, device: torch.device) -> list[dict]:
+    """Each step once for warming up, then `repeats` interleaved rounds."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for name, step in steps.items():
+        logger.info("%s: first step %.1f s", name, seconds_of(step, device))
+    for _ in range(repeats):
+        for name, step in steps.items():
+            times[name].append(seconds_of(step, device))
+            logger.info("%s: %.2f s", name, times[name][-1])
+    return [
+        {
+            "case": name,
+            "seconds": statistics.median(found),
+            "spread": (max(found) - min(found)) / statistics.median(found),
+        }
+        for name, found in times.items()
+    ]
+
+
+def measure_step(device: torch.device, repeats: int, only: list[str] | None) -> list[dict]:
+    """Seconds of a training step."""
+    names = [name for name in STEPS if only is None or name in only]
+    return timed({name: make_step(name, device) for name in names}, repeats, device)
+
+
+def measure_memory(only: list[str] | None) -> list[dict]:
+    """Peak memory of a training step, each variant alone."""
+    names = [name for name in STEPS if only is None or name in only]
+    records = []
+    for name in names:
+        records.append({"case": name, **in_own_process("memory", name)})
+        logger.info("%s: %.0f MiB", name, records[-1]["peak_mib"])
+    return records
+
+
+def memory_case(name: str, device: torch.device) -> dict:
+    """One variant's peak over a step."""
+    make_step(name, device)()
+    return {"peak_mib": peak_mib(device)}
+
+
+def write_masks(folder: Path, count: int) -> list[Path]:
+    """The backbone and `count` masks on it with 5 % zeros, as training leaves them."""
+    make_model().save_pretrained(folder / "base")
+    paths = []
+    for index in range(count):
+        model = BertForSequenceClassification.from_pretrained(folder / "base")
+        config = MaskConfig(
+            seed=index, task=f"task-{index}", labels=["no", "yes"], head_modules=["classifier"]
+        )
+        get_peft_model(model, config).save_pretrained(folder / f"mask-{index}")
+        paths.append(folder / f"mask-{index}")
+    return paths
+
+
+def measure_file(repeats: int) -> list[dict]:
+    """Size against n H(p), and bytes of fp32 weights covered per second of decoding."""
+    records = []
+    with tempfile.TemporaryDirectory() as name:
+        (path,) = write_masks(Path(name), 1)
+        folder = MaskFolder.open(path)
+        folder.convert(Path(name) / "bits", "bits")
+        for case, opened in (("gaps", folder), ("bits", MaskFolder.open(Path(name) / "bits"))):
+            coded = dict(opened.coded())
+            count = sum(math.prod(opened.shape(layer)) for layer in coded)
+            dropped = sum(opened.dropped(layer, data).size for layer, data in coded.items())
+            size = sum(data.nbytes for data in coded.values())
+            seconds = {"positions": [], "mask": []}  # type: dict[str, list[float]]
+            for _ in range(max(3, repeats)):
+                begin = time.perf_counter()
+                for layer, data in coded.items():
+                    opened.dropped(layer, data)
+                seconds["positions"].append(time.perf_counter() - begin)
+                begin = time.perf_counter()
+                for _ in opened.masks():
+                    pass
+                seconds["mask"].append(time.perf_counter() - begin)
+            records.append(
+                {
+                    "case": case,
+                    "weights": count,
+                    "zeros": dropped / count,
+                    "bytes": size,
+                    "file_bytes": (opened.path / TENSOR_FILE).stat().st_size,
+                    "of_entropy": 8 * size / entropy_bits(count, dropped / count),
+                    "positions_mb_per_s": 4e-6 * count / statistics.median(seconds["positions"]),
+                    "mask_mb_per_s": 4e-6 * count / statistics.median(seconds["mask"]),
+                }
+            )
+    return records
+
+
+def inputs(batch: int, length: int) -> dict[str, torch.Tensor]:
+    """Random token rows."""
+    ids = torch.randint(1000, 30000, (batch, length), generator=torch.Generator().manual_seed(1))
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+class Adapters:
+    """One backbone with LoRA adapters, switched as PEFT does."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.model = get_peft_model(make_model(), lora(), adapter_name=names[0])
+        for name in names[1:]:
+            self.model.add_adapter(name, lora())
+        self.model.eval().requires_grad_(False)
+
+    def logits(self, task: str, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Output of `task`."""
+        self.model.set_adapter(task, inference_mode=True)
+        with torch.inference_mode():
+            return self.model(**batch).logits
+
+
+def make_server(case: str, folder: Path, tasks: list[str]) -> Separate | Resident | Adapters:
+    """What answers for `tasks`."""
+    if case == "one model":
+        model = make_model().eval()
+        return Separate(dict.fromkeys(tasks, model))
+    if case == "copies":
+        model = make_model().eval()
+        return Separate({name: copy.deepcopy(model) for name in tasks})
+    if case == "LoRA":
+        return Adapters(tasks)
+    folders = [MaskFolder.open(folder / f"mask-{index}") for index in range(len(tasks))]
+    return Resident(str(folder / "base"), folders, cached=len(tasks) if "cached" in case else 0)
+
+
+def measure_resident() -> list[dict]:
+    """Memory of a process that has answered once for each of eleven tasks."""
+    with tempfile.TemporaryDirectory() as name:
+        write_masks(Path(name), TASKS)
+        return [{"case": case, **in_own_process("resident", f"{case}:{name}")} for case in RESIDENT]
+
+
+def resident_case(name: str) -> dict:
+    """`CASE:FOLDER`: resident before anything is loaded, and after every task has answered."""
+    case, _, folder = name.partition(":")
+    before = resident_mib()
+    tasks = [f"task-{index}" for index in range(TASKS)]
+    server = make_server(case, Path(folder), tasks)
+    for task in tasks:
+        server.logits(task, inputs(1, 8))
+    return {"process_mib": resident_mib(), "held_mib": resident_mib() - before}
+
+
+def measure_serving(repeats: int, batch: int, length: int) -> list[dict]:
+    """Rows per second over mixed requests: `batch` rows for each of eleven tasks, by turns."""
+    tasks = [f"task-{index}" for index in range(TASKS)]
+    rows = inputs(batch, length)
+    with tempfile.TemporaryDirectory() as name:
+        write_masks(Path(name), TASKS)
+        servers = {case: make_server(case, Path(name), tasks) for case in SERVING}
+
+        def serve(server: Separate | Resident | Adapters) -> None:
+            for task in tasks:
+                server.logits(task, rows)
+
+        steps = {case: lambda s=server: serve(s) for case, server in servers.items()}  # type: ignore[misc]
+        records = timed(steps, repeats, torch.device("cpu"))
+    return [
+        {**r, "rows_per_s": TASKS * batch / r["seconds"], "batch": batch, "length": length}
+        for r in records
+    ]
+
+
+def _rows(records: list[dict], columns: dict[str, Callable[[dict], str]]) -> list[str]:
+    lines = [f"| case | {' | '.join(columns)} |", "| --- |" + " ---: |" * len(columns)]
+    for record in records:
+        cells = " | ".join(cell(record) for cell in columns.values())
+        lines.append(f"| {record['case']} | {cells} |")
+    return [*lines, ""]
+
+
+def table(found: dict) -> str:
+    """Markdown; ratios are to the first case, or to finetuning in the same precision."""
+    lines = [
+        "# Masks: training step, file, memory, serving", "",
+        f"{found['machine']}. BERT-base, random weights; made by `python -m benchmarks.masks`.", "",
+    ]  # fmt: skip
+
+    def to_finetuning(key: str, records: list[dict]) -> Callable[[dict], str]:
+        by = {r["case"]: r[key] for r in records}
+
+        def ratio(r: dict) -> str:
+            base = "finetuning, bf16 autocast" if "bf16" in r["case"] else "finetuning"
+            return f"{r[key] / by[base]:.2f}" if base in by else "–"
+
+        return ratio
+
+    if step := found.get("step"):
+        lines += [f"## A training step, {BATCH} × {LENGTH}", ""]
+        lines += _rows(step, {
+            "seconds": lambda r: f"{r['seconds']:.2f}", "spread": lambda r: f"{r['spread']:.0%}",
+            "of finetuning": to_finetuning("seconds", step),
+        })  # fmt: skip
+    if memory := found.get("memory"):
+        lines += [f"## Peak memory of training, {BATCH} × {LENGTH}, whole process", ""]
+        lines += _rows(memory, {
+            "MiB": lambda r: f"{r['peak_mib']:,.0f}",
+            "of finetuning": to_finetuning("peak_mib", memory),
+        })  # fmt: skip
+    if file := found.get("file"):
+        lines += [
+            "## Mask file", "",
+            "Decoding speed is bytes of the fp32 weights that the mask covers, per second, on one "
+            "core.", "",
+        ]  # fmt: skip
+        lines += _rows(file, {
+            "zeros": lambda r: f"{r['zeros']:.2%}", "bytes": lambda r: f"{r['bytes']:,}",
+            "of n H(p)": lambda r: f"{r['of_entropy']:.3f}",
+            "to positions, MB/s": lambda r: f"{r['positions_mb_per_s']:,.0f}",
+            "file to mask, MB/s": lambda r: f"{r['mask_mb_per_s']:,.0f}",
+        })  # fmt: skip
+    if resident := found.get("resident"):
+        one = resident[0]["held_mib"]
+        lines += [f"## {TASKS} tasks resident, each has answered once", ""]
+        lines += _rows(resident, {
+            "process, MiB": lambda r: f"{r['process_mib']:,.0f}",
+            "for the models, MiB": lambda r: f"{r['held_mib']:,.0f}",
+            "of one model": lambda r: f"{r['held_mib'] / one:.2f}",
+        })  # fmt: skip
+    if serving := found.get("serving"):
+        copies = serving[0]["rows_per_s"]
+        first = serving[0]
+        lines += [
+            f"## Serving {TASKS} tasks in turn, {first['batch']} × {first['length']} each",
+            "",
+        ]
+        lines += _rows(serving, {
+            "rows/s": lambda r: f"{r['rows_per_s']:.1f}", "spread": lambda r: f"{r['spread']:.0%}",
+            "of copies": lambda r: f"{r['rows_per_s'] / copies:.2f}",
+        })  # fmt: skip
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--steps", nargs="+", choices=list(STEPS), help="these of `step`, `memory`")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=8, help="rows per task in `serving`")
+    parser.add_argument("--length", type=int, default=64, help="tokens per row in `serving`")
+    parser.add_argument("--case", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
+    logger.setLevel(logging.INFO)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if args.case:
+        case = (
+            resident_case(args.case)
+            if args.only == ["resident"]
+            else memory_case(args.case, device)
+        )
+        print(json.dumps(case))
+        return
+    report = OUT / f"masks-{device.type}"
+    path = report.with_suffix(".json")
+    found = json.loads(path.read_text()) if path.exists() else {}
+    if found.get("machine") != describe(device):
+        found = {"machine": describe(device)}
+    for part in args.only:
+        records = {
+            "step": lambda: measure_step(device, args.repeats, args.steps),
+            "memory": lambda: measure_memory(args.steps),
+            "file": lambda: measure_file(args.repeats),
+            "resident": measure_resident,
+            "serving": lambda: measure_serving(args.repeats, args.batch, args.length),
+        }[part]()
+        new = [record["case"] for record in records]
+        kept = [r for r in found.get(part, []) if r["case"] not in new]
+        order = list(STEPS) if part in ("step", "memory") else new
+        found[part] = sorted(kept + records, key=lambda r: order.index(r["case"]))
+        OUT.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(found, indent=1) + "\n")
+        report.with_suffix(".md").write_text(table(found))
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()

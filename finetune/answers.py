@@ -1,0 +1,238 @@
+"""Texts in, answers out: requests for any of several tasks, grouped and batched.
+
+A request is answered by the task it names, or by every task if it names none. Requests are grouped
+by task, so that each task's weights are applied once per call, and batched by length.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+)
+
+from finetune.encode import Backbone
+from finetune.ensemble import vote
+from finetune.errors import FinetuneError
+from finetune.masks.resident import Resident
+
+KINDS = {
+    "SequenceClassification": AutoModelForSequenceClassification,
+    "TokenClassification": AutoModelForTokenClassification,
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """A text (or its words, for tagging), a second text for pair tasks, and the task asked."""
+
+    text: str | list[str]
+    pair: str | None = None
+    task: str | None = None
+
+
+@dataclass(frozen=True)
+class Head:
+    """What is needed to read a task's logits. No labels: a regression."""
+
+    labels: list[str]
+    tags_words: bool
+
+
+class Models(Protocol):
+    """What answers: the logits of each task."""
+
+    def logits(self, task: str, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Logits [B, C], or [B, T, C] of a tagging task."""
+
+
+class Separate:
+    """Finetuned models, each whole, by task name."""
+
+    def __init__(self, models: dict[str, PreTrainedModel]) -> None:
+        self.models = models
+
+    def logits(self, task: str, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Output of the model of `task`, fp32 on the CPU."""
+        model = self.models[task]
+        with torch.inference_mode():
+            batch = {name: tensor.to(model.device) for name, tensor in inputs.items()}
+            return model(**batch).logits.float().cpu()
+
+
+def heads_of(models: Resident | Separate) -> dict[str, Head]:
+    """The tasks of either kind of `Models`; those whose answers can't be told are refused."""
+    heads = {}
+    tasks: dict[str, PreTrainedModel] = (
+        {name: task.model for name, task in models.tasks.items()}
+        if isinstance(models, Resident)
+        else models.models
+    )
+    for name, model in tasks.items():
+        kind = type(model).__name__.partition("For")[2]
+        if kind not in KINDS:
+            raise FinetuneError(
+                f"{name}: a {type(model).__name__}; answers can be given by models for "
+                f"{' and '.join(KINDS)}."
+            )
+        config = model.config
+        regression = config.problem_type == "regression" or config.num_labels == 1
+        labels = [] if regression else [config.id2label[i] for i in range(config.num_labels)]
+        heads[name] = Head(labels, kind == "TokenClassification")
+    return heads
+
+
+class Answerer:
+    """Tokenizes, groups, batches, and says what the logits mean.
+
+    `max_length` is in tokens; longer texts are cut. With `ensemble`, all tasks vote together.
+    """
+
+    def __init__(
+        self,
+        models: Resident | Separate,
+        backbone: Backbone,
+        max_length: int = 128,
+        batch_size: int = 32,
+        ensemble: str | None = None,
+    ) -> None:
+        self.models: Models = models
+        self.heads = heads_of(models)
+        self.tokenizer = backbone.tokenizer
+        self.max_length = min(max_length, backbone.positions)
+        self.batch_size = batch_size
+        self.ensemble = ensemble
+        self.word_tokenizer = (
+            AutoTokenizer.from_pretrained(backbone.name, add_prefix_space=True)
+            if any(head.tags_words for head in self.heads.values())
+            else None
+        )
+        if ensemble is not None:
+            different = {tuple(head.labels) for head in self.heads.values()}
+            tags = any(head.tags_words for head in self.heads.values())
+            if len(different) > 1 or different == {()} or tags:
+                raise FinetuneError(
+                    "--ensemble: the masks have to classify texts into the same labels; found "
+                    + "; ".join(f"{n}: {', '.join(h.labels)}" for n, h in self.heads.items())
+                )
+
+    def check(self, request: Request) -> None:
+        """FinetuneError for a request that no model could answer."""
+        if request.task is not None and request.task not in self.heads:
+            raise FinetuneError(
+                f"task: found {request.task!r}, expected one of {', '.join(self.heads)}."
+            )
+        words = request.text if isinstance(request.text, list) else request.text.split()
+        if not words:
+            raise FinetuneError("text: found no words.")
+
+    def answer(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
+        """One answer per request and task it asks, in that order; ensembles give one a request."""
+        for request in requests:
+            self.check(request)
+        wanted: dict[str, list[int]] = defaultdict(list)
+        for index, request in enumerate(requests):
+            for task in [request.task] if request.task and not self.ensemble else self.heads:
+                wanted[task].append(index)
+        outputs: dict[tuple[int, str], np.ndarray] = {}
+        encoded = _Encoded(self, requests)
+        for task, indices in wanted.items():
+            by_words = self.heads[task].tags_words
+            order = sorted(indices, key=lambda i: -encoded.length(i, by_words))
+            for start in range(0, len(order), self.batch_size):
+                batch = order[start : start + self.batch_size]
+                logits = self.models.logits(task, encoded.batch(batch, by_words)).numpy()
+                for index, row in zip(batch, logits, strict=True):
+                    outputs[index, task] = row
+        answers = []
+        for index, request in enumerate(requests):
+            if self.ensemble:
+                rows = np.stack([outputs[index, task] for task in self.heads])
+                answers.append(self._vote(rows))
+                continue
+            for task in [request.task] if request.task else self.heads:
+                words = encoded.first_pieces(index) if self.heads[task].tags_words else []
+                answers.append({"task": task, **self._read(task, outputs[index, task], words)})
+        return answers
+
+    def _read(self, task: str, logits: np.ndarray, words: list[tuple[str, int]]) -> dict[str, Any]:
+        head = self.heads[task]
+        if head.tags_words:
+            # As in training: a word's tag is read at its first piece; words cut off have none.
+            chosen = logits.argmax(axis=1)
+            tags = [head.labels[chosen[piece]] if piece >= 0 else None for _, piece in words]
+            return {"words": [word for word, _ in words], "labels": tags}
+        if not head.labels:
+            return {"score": float(logits[0])}
+        return _decision(head.labels, torch.from_numpy(logits).softmax(dim=0).numpy())
+
+    def _vote(self, logits: np.ndarray) -> dict[str, Any]:
+        assert self.ensemble is not None
+        scores = vote(logits[:, None], self.ensemble)[0]
+        labels = next(iter(self.heads.values())).labels
+        if self.ensemble == "logit":
+            scores = torch.from_numpy(scores).softmax(dim=0).numpy()
+        if self.ensemble == "label":
+            counts = np.bincount(logits.argmax(axis=1), minlength=len(labels))
+            votes = {label: int(count) for label, count in zip(labels, counts, strict=True)}
+            return {"label": labels[int(scores.argmax())], "votes": votes}
+        return _decision(labels, scores)
+
+
+def _decision(labels: list[str], probabilities: np.ndarray) -> dict[str, Any]:
+    return {
+        "label": labels[int(probabilities.argmax())],
+        "probabilities": {
+            label: round(float(p), 6) for label, p in zip(labels, probabilities, strict=True)
+        },
+    }
+
+
+class _Encoded:
+    """The requests' tokens, made once for each of the two ways of tokenizing, when first asked."""
+
+    def __init__(self, answerer: Answerer, requests: Sequence[Request]) -> None:
+        self.answerer, self.requests = answerer, requests
+        self.rows: dict[tuple[int, bool], Any] = {}
+
+    def _row(self, index: int, by_words: bool) -> Any:
+        if (index, by_words) not in self.rows:
+            request, owner = self.requests[index], self.answerer
+            text = request.text
+            options: dict[str, Any] = {"truncation": True, "max_length": owner.max_length}
+            if by_words:
+                assert owner.word_tokenizer is not None
+                words = text if isinstance(text, list) else text.split()
+                row = owner.word_tokenizer(words, is_split_into_words=True, **options)
+            else:
+                text = " ".join(text) if isinstance(text, list) else text
+                row = owner.tokenizer(text, request.pair, **options)
+            self.rows[index, by_words] = row
+        return self.rows[index, by_words]
+
+    def length(self, index: int, by_words: bool) -> int:
+        return len(self._row(index, by_words)["input_ids"])
+
+    def batch(self, indices: Sequence[int], by_words: bool) -> dict[str, torch.Tensor]:
+        rows = [dict(self._row(index, by_words)) for index in indices]
+        merged = {name: [row[name] for row in rows] for name in rows[0]}
+        return dict(self.answerer.tokenizer.pad(merged, return_tensors="pt"))
+
+    def first_pieces(self, index: int) -> list[tuple[str, int]]:
+        """(word, index of its first piece, -1 where it was cut off)."""
+        text = self.requests[index].text
+        words = text if isinstance(text, list) else text.split()
+        pieces: dict[int, int] = {}
+        for piece, word in enumerate(self._row(index, True).word_ids()):
+            if word is not None:
+                pieces.setdefault(word, piece)
+        return [(word, pieces.get(number, -1)) for number, word in enumerate(words)]

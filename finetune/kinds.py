@@ -1,0 +1,77 @@
+"""The three kinds of task: which model they take, how rows become batches and logits answers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from transformers import (
+    AutoModelForMultipleChoice,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    DataCollatorForMultipleChoice,
+    DataCollatorForTokenClassification,
+    DataCollatorWithPadding,
+)
+
+from finetune.encode import IGNORED
+from finetune.metrics import score, score_tags
+from finetune.tasks import Task
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The stock classes for one kind of task."""
+
+    model: Any
+    collator: Callable[..., Any]
+
+
+KINDS = {
+    "text": Kind(AutoModelForSequenceClassification, DataCollatorWithPadding),
+    "tokens": Kind(AutoModelForTokenClassification, DataCollatorForTokenClassification),
+    "choice": Kind(AutoModelForMultipleChoice, DataCollatorForMultipleChoice),
+}
+
+
+def head_fields(task: Task, labels: tuple[str, ...]) -> dict[str, Any]:
+    """What `from_pretrained` must know of the task to give the model its head."""
+    if task.kind == "choice":
+        return {}
+    if task.is_regression:
+        return {"num_labels": 1, "problem_type": "regression"}
+    return {"id2label": dict(enumerate(labels)), "label2id": {v: k for k, v in enumerate(labels)}}
+
+
+def decide(logits: np.ndarray, task: Task) -> np.ndarray:
+    """Class ids [N], for tokens [N, T], or scores [N] for regression."""
+    return logits[:, 0] if task.is_regression else logits.argmax(axis=-1)
+
+
+def score_answers(
+    task: Task, labels: tuple[str, ...], targets: np.ndarray, answers: np.ndarray
+) -> dict[str, float]:
+    """The task's metrics of `answers` against `targets`, both [N] or, for tokens, [N, T]."""
+    if task.kind != "tokens":
+        return score(task.metrics, targets, answers)
+    names = np.array(labels, dtype=object)
+    scored = [row != IGNORED for row in targets]
+    return score_tags(
+        task.metrics,
+        [list(names[row[where]]) for row, where in zip(targets, scored, strict=True)],
+        [list(names[row[where]]) for row, where in zip(answers, scored, strict=True)],
+    )
+
+
+def health(task: Task, targets: np.ndarray, logits: np.ndarray) -> str:
+    """ "ok"; "diverged" if a logit is no number; "collapsed" if one answer is given to everything.
+
+    A finetuning run fails in just these ways when its learning rate is too high for it.
+    """
+    if not np.isfinite(logits).all():
+        return "diverged"
+    answers = decide(logits, task)
+    if task.kind == "tokens":
+        answers, targets = answers[targets != IGNORED], targets[targets != IGNORED]
+    same = np.ptp(answers) < 1e-3 if task.is_regression else len(np.unique(answers)) == 1
+    return "collapsed" if same and len(np.unique(targets)) > 1 else "ok"

@@ -1,0 +1,46 @@
+"""Backbone and mask folder → the task's model."""
+
+from typing import Any
+
+import transformers
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from finetune.errors import FinetuneError
+from finetune.masks.folder import MaskFolder
+
+
+def auto_class(model_class: str | None) -> Any:
+    """`AutoModelFor…` for what a mask's config calls `model_class`."""
+    found = getattr(transformers, f"AutoModelFor{model_class}", None)
+    if found is None:
+        raise FinetuneError(
+            f"model_class: found {model_class!r}, expected SequenceClassification, "
+            "TokenClassification or another NAME of transformers' AutoModelForNAME."
+        )
+    return found
+
+
+def head_fields(folder: MaskFolder) -> dict[str, Any]:
+    """What the model's config has to say of the head, as keyword arguments of from_pretrained."""
+    labels = folder.config.labels
+    if labels is None:
+        out = [t.shape[0] for n, t in folder.own().items() if n.endswith(".weight")]
+        return {"num_labels": out[-1]} if out else {}
+    if not labels:
+        return {"num_labels": 1, "problem_type": "regression"}
+    return {
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: index for index, label in enumerate(labels)},
+    }
+
+
+def load_masked(folder: MaskFolder, backbone: str, merge: bool = True) -> PreTrainedModel:
+    """The task's model in evaluation mode; not merged, the masks are applied in every forward.
+
+    Raises FinetuneError if the folder is damaged or was learned on other weights.
+    """
+    auto = auto_class(folder.config.model_class)
+    base = auto.from_pretrained(backbone, **head_fields(folder))
+    model = PeftModel.from_pretrained(base, str(folder.path))
+    return (model.merge_and_unload() if merge else model).eval()

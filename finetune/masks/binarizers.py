@@ -1,0 +1,96 @@
+"""From scores to bits and back: the four binarizers, and the scores they start from (methods §2.3).
+
+Every binarizer maps scores of any shape to a boolean mask, True where a weight is kept, and passes
+the mask's gradient straight through to the scores:
+
+    threshold   M > τ
+    hardtanh    M > 0; the gradient passes only where |M| < 1
+    bernoulli   in training a fresh draw at probability sigmoid(M), else M > 0
+    topk        all but the `initial_sparsity` · N lowest of each matrix, exactly
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+
+BINARIZERS = ("threshold", "hardtanh", "bernoulli", "topk")
+INITS = ("uniform", "magnitude", "random", "ones")
+
+
+class Rule(NamedTuple):
+    """What turns one layer's scores into its mask.
+
+    `target` and `push` are the sparsity target and how strongly it is pursued (`with_target`).
+    """
+
+    binarizer: str = "threshold"
+    threshold: float = 0.01
+    sparsity: float = 0.05
+    target: float | None = None
+    push: float = 1.0
+
+    @property
+    def cut(self) -> float:
+        """Scores above it keep their weight, in evaluation."""
+        return self.threshold if self.binarizer == "threshold" else 0.0
+
+    @property
+    def remembers(self) -> bool:
+        """The backward pass needs the forward's mask itself; it can't or shouldn't make it anew."""
+        return self.binarizer in ("bernoulli", "topk")
+
+
+def keep(rule: Rule, scores: torch.Tensor, training: bool) -> torch.Tensor:
+    """Boolean mask in the shape of `scores`, compared in the scores' own precision."""
+    if rule.binarizer == "topk":
+        zeros = round(rule.sparsity * scores.numel())
+        lowest = scores.flatten().topk(zeros, largest=False).indices
+        mask = torch.ones(scores.numel(), dtype=torch.bool, device=scores.device)
+        return mask.index_fill_(0, lowest, False).reshape(scores.shape)
+    if rule.binarizer == "bernoulli" and training:
+        return torch.rand_like(scores) < scores.sigmoid()
+    return scores > rule.cut
+
+
+def through(
+    rule: Rule, scores: torch.Tensor, grad: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
+    """The scores' gradient from that of their mask, `grad`, which is overwritten."""
+    if rule.target is not None:
+        # As if the loss held a penalty on the distance to the target, weighed so that at a distance
+        # of 1 / push it is as strong as the task's own gradient: no scale to tune per task.
+        distance = rule.target - (1 - mask.float().mean())
+        grad += rule.push * distance * grad.pow(2).mean().sqrt()
+    if rule.binarizer == "hardtanh":
+        grad.mul_(scores.abs() < 1)
+    return grad
+
+
+def initial_scores(
+    rule: Rule, init: str, scale: float, magnitude: torch.Tensor, seed: int
+) -> torch.Tensor:
+    """Scores in the shape of `magnitude` (what each would remove, |W|), fp32 on the CPU.
+
+    `uniform`: U(-c, (c + τ)/p0 - c), so that a share p0 lies at or below τ; `random` and
+    `magnitude`: exactly int(p0 N) of them, chosen at random or smallest first, start as far below
+    the cut as the others above it; `ones`: all above. Bernoulli's uniform start is the constant
+    whose probability is 1 - p0.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    margin = rule.threshold if rule.binarizer == "threshold" else scale
+    if rule.binarizer == "bernoulli":
+        margin = math.log((1 - rule.sparsity) / rule.sparsity)
+    kept = torch.full(magnitude.shape, rule.cut + margin)
+    if init == "ones" or (init == "uniform" and rule.binarizer == "bernoulli"):
+        return kept
+    if init == "uniform":
+        upper = (scale + rule.cut) / rule.sparsity - scale
+        return kept.uniform_(-scale, upper, generator=generator)
+    count = int(rule.sparsity * kept.numel())
+    if init == "magnitude":
+        dropped = magnitude.cpu().float().flatten().topk(count, largest=False).indices
+    else:
+        dropped = torch.randperm(kept.numel(), generator=generator)[:count]
+    kept.view(-1)[dropped] = rule.cut - margin
+    return kept

@@ -1,0 +1,109 @@
+"""The ways to adapt an encoder to a task: what is trained, and what a finished job stores.
+
+| method | trained | stored |
+| --- | --- | --- |
+| finetune | everything | a stock model |
+| mask | scores, binarized | a PEFT adapter of bits (`finetune.masks`) |
+| lora | low-rank updates of queries and values, the head | a PEFT adapter |
+| bitfit | biases, the head | these, in `trained.safetensors` |
+| linear | the head | it, in `trained.safetensors` |
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import save_file
+from torch import nn
+from transformers import PreTrainedModel
+
+from finetune.architectures import find_architecture
+from finetune.masks import MaskConfig
+
+TRAINED = "trained.safetensors"
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a method needs to know beside the model: the task, its labels, the random parameters."""
+
+    task: str
+    labels: tuple[str, ...]
+    random: list[str]
+    seed: int
+
+    @property
+    def modules(self) -> list[str]:
+        """Names of the modules that no checkpoint has."""
+        return sorted({name.rpartition(".")[0] for name in self.random})
+
+
+@dataclass(frozen=True)
+class Method:
+    """`wrap` makes the model ready to train, in place or around it; `save` stores what it learned.
+
+    `flags` is the section of `Job.method_flags` that it takes.
+    """
+
+    wrap: Callable[[PreTrainedModel, Head, dict[str, Any]], nn.Module]
+    save: Callable[[nn.Module, Path], None]
+    flags: str | None = None
+
+
+def _save_pretrained(model: nn.Module, folder: Path) -> None:
+    model.save_pretrained(folder)  # type: ignore[operator]
+
+
+def _mask(model: PreTrainedModel, head: Head, flags: dict[str, Any]) -> nn.Module:
+    config = MaskConfig(
+        **flags,
+        seed=head.seed,
+        head_modules=head.modules,
+        task=head.task,
+        labels=list(head.labels),
+        stores_scores=True,  # in checkpoints, which training goes on from
+    )
+    return get_peft_model(model, config)
+
+
+def _save_mask(model: Any, folder: Path) -> None:
+    model.active_peft_config.stores_scores = False
+    model.save_pretrained(folder)
+
+
+def _lora(model: PreTrainedModel, head: Head, flags: dict[str, Any]) -> nn.Module:
+    """As LoRA's authors for RoBERTa: queries and values; the head trains whole."""
+    query, _, value, *_ = find_architecture(model.config.model_type).matrices
+    config = LoraConfig(
+        r=flags["r"],
+        lora_alpha=flags["alpha"],
+        lora_dropout=flags["dropout"],
+        target_modules=[query, value],
+        modules_to_save=head.modules,
+    )
+    return get_peft_model(model, config)
+
+
+def _only(model: PreTrainedModel, head: Head, biases: bool) -> nn.Module:
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in head.random or (biases and name.endswith(".bias")))
+    return model
+
+
+def _save_trained(model: nn.Module, folder: Path) -> None:
+    trained = {
+        name: p.detach().contiguous() for name, p in model.named_parameters() if p.requires_grad
+    }
+    save_file({name: value.cpu() for name, value in trained.items()}, folder / TRAINED)
+    model.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
+
+
+METHODS: dict[str, Method] = {
+    "finetune": Method(lambda model, head, flags: model, _save_pretrained),
+    "mask": Method(_mask, _save_mask, "mask"),
+    "lora": Method(_lora, _save_pretrained, "lora"),
+    "bitfit": Method(lambda model, head, flags: _only(model, head, biases=True), _save_trained),
+    "linear": Method(lambda model, head, flags: _only(model, head, biases=False), _save_trained),
+}

@@ -1,0 +1,205 @@
+"""From the flags to jobs: tasks × methods × learning rates × seeds, all input checked first."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from finetune.arguments import Layers, Settings, make_parser, parse, resolve, task_names
+from finetune.encode import Backbone, EncodedTask, encode_task
+from finetune.errors import FinetuneError
+from finetune.methods import METHODS
+from finetune.tasks import TaskData, load_task
+from finetune.train import FINISHED, Job
+
+logger = logging.getLogger(__name__)
+
+TOKENS = ".tokens"
+
+
+@dataclass
+class Inputs:
+    """The model's configuration and the tasks' rows, read and tokenized once a process."""
+
+    model: str
+    settings: dict[tuple[str, str], Settings]
+    _backbone: Backbone | None = None
+    _tasks: dict[str, TaskData] = field(default_factory=dict)
+    _encoded: dict[tuple[str, int], EncodedTask] = field(default_factory=dict)
+
+    @property
+    def backbone(self) -> Backbone:
+        """The encoder that every job begins with."""
+        if self._backbone is None:
+            self._backbone = Backbone.load(self.model)
+        return self._backbone
+
+    def task(self, name: str, settings: Settings) -> TaskData:
+        """The rows of one task, the same for all methods."""
+        if name not in self._tasks:
+            glue = settings.glue
+            with_test = settings.training["do_predict"]
+            data = load_task(name, glue.data_dir, with_test, settings.data)
+            self._tasks[name] = data.parts(
+                glue.max_train_samples, glue.max_eval_samples, glue.max_predict_samples
+            )
+        return self._tasks[name]
+
+    def encoded(self, job: Job) -> EncodedTask:
+        """The token rows that `job` trains on; from OUT/.tokens if they were made before."""
+        key = (job.task, job.max_seq_length)
+        if key not in self._encoded:
+            settings = self.settings[job.task, job.method]
+            cache = settings.output_dir / TOKENS
+            data = self.task(job.task, settings)
+            if settings.glue.overwrite_cache:
+                for file in cache.glob(f"{job.task}-*.npz"):
+                    file.unlink(missing_ok=True)
+            self._encoded[key] = encode_task(data, self.backbone, job.max_seq_length, cache)
+        return self._encoded[key]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The jobs of a command in the order in which they may run: rounds, each after the last."""
+
+    inputs: Inputs
+    rounds: list[list[Job]]
+    processes: int | None
+
+
+def make_plan(command: Sequence[str]) -> Plan:
+    """Every job of the command line; FinetuneError for a mistake in flags, files or model."""
+    parser = make_parser()
+    # --config may stand anywhere and brings flags that are else required.
+    config = next(
+        (command[i + 1] for i, word in enumerate(command[:-1]) if word == "--config"), None
+    )
+    layers = Layers.read(Path(config) if config else None, parser)
+    first = parse(parser, [*layers.base, *command])
+    names = task_names(first)
+    for method in first.method:
+        if method not in METHODS:
+            raise FinetuneError(f"--method {method}: expected some of {', '.join(METHODS)}.")
+    cells = {
+        (name, method): resolve(parser, layers, command, method, name)
+        for name in names
+        for method in first.method
+    }
+    for (name, _), settings in cells.items():
+        settings.data.task(name)
+    settings = next(iter(cells.values()))
+    inputs = Inputs(settings.glue.model_name_or_path, cells)
+    for (name, _), settings in cells.items():
+        inputs.task(name, settings)
+    inputs.backbone  # noqa: B018 - a wrong model is an error before anything runs
+    identity = model_identity(inputs.model)
+    jobs = [
+        job
+        for (name, method), settings in cells.items()
+        for job in _jobs(name, method, settings, inputs.task(name, settings), identity)
+    ]
+    return Plan(inputs, _rounds(jobs), settings.glue.num_processes)
+
+
+def _jobs(name: str, method: str, settings: Settings, data: TaskData, identity: str) -> list[Job]:
+    """A job per learning rate and seed."""
+    jobs = []
+    for rate in settings.learning_rates:
+        for seed in settings.seeds:
+            folder = settings.output_dir / name / method
+            if len(settings.learning_rates) > 1:
+                folder /= f"lr-{rate:g}"
+            record = {
+                "task": name,
+                "kind": data.task.kind,
+                "labels": list(data.labels),
+                "method": method,
+                "seed": seed,
+                "model": identity,
+                "data": data.sha256,
+                **settings.deciding(method, rate),
+            }
+            start = _start(settings, seed)
+            if start is not None:
+                record["start_from"] = settings.glue.start_from
+            jobs.append(
+                Job(
+                    name,
+                    method,
+                    seed,
+                    folder / f"seed-{seed}",
+                    settings.training | {"learning_rate": rate},
+                    record,
+                    settings.method_flags,
+                    settings.glue.max_seq_length,
+                    settings.glue.pad_to_max_length,
+                    start,
+                )
+            )
+    return jobs
+
+
+def _start(settings: Settings, seed: int) -> Path | None:
+    """The folder whose encoder a job starts from."""
+    given = settings.glue.start_from
+    if given is None:
+        return None
+    if (Path(given) / "config.json").is_file():
+        return Path(given)
+    return settings.output_dir / given / "finetune" / f"seed-{seed}"
+
+
+def _rounds(jobs: list[Job]) -> list[list[Job]]:
+    """First the jobs that start from the pretrained encoder, then those that need one of them."""
+    folders = {job.folder for job in jobs}
+    first = [job for job in jobs if job.start is None]
+    later = [job for job in jobs if job.start is not None]
+    for job in later:
+        start = job.start
+        assert start is not None
+        planned = start in {other.folder for other in first}
+        finished = (start / "config.json").is_file() and (
+            (start / FINISHED).is_file() or start not in folders
+        )
+        if not planned and not finished:
+            raise FinetuneError(
+                f"--start_from for {job.task}, seed {job.seed}: {start} is no finished job. "
+                "Run that task with --method finetune, this seed and one learning rate, before or "
+                "in the same command; or name a finished job's folder."
+            )
+    return [part for part in (first, later) if part]
+
+
+def model_identity(name: str) -> str:
+    """SHA-256 of a local folder's weights; the name itself for a model of the Hub."""
+    files = sorted(Path(name).glob("*.safetensors")) + sorted(Path(name).glob("*.bin"))
+    if not files:
+        return name
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def needs_run(job: Job) -> bool:
+    """False if the job's folder has its results; FinetuneError if it has another job's."""
+    if not (job.folder / FINISHED).is_file():
+        return True
+    found = json.loads((job.folder / "job.json").read_text(encoding="utf-8"))
+    differing = sorted(
+        key for key in found.keys() | job.settings.keys() if found.get(key) != job.settings.get(key)
+    )
+    if differing:
+        changes = "\n".join(
+            f"  {key}: found {found.get(key)!r}, asked for {job.settings.get(key)!r}"
+            for key in differing
+        )
+        raise FinetuneError(
+            f"{job.folder} holds the results of other settings:\n{changes}\n"
+            "Name another --output_dir, or remove that folder."
+        )
+    return False

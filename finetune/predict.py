@@ -1,0 +1,164 @@
+"""`python -m finetune.predict`: texts to JSON lines, by a finetuned model or by masks.
+
+    python -m finetune.predict --model_name_or_path RUN FILE…          a finetuned model
+    python -m finetune.predict FILE… --masks MASK…                     masks on one backbone
+
+Input is lines, from files or standard input: a text; or a text, a tab and a second text; or a JSON
+object with "text" (a string, or a list of words for tagging), and optionally "pair" and "task".
+A line without a task is answered by every task. Output is one JSON object per answer, in order,
+with "line", the number of its line over all input.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig
+
+from finetune.answers import KINDS, Answerer, Request, Separate
+from finetune.console import set_up
+from finetune.encode import Backbone
+from finetune.ensemble import VOTES
+from finetune.errors import FinetuneError
+from finetune.masks.folder import MaskFolder
+from finetune.masks.resident import Resident
+
+LINES_AT_A_TIME = 1024
+
+
+def read_request(line: str, where: str) -> Request:
+    """One line of input; FinetuneError names the file and the line."""
+    if not line.startswith("{"):
+        text, tab, pair = line.partition("\t")
+        return Request(text, pair if tab else None)
+    try:
+        content = json.loads(line)
+        unknown = sorted(set(content) - {"text", "pair", "task"})
+        if unknown:
+            raise ValueError(f"unknown key {unknown[0]!r}, expected text, pair, task")
+        text, pair, task = (content.get(key) for key in ("text", "pair", "task"))
+        is_words = isinstance(text, list) and all(isinstance(word, str) for word in text)
+        if not (isinstance(text, str) or is_words):
+            raise ValueError(f"text is {text!r}, expected a string or a list of words")
+        for name, value in (("pair", pair), ("task", task)):
+            if not isinstance(value, str | None):
+                raise ValueError(f"{name} is {value!r}, expected a string")
+    except ValueError as error:
+        raise FinetuneError(f"{where}: {error}.") from None
+    return Request(text, pair, task)
+
+
+def read_requests(files: Sequence[Path]) -> Iterator[Request]:
+    """Every line of `files`, or of standard input if there are none; empty lines are errors."""
+    for file in files or [None]:
+        name = "standard input" if file is None else str(file)
+        try:
+            lines = sys.stdin if file is None else file.open(encoding="utf-8", newline="\n")
+        except OSError as error:
+            raise FinetuneError(f"{name}: {error.strerror}.") from None
+        with lines:
+            for number, line in enumerate(lines, start=1):
+                yield read_request(line.rstrip("\r\n"), f"{name}, line {number}")
+
+
+def answers(answerer: Answerer, requests: Iterable[Request]) -> Iterator[dict[str, Any]]:
+    """Answers in the order of the requests, computed for many lines at a time."""
+    pending: list[Request] = []
+    done = 0
+
+    def flush() -> Iterator[dict[str, Any]]:
+        each = 1 if answerer.ensemble else len(answerer.heads)
+        lines = [
+            number
+            for number, request in enumerate(pending, start=done + 1)
+            for _ in range(1 if request.task else each)
+        ]
+        for number, answer in zip(lines, answerer.answer(pending), strict=True):
+            yield {"line": number, **answer}
+
+    for request in requests:
+        try:
+            answerer.check(request)
+        except FinetuneError as error:
+            raise FinetuneError(f"line {done + len(pending) + 1}: {error}") from None
+        pending.append(request)
+        if len(pending) == LINES_AT_A_TIME:
+            yield from flush()
+            done += len(pending)
+            pending = []
+    yield from flush()
+
+
+def load(args: argparse.Namespace) -> Answerer:
+    """The models the command line names, checked and in memory."""
+    if args.masks:
+        files = [str(path) for path in args.masks if path.is_file()]
+        if files:
+            raise FinetuneError(
+                f"--masks: {', '.join(files)}: a file, expected a folder. Name input files first."
+            )
+        folders = [MaskFolder.open(path) for path in args.masks]
+        name = args.model_name_or_path or folders[0].config.base_model_name_or_path
+        if name is None:
+            raise FinetuneError("The masks name no backbone: give --model_name_or_path.")
+        backbone = Backbone.load(name)
+        models: Resident | Separate = Resident(name, folders, args.cached, args.device)
+    elif args.model_name_or_path is None:
+        raise FinetuneError("Give --model_name_or_path, or --masks, or both.")
+    else:
+        name = args.model_name_or_path
+        backbone = Backbone.load(name)
+        made_for = (AutoConfig.from_pretrained(name).architectures or ["nothing"])[0]
+        kind = made_for.partition("For")[2]
+        if kind not in KINDS:
+            raise FinetuneError(
+                f"{name}: a {made_for}, expected a finetuned model. For a mask, name its folder "
+                "with --masks and the backbone with --model_name_or_path."
+            )
+        model = KINDS[kind].from_pretrained(name).eval().to(args.device)
+        models = Separate({Path(name).name: model})
+    return Answerer(models, backbone, args.max_length, args.batch_size, args.ensemble)
+
+
+def add_model_flags(parser: argparse.ArgumentParser) -> None:
+    """What `predict` and `serve` both take."""
+    parser.add_argument("--model_name_or_path", help="finetuned model; with --masks, the backbone")
+    parser.add_argument("--masks", type=Path, nargs="+", default=[], help="folders of masks")
+    parser.add_argument("--ensemble", choices=VOTES, help="all masks vote on each line")
+    parser.add_argument("--max_length", type=int, default=128, help="in tokens")
+    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--cached", type=int, default=0, help="tasks whose masked weights are kept")
+    parser.add_argument("--device", default="cpu")
+
+
+def main(command: Sequence[str]) -> None:
+    """Run the command line `command` (without the program's name)."""
+    parser = argparse.ArgumentParser(
+        prog="python -m finetune.predict",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add_model_flags(parser)
+    parser.add_argument("files", type=Path, nargs="*", help="default: standard input")
+    args = parser.parse_intermixed_args(command)
+    missing = [str(file) for file in args.files if not file.is_file()]
+    if missing:
+        raise FinetuneError(f"No file {', '.join(missing)}.")
+    answerer = load(args)
+    for answer in answers(answerer, read_requests(args.files)):
+        print(json.dumps(answer, ensure_ascii=False), flush=True)
+
+
+if __name__ == "__main__":
+    set_up()
+    try:
+        main(sys.argv[1:])
+    except FinetuneError as error:
+        print(f"finetune.predict: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.exit(1)

@@ -1,0 +1,78 @@
+"""The finished jobs of a folder, as `python -m finetune.glue` leaves them (finetune/train.py)."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune.errors import FinetuneError
+from finetune.tasks import TASKS
+
+# Figures of evaluation that are no metrics.
+FIGURES = ("loss", "runtime", "samples", "per_second", "model_preparation_time")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished job: what it was asked for (`settings`) and what it found (`results`)."""
+
+    task: str
+    method: str
+    learning_rate: float | None
+    seed: int
+    folder: Path
+    settings: dict[str, Any]
+    results: dict[str, Any]
+
+    @property
+    def status(self) -> str:
+        """ok, collapsed or diverged (finetune/kinds.py)."""
+        return self.results.get("status", "ok")
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The task's metrics, its first one first, with those of further dev sets (`_mm`)."""
+        found = {
+            key.removeprefix("eval_"): value
+            for key, value in self.results.items()
+            if key.startswith("eval_") and isinstance(value, float)
+        }
+        if self.task in TASKS:
+            names = [f"{m}{s}" for m in TASKS[self.task].metrics for s in ("", "_mm")]
+        else:
+            names = [name for name in found if not any(f in name for f in FIGURES)]
+        return {name: found[name] for name in names if name in found}
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """Every finished job under `folder`; FinetuneError if there is none."""
+    runs = []
+    for path in sorted(folder.glob("*/*/**/seed-*/all_results.json")):
+        task, method, *rate, seed = path.parent.relative_to(folder).parts
+        record = path.with_name("job.json")
+        settings = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+        runs.append(
+            Run(
+                task,
+                method,
+                float(rate[0].removeprefix("lr-")) if rate else None,
+                int(seed.removeprefix("seed-")),
+                path.parent,
+                settings,
+                json.loads(path.read_text(encoding="utf-8")),
+            )
+        )
+    if not runs:
+        raise FinetuneError(
+            f"{folder}: no finished job; expected TASK/METHOD/seed-N/all_results.json, as "
+            "`python -m finetune.glue --output_dir` writes them."
+        )
+    return runs
+
+
+def unfinished(folder: Path) -> int:
+    """Jobs under `folder` that were started and have no results yet."""
+    return sum(
+        not path.with_name("all_results.json").is_file()
+        for path in folder.glob("*/*/**/seed-*/job.json")
+    )

@@ -1,0 +1,72 @@
+"""Each method trains what it says and nothing else, and its stored part brings the model back."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoTokenizer
+
+from finetune.glue import main
+from finetune.load import load_model
+
+METHODS = ["lora", "bitfit", "linear"]
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_model: Path, tiny_tasks: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("methods")
+    main(
+        [
+            *("--model_name_or_path", str(tiny_model), "--data_dir", str(tiny_tasks)),
+            *("--output_dir", str(out), "--task_name", "library", "--seed", "1"),
+            *("--method", *METHODS, "--max_seq_length", "16", "--num_train_epochs", "3"),
+            *("--learning_rate", "0.02", "--lora_r", "2", "--lora_alpha", "4", "--bf16", "false"),
+        ]
+    )
+    return out
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_loaded_scores_as_it_was_trained(
+    runs: Path, tiny_model: Path, tiny_tasks: Path, method: str
+) -> None:
+    folder = runs / "library" / method / "seed-1"
+    model = load_model(folder, str(tiny_model))
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    lines = (tiny_tasks / "library" / "dev.tsv").read_text().splitlines()[1:]
+    right = 0
+    for text, label in (line.split("\t") for line in lines):
+        with torch.no_grad():
+            answer = int(model(**tokenizer(text, return_tensors="pt")).logits.argmax())
+        right += ("lib-blue", "lib-green", "lib-red")[answer] == label
+    results = json.loads((folder / "all_results.json").read_text())
+    assert results["eval_accuracy"] == pytest.approx(right / len(lines))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_only_its_own_part_of_the_encoder_moves(runs: Path, tiny_model: Path, method: str) -> None:
+    before = AutoModel.from_pretrained(tiny_model, add_pooling_layer=False).state_dict()
+    after = load_model(runs / "library" / method / "seed-1", str(tiny_model)).base_model
+    moved = {name for name, value in after.state_dict().items() if not before[name].equal(value)}
+    expected = {
+        "lora": {name for name in before if name.endswith(("query.weight", "value.weight"))},
+        "bitfit": {name for name in before if name.endswith(".bias")},
+        "linear": set(),
+    }
+    # Adding the same bias to every key moves no attention: its gradient is 0 but for rounding.
+    keys = {name for name in before if name.endswith("key.bias")}
+    assert moved - keys == expected[method] - keys
+
+
+def test_what_is_stored_is_small_and_complete(runs: Path) -> None:
+    stored = load_file(runs / "library" / "linear" / "seed-1" / "trained.safetensors")
+    head = {
+        f"classifier.{part}.{kind}" for part in ("dense", "out_proj") for kind in ("weight", "bias")
+    }
+    assert set(stored) == head
+    names = load_file(runs / "library" / "lora" / "seed-1" / "adapter_model.safetensors")
+    assert all("lora_" in name or "classifier" in name for name in names)
+    shapes = {tuple(value.shape) for name, value in names.items() if "lora_A" in name}
+    assert shapes == {(2, 16)}

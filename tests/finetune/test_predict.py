@@ -1,0 +1,174 @@
+"""The command line of `finetune.predict`: one model, a mask, many masks, an ensemble; bad input."""
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from finetune.errors import FinetuneError
+from finetune.masks.apply import load_masked
+from finetune.masks.folder import MaskFolder
+from finetune.predict import main
+
+TEXTS = ["red sky one", "blue sea\ttree tree house", "green"]
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    path = tmp_path / "texts.txt"
+    path.write_text("\n".join(TEXTS) + "\n")
+    return path
+
+
+def run(capsys: pytest.CaptureFixture[str], *command: object) -> list[dict]:
+    capsys.readouterr()
+    main([str(word) for word in command])
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def expected_logits(folder: Path, backbone: Path) -> list[torch.Tensor]:
+    """One text at a time through the merged model: no grouping, no batching, no padding."""
+    model = load_masked(MaskFolder.open(folder), str(backbone))
+    tokenizer = AutoTokenizer.from_pretrained(backbone)
+    rows = []
+    for line in TEXTS:
+        inputs = tokenizer(*line.split("\t"), return_tensors="pt")
+        with torch.no_grad():
+            rows.append(model(**inputs).logits[0])
+    return rows
+
+
+def test_many_masks_each_on_every_line(
+    tiny_model: Path,
+    texts: Path,
+    make_mask: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tasks = ("one", "two", "score", "tags")
+    folders = [make_mask(task, seed) for seed, task in enumerate(tasks)]
+    out = run(capsys, texts, "--model_name_or_path", tiny_model, "--masks", *folders)
+    assert [(a["line"], a["task"]) for a in out] == [(n, t) for n in (1, 2, 3) for t in tasks]
+    by_task = {task: [a for a in out if a["task"] == task] for task in tasks}
+    for folder, task in zip(folders, tasks, strict=True):
+        for answer, logits in zip(by_task[task], expected_logits(folder, tiny_model), strict=True):
+            if task == "score":
+                assert answer["score"] == pytest.approx(logits.item(), abs=1e-4)
+            elif task != "tags":
+                values = list(answer["probabilities"].values())
+                assert values == pytest.approx(logits.softmax(0).tolist(), abs=1e-5)
+                assert answer["label"] == list(answer["probabilities"])[int(logits.argmax())]
+    tags = by_task["tags"]
+    assert tags[0]["words"] == ["red", "sky", "one"] and len(tags[0]["labels"]) == 3
+    first = expected_logits(folders[3], tiny_model)[0].argmax(dim=1)  # <s> red sky one </s>
+    assert tags[0]["labels"] == [["O", "B", "I"][i] for i in first[1:4]]
+
+
+def test_json_lines_name_their_task(
+    tiny_model: Path,
+    make_mask: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folders = [make_mask(task) for task in ("one", "tags")]
+    lines = [
+        {"text": "red sky", "task": "one"},
+        {"text": ["blue", "sea"], "task": "tags"},
+        {"text": "tree", "pair": "house", "task": "one"},
+    ]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(map(json.dumps, lines))))
+    out = run(capsys, "--model_name_or_path", tiny_model, "--masks", *folders)
+    assert [(a["line"], a["task"]) for a in out] == [(1, "one"), (2, "tags"), (3, "one")]
+
+
+def test_a_merged_mask_answers_as_the_mask(
+    tiny_model: Path,
+    texts: Path,
+    make_mask: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from finetune.maskfile import main as maskfile
+
+    folder = make_mask("two", 4)
+    masked = run(capsys, texts, "--model_name_or_path", tiny_model, "--masks", folder)
+    command = ["merge", str(folder), str(tmp_path / "plain"), "--model_name_or_path"]
+    maskfile([*command, str(tiny_model)])
+    plain = run(capsys, texts, "--model_name_or_path", tmp_path / "plain")
+    assert [a["probabilities"] for a in plain] == [a["probabilities"] for a in masked]
+
+
+@pytest.mark.parametrize("how", ["label", "probability", "logit"])
+def test_ensemble(
+    tiny_model: Path,
+    texts: Path,
+    make_mask: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    how: str,
+) -> None:
+    folders = [make_mask("two", seed, name=f"s{seed}") for seed in (1, 2, 3)]
+    command = (texts, "--model_name_or_path", tiny_model, "--ensemble", how, "--masks", *folders)
+    out = run(capsys, *command)
+    assert [a["line"] for a in out] == [1, 2, 3]
+    members = [expected_logits(folder, tiny_model) for folder in folders]
+    for row, answer in enumerate(out):
+        logits = torch.stack([member[row] for member in members])
+        labels = [["a", "b", "c"][i] for i in logits.argmax(dim=1)]
+        if how == "label":
+            assert answer["votes"] == {name: labels.count(name) for name in "abc"}
+            assert answer["label"] == max(labels, key=labels.count)
+        else:
+            mean = logits.mean(0).softmax(0) if how == "logit" else logits.softmax(1).mean(0)
+            values = list(answer["probabilities"].values())
+            assert values == pytest.approx(mean.tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"text": 3}', r"line 2: text is 3, expected a string"),
+        ('{"text": "red", "tsk": "one"}', r"line 2: unknown key 'tsk'"),
+        ('{"text": "red"', r"line 2: Expecting"),
+        ('{"text": "red", "task": "ner"}', r"line 2: task: found 'ner', expected one of one"),
+        ("", r"line 2: text: found no words"),
+    ],
+)
+def test_bad_lines_are_named(
+    tiny_model: Path, make_mask: Callable[..., Path], tmp_path: Path, line: str, message: str
+) -> None:
+    path = tmp_path / "in.txt"
+    path.write_text(f"red\n{line}\nblue\n")
+    command = [str(path), "--model_name_or_path", str(tiny_model), "--masks", str(make_mask("one"))]
+    with pytest.raises(FinetuneError, match=message):
+        main(command)
+
+
+def test_what_cannot_be_loaded(
+    tiny_model: Path, texts: Path, make_mask: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = make_mask("one")
+    model = ["--model_name_or_path", str(tiny_model)]
+    with pytest.raises(FinetuneError, match="a RobertaForMaskedLM, expected a finetuned model"):
+        main([str(texts), *model])
+    with pytest.raises(FinetuneError, match="a file, expected a folder"):
+        main([*model, "--masks", str(folder), str(texts)])
+    with pytest.raises(FinetuneError, match=r"no adapter_config\.json, so not a mask"):
+        main([str(texts), *model, "--masks", str(tmp_path)])
+    file = folder / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-40])
+    with pytest.raises(FinetuneError, match=r"adapter_model\.safetensors: .*cut off"):
+        main([str(texts), *model, "--masks", str(folder)])
+
+
+def test_a_user_error_is_one_line_without_traceback(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "finetune.predict", "--masks", str(tmp_path)],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.startswith("finetune.predict: ") and done.stdout == ""

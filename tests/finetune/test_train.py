@@ -1,0 +1,74 @@
+"""What comes from the Trainer works through a job: checkpoints, the best one, TensorBoard."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from finetune.glue import main
+from finetune.train import precision
+
+
+def words(model: Path, data: Path, out: Path, *more: str) -> list[str]:
+    return [
+        *("--model_name_or_path", str(model), "--data_dir", str(data), "--output_dir", str(out)),
+        *("--task_name", "library", "--seed", "1", "--max_seq_length", "16", "--bf16", "false"),
+        *("--learning_rate", "0.01", "--per_device_train_batch_size", "16", *more),
+    ]
+
+
+def test_an_interrupted_job_goes_on_from_its_checkpoint(
+    tiny_model: Path, tiny_tasks: Path, tmp_path: Path
+) -> None:
+    steps = ["--max_steps", "6", "--save_strategy", "steps", "--save_steps", "4"]
+    command = words(tiny_model, tiny_tasks, tmp_path, *steps)
+    main(command)
+    job = tmp_path / "library/finetune/seed-1"
+    whole = load_file(job / "model.safetensors")
+    (job / "all_results.json").unlink()
+    (job / "model.safetensors").unlink()
+    shutil.rmtree(job / "checkpoint-6")
+    main(command)
+    state = json.loads((job / "checkpoint-6" / "trainer_state.json").read_text())
+    assert state["global_step"] == 6
+    for name, value in load_file(job / "model.safetensors").items():
+        torch.testing.assert_close(value, whole[name])
+
+
+def test_the_best_epoch_and_tensorboard(tiny_model: Path, tiny_tasks: Path, tmp_path: Path) -> None:
+    main(
+        words(
+            tiny_model, tiny_tasks, tmp_path, "--num_train_epochs", "4", "--report_to",
+            "tensorboard", "--eval_strategy", "epoch", "--save_strategy", "epoch",
+            "--load_best_model_at_end", "true", "--metric_for_best_model", "accuracy",
+        )
+    )  # fmt: skip
+    job = tmp_path / "library/finetune/seed-1"
+    states = [json.loads(p.read_text()) for p in job.glob("checkpoint-*/trainer_state.json")]
+    history = max(states, key=lambda state: state["global_step"])["log_history"]
+    found = [log["eval_accuracy"] for log in history if "eval_accuracy" in log]
+    results = json.loads((job / "all_results.json").read_text())
+    assert len(found) == 4 and results["eval_accuracy"] == pytest.approx(max(found))
+    assert list(job.rglob("events.out.tfevents*"))
+
+
+@pytest.mark.parametrize(
+    ("cuda", "amx", "avx512", "expected"),
+    [
+        (True, False, False, {"bf16": True}),
+        (False, True, False, {"bf16": True, "use_cpu": True}),
+        (False, False, True, {"bf16": True, "use_cpu": True}),
+        (False, False, False, {"bf16": False}),
+    ],
+)
+def test_precision_follows_the_hardware(
+    monkeypatch: pytest.MonkeyPatch, cuda: bool, amx: bool, avx512: bool, expected: dict
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    assert precision() == expected
