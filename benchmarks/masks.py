@@ -52,6 +52,12 @@ STEPS: dict[str, tuple[str, dict, str, bool]] = {
     "LoRA": ("lora", {}, ADAMW, False),
     "finetuning, bf16 autocast": ("finetune", {}, ADAMW, True),
     "mask, bf16 weights, Adafactor": ("mask", {"frozen_dtype": "bfloat16"}, ADAFACTOR, True),
+    "mask, bf16 weights, Adafactor, 3 recomputed": (
+        "mask",
+        {"frozen_dtype": "bfloat16", "recompute_blocks": 3},
+        ADAFACTOR,
+        True,
+    ),
 }
 RESIDENT = ("one model", "masks", "masks, all cached", "LoRA", "copies")
 SERVING = ("copies", "masks", "masks, all cached", "LoRA")

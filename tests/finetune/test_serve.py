@@ -61,7 +61,7 @@ def test_answers_and_bad_requests(server: tuple[int, Answerer]) -> None:
         (b"\xff\xfe\x00", 400, "parsing the body"),
         (b"", 422, "required"),
         ({"requests": []}, 422, "at least 1"),
-        ([], 422, "requests"),  # type: ignore[list-item]
+        ([], 422, "dictionary"),  # type: ignore[list-item]
         (one(text=7), 422, "string"),
         (one(text="red", tasks="one"), 422, "requests.0.tasks"),
         (one(text="red", task="ner"), 422, "found 'ner', expected one of one, two"),

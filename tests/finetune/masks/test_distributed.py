@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 PROGRAM = """
 import json, os, sys
 import torch
@@ -84,7 +86,6 @@ def test_ddp(tmp_path: Path) -> None:
     compare(alone, trained(tmp_path, "ddp", *launcher))
 
 
-@pytest.mark.long
 def test_deepspeed(tmp_path: Path) -> None:
     alone = trained(tmp_path, "alone", sys.executable)
     deepspeed = str(Path(sys.executable).with_name("deepspeed"))
