@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
@@ -63,7 +64,13 @@ class Backbone:
     @cached_property
     def word_tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer for text that comes as words: RoBERTa's then sets a space before each."""
-        return AutoTokenizer.from_pretrained(self.name, add_prefix_space=True)
+        tokenizer = AutoTokenizer.from_pretrained(self.name, add_prefix_space=True)
+        # The generic fast class takes the flag and doesn't use it.
+        pieces = tokenizer.backend_tokenizer.pre_tokenizer
+        if isinstance(pieces, ByteLevel):
+            pieces.add_prefix_space = True
+            tokenizer.backend_tokenizer.pre_tokenizer = pieces
+        return tokenizer
 
     @cached_property
     def tokenizer_sha256(self) -> str:

@@ -34,15 +34,6 @@ KINDS = {
 }
 
 
-def head_fields(task: Task, labels: tuple[str, ...]) -> dict[str, Any]:
-    """What `from_pretrained` must know of the task to give the model its head."""
-    if task.kind == "choice":
-        return {}
-    if task.is_regression:
-        return {"num_labels": 1, "problem_type": "regression"}
-    return {"id2label": dict(enumerate(labels)), "label2id": {v: k for k, v in enumerate(labels)}}
-
-
 def decide(logits: np.ndarray, task: Task) -> np.ndarray:
     """Class ids [N], for tokens [N, T], or scores [N] for regression."""
     return logits[:, 0] if task.is_regression else logits.argmax(axis=-1)

@@ -29,18 +29,33 @@ def run_sweep(plan: Plan) -> None:
     total = sum(map(len, pending))
     if total < len(every):
         logger.info("%d of %d jobs are finished already", len(every) - total, len(every))
-    processes = min(plan.processes or max(1, torch.cuda.device_count()), max(1, total))
+    processes = how_many(plan.processes, total)
     started, number = time.monotonic(), 0
     for jobs in pending:
         run = (
-            _one_by_one(jobs, plan.inputs)
-            if processes == 1
-            else _side_by_side(jobs, plan.inputs, processes)
+            _side_by_side(jobs, plan.inputs, processes)
+            if processes
+            else _one_by_one(jobs, plan.inputs)
         )
         for job, results, seconds in run:
             number += 1
             left = (time.monotonic() - started) / number * (total - number)
             _report(job, results, seconds, plan.inputs, f"{number} of {total}", left)
+
+
+def how_many(wanted: int | None, jobs: int) -> int:
+    """Processes to start for `jobs` jobs; 0 to run them in this one.
+
+    One per visible GPU unless `wanted` says otherwise. With several GPUs even a single job gets a
+    process that sees one of them: the Trainer would else spread each batch over all, and so train
+    with larger batches than asked for. A launcher's ranks (torchrun, deepspeed) start none: they
+    share every job.
+    """
+    if "LOCAL_RANK" in os.environ:
+        return 0
+    gpus = torch.cuda.device_count()
+    processes = min(wanted or max(1, gpus), jobs)
+    return processes if processes > 1 or gpus > 1 else 0
 
 
 def _one_by_one(jobs: list[Job], inputs: Inputs) -> Iterator[tuple[Job, dict[str, Any], float]]:

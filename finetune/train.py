@@ -18,7 +18,6 @@ import torch
 from torch import nn
 from torch.utils.data import SequentialSampler, Subset
 from transformers import (
-    AutoConfig,
     EvalPrediction,
     PrinterCallback,
     Trainer,
@@ -30,7 +29,8 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from finetune.encode import IGNORED, Backbone, EncodedTask
 from finetune.files import write_json, write_text
-from finetune.kinds import KINDS, decide, head_fields, health, score_answers
+from finetune.heads import load_with_head
+from finetune.kinds import KINDS, decide, health, score_answers
 from finetune.methods import METHODS, Head
 from finetune.progress import LogLines
 from finetune.rows import Rows, by_length
@@ -77,30 +77,14 @@ class LengthBatchedTrainer(Trainer):
 
 
 def build_model(job: Job, backbone: Backbone, encoded: EncodedTask) -> nn.Module:
-    """The pretrained encoder with a fresh head for the task; the head is drawn from the seed."""
+    """The encoder with its head for the task, made ready to train by the job's method."""
     task, labels = encoded.data.task, encoded.data.labels
-    auto = KINDS[task.kind].model
-    fields = head_fields(task, labels)
     set_seed(job.seed)
-    if job.start is None:
-        model, loading = auto.from_pretrained(backbone.name, **fields, output_loading_info=True)
-    else:
-        model, loading = _from_intermediate(auto, job.start, fields)
-    head = Head(job.task, labels, sorted(loading["missing_keys"]), job.seed)
+    may_keep = job.method == "finetune"
+    model, random = load_with_head(backbone, task, labels, job.start, may_keep)
     method = METHODS[job.method]
+    head = Head(job.task, labels, random, job.seed)
     return method.wrap(model, head, job.method_flags.get(method.flags or "", {}))
-
-
-def _from_intermediate(auto: Any, start: Path, fields: dict[str, Any]) -> tuple:
-    """The encoder of another task's finetuned model; its head stays behind."""
-    config = AutoConfig.from_pretrained(start, **fields)
-    config.problem_type = fields.get("problem_type")
-    trained = auto.from_pretrained(start)
-    prefix = f"{trained.base_model_prefix}."
-    state = {name: p for name, p in trained.state_dict().items() if name.startswith(prefix)}
-    return type(trained).from_pretrained(
-        None, config=config, state_dict=state, output_loading_info=True
-    )
 
 
 def run_job(job: Job, backbone: Backbone, encoded: EncodedTask) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification
 from finetune.errors import FinetuneError
 from finetune.glue import main
 from finetune.plan import make_plan
-from finetune.sweep import _devices
+from finetune.sweep import _devices, how_many
 from finetune.train import build_model
 
 
@@ -104,6 +104,34 @@ def test_token_rows_are_read_back(
         make_plan([*command, "--max_seq_length", "12"]).inputs.encoded(
             make_plan([*command, "--max_seq_length", "12"]).rounds[0][0]
         )
+
+
+@pytest.mark.parametrize(
+    ("gpus", "wanted", "jobs", "ranks", "expected"),
+    [
+        (0, None, 9, False, 0),
+        (0, 2, 9, False, 2),
+        (0, 4, 1, False, 0),
+        (1, None, 9, False, 0),
+        (4, None, 9, False, 4),
+        (4, None, 1, False, 1),
+        (4, None, 0, False, 0),
+        (4, None, 9, True, 0),
+    ],
+)
+def test_how_many_processes(
+    monkeypatch: pytest.MonkeyPatch,
+    gpus: int,
+    wanted: int | None,
+    jobs: int,
+    ranks: bool,
+    expected: int,
+) -> None:
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    if ranks:
+        monkeypatch.setenv("LOCAL_RANK", "0")
+    assert how_many(wanted, jobs) == expected
 
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
