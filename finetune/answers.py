@@ -84,7 +84,7 @@ def heads_of(models: Resident | Separate) -> dict[str, Head]:
                 f"{name}: a {type(model).__name__}; answers can be given by models for "
                 f"{' and '.join(KINDS)}."
             )
-        config = model.config
+        config: Any = model.config
         regression = config.problem_type == "regression" or config.num_labels == 1
         labels = [] if regression else [config.id2label[i] for i in range(config.num_labels)]
         heads[name] = Head(labels, kind == "TokenClassification")

@@ -27,11 +27,12 @@ def info(folders: Sequence[MaskFolder]) -> Iterator[str]:
     for folder in folders:
         folder.verify()
         config = folder.config
-        rows = []
+        rows: list[tuple[str, int, int, int]] = []
         for name, coded in folder.coded():
             zeros = folder.dropped(name, coded).size
             rows.append((name, math.prod(folder.shape(name)), zeros, coded.nbytes))
-        count, zeros, size = (sum(row[i] for row in rows) for i in (1, 2, 3))
+        _, counts, dropped, sizes = zip(*rows, strict=True)
+        count, zeros, size = sum(counts), sum(dropped), sum(sizes)
         bound = sum(entropy_bits(n, z / n) for _, n, z, _ in rows) / 8
         yield f"{folder.path}: task {config.task}, labels {', '.join(config.labels or ['–'])}"
         yield f"  backbone   {config.base_model_name_or_path}, weights {config.base_sha256}"
@@ -117,8 +118,8 @@ def main(command: Sequence[str]) -> None:
         sub.add_argument("output", type=Path)
     args = parser.parse_args(command)
     folders = [MaskFolder.open(path) for path in args.folders]
-    output = getattr(args, "output", None)
-    if output is not None and output.exists() and any(output.iterdir()):
+    output: Path = getattr(args, "output", Path())
+    if args.command in ("convert", "merge") and output.exists() and any(output.iterdir()):
         raise FinetuneError(f"{output} isn't empty; name another folder.")
     if args.command == "info":
         print(*info(folders), sep="\n")

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import AutoConfig
 
 from finetune.answers import KINDS, Answerer, Request, Separate
@@ -53,7 +54,7 @@ def read_request(line: str, where: str) -> Request:
 
 def read_requests(files: Sequence[Path]) -> Iterator[Request]:
     """Every line of `files`, or of standard input if there are none; empty lines are errors."""
-    for file in files or [None]:
+    for file in files or (None,):
         name = "standard input" if file is None else str(file)
         try:
             lines = sys.stdin if file is None else file.open(encoding="utf-8", newline="\n")
@@ -131,7 +132,7 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max_length", type=int, default=128, help="in tokens")
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--cached", type=int, default=0, help="tasks whose masked weights are kept")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
 
 
 def main(command: Sequence[str]) -> None:

@@ -42,5 +42,5 @@ def load_masked(folder: MaskFolder, backbone: str, merge: bool = True) -> PreTra
     """
     auto = auto_class(folder.config.model_class)
     base = auto.from_pretrained(backbone, **head_fields(folder))
-    model = PeftModel.from_pretrained(base, str(folder.path))
+    model: Any = PeftModel.from_pretrained(base, str(folder.path))
     return (model.merge_and_unload() if merge else model).eval()

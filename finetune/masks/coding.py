@@ -49,7 +49,7 @@ def pack_positions(positions: np.ndarray) -> np.ndarray:
 def unpack_positions(coded: np.ndarray, count: int, name: str) -> np.ndarray:
     """Inverse of `pack_positions`: int32 positions below `count`."""
     try:
-        symbols = np.frombuffer(zlib.decompress(coded), np.uint8)
+        symbols = np.frombuffer(zlib.decompress(coded.data), np.uint8)
     except (zlib.error, ValueError, TypeError) as error:
         raise FinetuneError(f"Mask {name}: {error}. {DAMAGED}") from None
     ends = symbols != ESCAPE

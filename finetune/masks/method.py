@@ -146,7 +146,7 @@ class MaskModel(BaseTuner):
             if not is_mask:
                 saved[key] = entries[key]
                 continue
-            mask = layers[name].mask(adapter_name).cpu().numpy()  # type: ignore[operator]
+            mask = layers[name].mask(adapter_name).cpu().numpy()
             plain = name.removeprefix(WRAPPED)
             config.sparsity[plain] = round(1 - float(mask.mean()), 6)
             config.shapes[plain] = list(mask.shape)
@@ -235,7 +235,7 @@ def head_width(model: nn.Module) -> int:
 def recompute(block: nn.Module) -> None:
     """Forget the block's activations after its forward pass; the backward makes them again."""
     # A bound method: a deep copy of the model binds it to the copy.
-    block.forward = MethodType(_checkpointed, block)  # type: ignore[method-assign]
+    block.forward = MethodType(_checkpointed, block)
 
 
 def _checkpointed(block: nn.Module, *args: Any, **kwargs: Any) -> Any:

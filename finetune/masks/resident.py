@@ -151,7 +151,7 @@ class Resident:
             pretrained = {n: p.data for n, p in donor.named_parameters() if n in outside}
         for name in outside:
             parent, _, leaf = name.rpartition(".")
-            value = own.get(name, pretrained.get(name))
+            value = own[name] if name in own else pretrained[name]
             module = model.get_submodule(parent)
             setattr(module, leaf, nn.Parameter(value.to(self.device), requires_grad=False))
 
