@@ -98,19 +98,20 @@ def usable_nodes(global_batch_size: int, micro_batch_size: int, ranks_per_node: 
 
 def check_glue(arguments: Sequence[str], options: argparse.Namespace) -> tuple[int, str]:
     """The flags of every job, its task's files, the model."""
-    from finetune.arguments import Layers, make_parser, parse, resolve
-    from finetune.tasks import GLUE, find_task
+    from finetune.arguments import Layers, make_parser, parse, resolve, task_names
+    from finetune.tasks import find_task
+    from finetune.tasks.load import task_folder
 
     parser = make_parser()
     where = [i for i, word in enumerate(arguments[:-1]) if word == "--config"]
     layers = Layers.read(Path(arguments[where[0] + 1]) if where else None, parser)
     first = parse(parser, [*layers.base, *arguments])
-    for name in [name for word in first.task_name for name in (GLUE if word == "all" else [word])]:
+    for name in task_names(first):
         task = find_task(name)
         for method in first.method:
             settings = resolve(parser, layers, arguments, method, name)
         data = settings.glue.data_dir
-        if data is not None and not (data / task.folder).is_dir() and not options.later:
+        if data is not None and not task_folder(data, task).is_dir() and not options.later:
             raise CheckError(f"--data_dir {data}: no folder {task.folder} in it, for {name}")
     model = settings.glue.model_name_or_path
     if not Path(model).exists() and model.count("/") > 1 and not options.later:
