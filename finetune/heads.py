@@ -113,4 +113,5 @@ def _with_fresh_head(
     model, loading = type(trained).from_pretrained(
         None, config=config, state_dict=state, output_loading_info=True
     )
+    model.name_or_path = source  # what a mask over it names as its backbone
     return model, sorted(loading["missing_keys"])

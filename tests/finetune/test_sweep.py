@@ -87,6 +87,7 @@ def test_start_from_another_tasks_encoder(
     assert started.config.id2label == {0: "entailment", 1: "not_entailment"}  # type: ignore
     dense = started.classifier.dense.weight  # type: ignore[union-attr]
     assert not dense.equal(donor.classifier.dense.weight)  # the head stays behind
+    assert started.name_or_path == str(out / "library/finetune/seed-3")  # a mask's backbone
 
 
 def test_token_rows_are_read_back(
