@@ -1,4 +1,4 @@
-"""The Beam graph of a run, and the only file that knows Beam.
+"""The Beam graph of a run.
 
 A graph is a chain of stages: elements are spread over the workers, worked on, and their counts
 summed; the next stage begins from the sum. That is chosen so that every runner does it right: few
@@ -18,11 +18,9 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
@@ -143,15 +141,3 @@ def beam_option_names(dask: bool) -> set[str]:
     for options in PipelineOptions.__subclasses__():
         options._add_argparse_args(parser)  # the names of values aren't always those of options
     return {name.removeprefix("--") for name in parser._option_string_actions}
-
-
-def match_url(pattern: str) -> list[tuple[str, int]]:
-    """(path, bytes) of what a URL or a pattern of URLs names."""
-    found = FileSystems.match([pattern])[0].metadata_list
-    return [(entry.path, int(entry.size_in_bytes)) for entry in found]
-
-
-def open_url(path: str) -> IO[bytes]:
-    """The bytes behind a URL as they lie there."""
-    plain = CompressionTypes.UNCOMPRESSED
-    return cast(IO[bytes], FileSystems.open(path, compression_type=plain))

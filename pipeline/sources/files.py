@@ -45,14 +45,14 @@ def matching(source: Source) -> list[InputFile]:
 def size(path: str) -> int:
     """Bytes of a file. Raises OSError when there is none."""
     if _is_url(path):
-        return _graph().match_url(path)[0][1]
+        return _urls().match(path)[0][1]
     return Path(path).stat().st_size
 
 
 def open_raw(path: str) -> IO[bytes]:
     """The bytes as they lie there, seekable, never decompressed."""
     if _is_url(path):
-        return _graph().open_url(path)
+        return _urls().open_raw(path)
     return Path(path).open("rb")
 
 
@@ -134,7 +134,7 @@ def match(pattern: str, key: str) -> list[tuple[str, int]]:
 
 def _match(pattern: str) -> Iterator[tuple[str, int]]:
     if _is_url(pattern):
-        yield from _graph().match_url(pattern)
+        yield from _urls().match(pattern)
         return
     # Path.glob takes no absolute pattern
     for path in glob.iglob(pattern, recursive=True):  # noqa: PTH207
@@ -146,8 +146,8 @@ def _is_url(path: str) -> bool:
     return "://" in path
 
 
-def _graph() -> ModuleType:
-    """The file that knows Beam and its filesystems; imported for URLs only: it takes seconds."""
-    from pipeline import graph
+def _urls() -> ModuleType:
+    """Imported only where there is one."""
+    from pipeline.sources import urls
 
-    return graph
+    return urls
