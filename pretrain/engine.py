@@ -70,6 +70,11 @@ class Engine:
                 "optimizer.name: under ZeRO-3 DeepSpeed's Muon keeps a momentum that can't be "
                 "saved; take zero1.json or zero2.json"
             )
+        if config.optimizer.name == "muon" and not has_compiler():
+            raise PretrainError(
+                "optimizer.name: Muon's kernels are compiled, and there is no C++ compiler here; "
+                "install one (Debian and Ubuntu: apt install g++), or take adamw"
+            )
         self.names = dict(model.named_parameters())
         self.parts = Parts(device, enabled=config.run.time_parts)
         self._guard_updates(config)
