@@ -30,7 +30,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import Adafactor, BertConfig, BertForSequenceClassification, PreTrainedModel
 
-from benchmarks.machine import describe, seconds_of
+from benchmarks.machine import describe, peak_resident_gib, seconds_of
 from finetune.answers import Separate
 from finetune.masks import MaskConfig
 from finetune.masks.coding import entropy_bits
@@ -110,9 +110,7 @@ def peak_mib(device: torch.device) -> float:
     """Most memory held so far: of the GPU, or resident in this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    # Not getrusage's: that one begins at the peak of the process that started this one.
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**10
+    return peak_resident_gib() * 2**10
 
 
 def resident_mib() -> float:

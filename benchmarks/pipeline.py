@@ -32,7 +32,7 @@ from typing import Any
 import psutil
 import torch
 
-from benchmarks.machine import describe
+from benchmarks.machine import describe, peak_resident_gib
 from benchmarks.pipeline_rivals import Seconds, datatrove, encode_batch, hugging_face, timed
 from pipeline.config import Source
 from pipeline.config import Tokenizer as TokenizerConfig
@@ -158,20 +158,10 @@ def memory(folder: Path, megabytes: int, given: list[str]) -> dict[str, float]:
     while process.poll() is None:
         with contextlib.suppress(psutil.NoSuchProcess):
             for each in (process, *process.children(recursive=True)):
-                peaks[each.pid] = max(peaks.get(each.pid, 0), _peak_gib(each.pid))
+                peaks[each.pid] = max(peaks.get(each.pid, 0), peak_resident_gib(each.pid))
         time.sleep(0.2)
     driver = peaks.pop(process.pid)
     return {"worker": max(peaks.values()), "driver": driver}
-
-
-def _peak_gib(process: int) -> float:
-    """The largest resident memory that a process has had so far; 0 where it is gone."""
-    try:
-        status = Path(f"/proc/{process}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    kilobytes = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")]
-    return int(kilobytes[0]) / 2**20 if kilobytes else 0
 
 
 def mediawiki(dump: Path, repeats: int) -> dict[str, Any]:

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from transformers import RobertaForMaskedLM, RobertaPreLayerNormForMaskedLM
 
-from benchmarks.machine import describe, peak_flops, seconds_of
+from benchmarks.machine import describe, peak_flops, peak_resident_gib, seconds_of
 from pretrain.command_line import load_config
 from pretrain.config import MaskingConfig, ModelConfig
 from pretrain.convert import to_hf_config
@@ -133,9 +133,7 @@ def peak_gib(device: torch.device, step: Callable[[], None]) -> float:
     step()
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
-    # Not getrusage's ru_maxrss, which begins at what the parent held.
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 2**20
+    return peak_resident_gib()
 
 
 def measure(

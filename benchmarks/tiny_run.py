@@ -68,7 +68,7 @@ def write_data(folder: Path) -> Path:
             rows[:, place] = follows[rows[:, place - 1], draw.integers(2, size=len(rows))]
         rows[:, -1] = 2
         entries = [
-            _write_shard(folder / f"{split}-{n:05d}-of-{shards:05d}.tar", part)
+            write_shard(folder / f"{split}-{n:05d}-of-{shards:05d}.tar", part, BLOCK)
             for n, part in enumerate(np.split(rows, shards))
         ]
         splits[split] = {"shards": entries, "sequences": len(rows), "tokens": rows.size}
@@ -85,11 +85,12 @@ def write_data(folder: Path) -> Path:
     return folder
 
 
-def _write_shard(file: Path, rows: np.ndarray) -> dict[str, Any]:
+def write_shard(file: Path, rows: np.ndarray, block_sequences: int) -> dict[str, Any]:
+    """One tar of contract A (docs/formats.md); returns its entry in the manifest."""
     blocks = []
     with tarfile.open(file, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for number, start in enumerate(range(0, len(rows), BLOCK)):
-            block, buffer = rows[start : start + BLOCK], io.BytesIO()
+        for number, start in enumerate(range(0, len(rows), block_sequences)):
+            block, buffer = rows[start : start + block_sequences], io.BytesIO()
             np.save(buffer, block)
             member = tarfile.TarInfo(f"{number:08d}.tokens.npy")
             member.size = buffer.tell()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import yaml
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.implementations import ByteLevelBPETokenizer
 
+from benchmarks.tiny_run import write_shard
 from pretrain.checkpoint import State, part_name, write_part
 from pretrain.command_line import parse_args
 from pretrain.config import PretrainConfig
@@ -57,29 +56,6 @@ def _text(rng: np.random.Generator, words: int) -> str:
     return " ".join(out)
 
 
-def _write_tar(path: Path, rows: np.ndarray, block_rows: int) -> dict:
-    blocks = []
-    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for number, start in enumerate(range(0, len(rows), block_rows)):
-            block, buffer = rows[start : start + block_rows], io.BytesIO()
-            np.save(buffer, block)
-            info = tarfile.TarInfo(f"{number:08d}.tokens.npy")
-            info.size = len(buffer.getvalue())
-            header = info.size - block.nbytes
-            offset = tar.offset + tarfile.BLOCKSIZE + header
-            tar.addfile(info, io.BytesIO(buffer.getvalue()))
-            blocks.append({"key": f"{number:08d}", "offset": offset, "sequences": len(block)})
-    content = path.read_bytes()
-    return {
-        "name": path.name,
-        "bytes": len(content),
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "sequences": len(rows),
-        "tokens": rows.size,
-        "blocks": blocks,
-    }
-
-
 @pytest.fixture(scope="session")
 def shard_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """200 training and 64 validation rows of 32 tokens over a vocabulary of about 300."""
@@ -116,7 +92,7 @@ def shard_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows[:, -1] = 2
         parts = np.array_split(rows, shards)
         infos = [
-            _write_tar(folder / f"{split}-{i:05d}-of-{shards:05d}.tar", part, 48)
+            write_shard(folder / f"{split}-{i:05d}-of-{shards:05d}.tar", part, 48)
             for i, part in enumerate(parts)
         ]
         splits[split] = {"shards": infos, "sequences": count, "tokens": rows.size}
