@@ -53,6 +53,12 @@ CONFIG: dict[str, dict[str, Any]] = {
 }
 
 
+def free_port() -> int:
+    """On the loopback, until somebody takes it."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
 def write_data(folder: Path) -> Path:
     """Two shards of 256 training rows and one of 48 validation rows; returns `folder`."""
     folder.mkdir(parents=True)
@@ -125,10 +131,8 @@ class Run:
 
     def start(self, *more: object, script: Sequence[str] = ("pretrain/main.py",)) -> None:
         """The launcher and its ranks, in a session of their own."""
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
         launcher = [str(Path(sys.executable).with_name("deepspeed"))]
-        launcher += ["--num_accelerators", str(self.ranks), "--master_port", str(port)]
+        launcher += ["--num_accelerators", str(self.ranks), "--master_port", str(free_port())]
         words = ["--config", self.config, "--run.output_dir", self.folder, *self.overrides, *more]
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         with self.log.open("w") as log:
