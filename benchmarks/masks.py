@@ -52,9 +52,9 @@ STEPS: dict[str, tuple[str, dict, str, bool]] = {
     "LoRA": ("lora", {}, ADAMW, False),
     "finetuning, bf16 autocast": ("finetune", {}, ADAMW, True),
     "mask, bf16 weights, Adafactor": ("mask", {"frozen_dtype": "bfloat16"}, ADAFACTOR, True),
-    "mask, bf16 weights, Adafactor, 3 recomputed": (
+    "mask, bf16 weights, Adafactor, 4 recomputed": (
         "mask",
-        {"frozen_dtype": "bfloat16", "recompute_blocks": 3},
+        {"frozen_dtype": "bfloat16", "recompute_blocks": 4},
         ADAFACTOR,
         True,
     ),
@@ -228,8 +228,8 @@ def inputs(batch: int, length: int) -> dict[str, torch.Tensor]:
 class Adapters:
     """One backbone with LoRA adapters, switched as PEFT does."""
 
-    def __init__(self, names: list[str]) -> None:
-        self.model = get_peft_model(make_model(), lora(), adapter_name=names[0])
+    def __init__(self, model: PreTrainedModel, names: list[str]) -> None:
+        self.model = get_peft_model(model, lora(), adapter_name=names[0])
         for name in names[1:]:
             self.model.add_adapter(name, lora())
         self.model.eval().requires_grad_(False)
@@ -241,16 +241,22 @@ class Adapters:
             return self.model(**batch).logits
 
 
+def read_base(folder: Path) -> PreTrainedModel:
+    """The backbone with all its weights in memory: unread, they would be mapped from the file."""
+    model = BertForSequenceClassification.from_pretrained(folder / "base").eval()
+    for parameter in model.parameters():
+        parameter.sum()
+    return model
+
+
 def make_server(case: str, folder: Path, tasks: list[str]) -> Separate | Resident | Adapters:
     """What answers for `tasks`."""
-    if case == "one model":
-        model = make_model().eval()
-        return Separate(dict.fromkeys(tasks, model))
-    if case == "copies":
-        model = make_model().eval()
-        return Separate({name: copy.deepcopy(model) for name in tasks})
+    if case in ("one model", "copies"):
+        model = read_base(folder)
+        own = (lambda: copy.deepcopy(model)) if case == "copies" else (lambda: model)
+        return Separate({name: own() for name in tasks})
     if case == "LoRA":
-        return Adapters(tasks)
+        return Adapters(read_base(folder), tasks)
     folders = [MaskFolder.open(folder / f"mask-{index}") for index in range(len(tasks))]
     return Resident(str(folder / "base"), folders, cached=len(tasks) if "cached" in case else 0)
 

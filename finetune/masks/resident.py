@@ -38,7 +38,8 @@ class ResidentTask:
     model: PreTrainedModel
     coded: dict[str, np.ndarray]
     own: Weights
-    removed: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = field(default_factory=list)
+    removed: list[tuple[str, torch.Tensor, torch.Tensor]] = field(default_factory=list)
+    """Layer, its weight as it was flattened, the values that the mask drops."""
 
     @property
     def labels(self) -> list[str]:
@@ -183,18 +184,22 @@ class Resident:
         if self.cached:
             self._apply_cached(name, parameters)
             return
-        prefix = f"{base_prefix(task.model)}."
-        for layer, bits in task.coded.items():
+        for layer in task.coded:
             weight = parameters[f"{layer}.weight"].data
-            positions = task.folder.dropped(f"{prefix}{layer}", bits)
-            shape = task.folder.shape(f"{prefix}{layer}")
+            index = self._positions(task, layer)
+            shape = task.folder.shape(f"{base_prefix(task.model)}.{layer}")
             if shape == tuple(weight.shape):
                 flat = weight.view(-1)
             else:  # a position is a group of rows
                 flat = weight.view(int(np.prod(shape)), -1)
-            index = torch.from_numpy(positions).to(self.device)
-            task.removed.append((flat, index, flat.index_select(0, index)))
-            flat.index_fill_(0, index.long(), 0)
+            task.removed.append((layer, flat, flat.index_select(0, index)))
+            flat.index_fill_(0, index, 0)
+
+    def _positions(self, task: ResidentTask, layer: str) -> torch.Tensor:
+        """What the mask of `layer` drops, decoded at each use: kept, it would weigh five times
+        as much as the mask."""
+        name = f"{base_prefix(task.model)}.{layer}"
+        return torch.from_numpy(task.folder.dropped(name, task.coded[layer])).to(self.device).long()
 
     def _apply_cached(self, name: str, parameters: dict[str, nn.Parameter]) -> None:
         task = self.tasks[name]
@@ -219,8 +224,8 @@ class Resident:
         if self._active is None:
             return
         task = self.tasks[self._active]
-        for flat, index, values in task.removed:
-            flat.index_copy_(0, index.long(), values)
+        for layer, flat, values in task.removed:
+            flat.index_copy_(0, self._positions(task, layer), values)
         task.removed.clear()
         parameters = dict(self.base.named_parameters())
         for name, tensor in self._plain.items():
