@@ -1,6 +1,6 @@
 """What masks cost: a training step, a file, eleven tasks in memory, and serving them.
 
-    python -m benchmarks.masks [--only step memory file resident serving] [--repeats 3] [--bf16]
+    python -m benchmarks.masks [--only step memory file resident serving] [--repeats 3]
 
 BERT-base with random weights, masks with 5 % zeros on blocks 2-11, the pooler and the head, against
 full finetuning with AdamW, finetuned copies and LoRA adapters (peft, r = 8 on query and value).
@@ -12,7 +12,6 @@ memory is a process of its own per case. Parts measured before on the same machi
 from __future__ import annotations
 
 import argparse
-import copy
 import gc
 import json
 import logging
@@ -24,18 +23,26 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, get_peft_model
-from transformers import Adafactor, BertConfig, BertForSequenceClassification, PreTrainedModel
+from peft import get_peft_model
+from transformers import Adafactor
 
 from benchmarks.machine import describe, peak_resident_gib, seconds_of
-from finetune.answers import Separate
+from benchmarks.mask_models import (
+    Server,
+    inputs,
+    lora,
+    make_model,
+    make_server,
+    write_masks,
+)
+from benchmarks.mask_table import table
 from finetune.masks import MaskConfig
 from finetune.masks.coding import entropy_bits
 from finetune.masks.folder import TENSOR_FILE, MaskFolder
-from finetune.masks.resident import Resident
 
 logger = logging.getLogger("benchmarks.masks")
 
@@ -61,17 +68,6 @@ STEPS: dict[str, tuple[str, dict, str, bool]] = {
 }
 RESIDENT = ("one model", "masks", "masks, all cached", "LoRA", "copies")
 SERVING = ("copies", "masks", "masks, all cached", "LoRA")
-
-
-def make_model(labels: int = 2) -> PreTrainedModel:
-    """BERT-base, the same random weights each time."""
-    torch.manual_seed(0)
-    return BertForSequenceClassification(BertConfig(num_labels=labels))
-
-
-def lora() -> LoraConfig:
-    """The usual recipe (methods §2.12)."""
-    return LoraConfig(r=8, target_modules=["query", "value"], modules_to_save=["classifier"])
 
 
 def make_step(name: str, device: torch.device) -> Callable[[], None]:
@@ -168,20 +164,6 @@ def memory_case(name: str, device: torch.device) -> dict:
     return {"peak_mib": peak_mib(device)}
 
 
-def write_masks(folder: Path, count: int) -> list[Path]:
-    """The backbone and `count` masks on it with 5 % zeros, as training leaves them."""
-    make_model().save_pretrained(folder / "base")
-    paths = []
-    for index in range(count):
-        model = BertForSequenceClassification.from_pretrained(folder / "base")
-        config = MaskConfig(
-            seed=index, task=f"task-{index}", labels=["no", "yes"], head_modules=["classifier"]
-        )
-        get_peft_model(model, config).save_pretrained(folder / f"mask-{index}")
-        paths.append(folder / f"mask-{index}")
-    return paths
-
-
 def measure_file(repeats: int) -> list[dict]:
     """Size against n H(p), and bytes of fp32 weights covered per second of decoding."""
     records = []
@@ -219,48 +201,6 @@ def measure_file(repeats: int) -> list[dict]:
     return records
 
 
-def inputs(batch: int, length: int) -> dict[str, torch.Tensor]:
-    """Random token rows."""
-    ids = torch.randint(1000, 30000, (batch, length), generator=torch.Generator().manual_seed(1))
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-
-
-class Adapters:
-    """One backbone with LoRA adapters, switched as PEFT does."""
-
-    def __init__(self, model: PreTrainedModel, names: list[str]) -> None:
-        self.model = get_peft_model(model, lora(), adapter_name=names[0])
-        for name in names[1:]:
-            self.model.add_adapter(name, lora())
-        self.model.eval().requires_grad_(False)
-
-    def logits(self, task: str, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Output of `task`."""
-        self.model.set_adapter(task, inference_mode=True)
-        with torch.inference_mode():
-            return self.model(**batch).logits
-
-
-def read_base(folder: Path) -> PreTrainedModel:
-    """The backbone with all its weights in memory: unread, they would be mapped from the file."""
-    model = BertForSequenceClassification.from_pretrained(folder / "base").eval()
-    for parameter in model.parameters():
-        parameter.sum()
-    return model
-
-
-def make_server(case: str, folder: Path, tasks: list[str]) -> Separate | Resident | Adapters:
-    """What answers for `tasks`."""
-    if case in ("one model", "copies"):
-        model = read_base(folder)
-        own = (lambda: copy.deepcopy(model)) if case == "copies" else (lambda: model)
-        return Separate({name: own() for name in tasks})
-    if case == "LoRA":
-        return Adapters(read_base(folder), tasks)
-    folders = [MaskFolder.open(folder / f"mask-{index}") for index in range(len(tasks))]
-    return Resident(str(folder / "base"), folders, cached=len(tasks) if "cached" in case else 0)
-
-
 def measure_resident() -> list[dict]:
     """Memory of a process that has answered once for each of eleven tasks."""
     with tempfile.TemporaryDirectory() as name:
@@ -287,86 +227,16 @@ def measure_serving(repeats: int, batch: int, length: int) -> list[dict]:
         write_masks(Path(name), TASKS)
         servers = {case: make_server(case, Path(name), tasks) for case in SERVING}
 
-        def serve(server: Separate | Resident | Adapters) -> None:
+        def serve(server: Server) -> None:
             for task in tasks:
                 server.logits(task, rows)
 
-        steps = {case: lambda s=server: serve(s) for case, server in servers.items()}  # type: ignore[misc]
+        steps = {case: partial(serve, server) for case, server in servers.items()}
         records = timed(steps, repeats, torch.device("cpu"))
     return [
         {**r, "rows_per_s": TASKS * batch / r["seconds"], "batch": batch, "length": length}
         for r in records
     ]
-
-
-def _rows(records: list[dict], columns: dict[str, Callable[[dict], str]]) -> list[str]:
-    lines = [f"| case | {' | '.join(columns)} |", "| --- |" + " ---: |" * len(columns)]
-    for record in records:
-        cells = " | ".join(cell(record) for cell in columns.values())
-        lines.append(f"| {record['case']} | {cells} |")
-    return [*lines, ""]
-
-
-def table(found: dict) -> str:
-    """Markdown; ratios are to the first case, or to finetuning in the same precision."""
-    lines = [
-        "# Masks: training step, file, memory, serving", "",
-        f"{found['machine']}. BERT-base, random weights; made by `python -m benchmarks.masks`.", "",
-    ]  # fmt: skip
-
-    def to_finetuning(key: str, records: list[dict]) -> Callable[[dict], str]:
-        by = {r["case"]: r[key] for r in records}
-
-        def ratio(r: dict) -> str:
-            base = "finetuning, bf16 autocast" if "bf16" in r["case"] else "finetuning"
-            return f"{r[key] / by[base]:.2f}" if base in by else "–"
-
-        return ratio
-
-    if step := found.get("step"):
-        lines += [f"## A training step, {BATCH} × {LENGTH}", ""]
-        lines += _rows(step, {
-            "seconds": lambda r: f"{r['seconds']:.2f}", "spread": lambda r: f"{r['spread']:.0%}",
-            "of finetuning": to_finetuning("seconds", step),
-        })  # fmt: skip
-    if memory := found.get("memory"):
-        lines += [f"## Peak memory of training, {BATCH} × {LENGTH}, whole process", ""]
-        lines += _rows(memory, {
-            "MiB": lambda r: f"{r['peak_mib']:,.0f}",
-            "of finetuning": to_finetuning("peak_mib", memory),
-        })  # fmt: skip
-    if file := found.get("file"):
-        lines += [
-            "## Mask file", "",
-            "Decoding speed is bytes of the fp32 weights that the mask covers, per second, on one "
-            "core.", "",
-        ]  # fmt: skip
-        lines += _rows(file, {
-            "zeros": lambda r: f"{r['zeros']:.2%}", "bytes": lambda r: f"{r['bytes']:,}",
-            "of n H(p)": lambda r: f"{r['of_entropy']:.3f}",
-            "to positions, MB/s": lambda r: f"{r['positions_mb_per_s']:,.0f}",
-            "file to mask, MB/s": lambda r: f"{r['mask_mb_per_s']:,.0f}",
-        })  # fmt: skip
-    if resident := found.get("resident"):
-        one = resident[0]["held_mib"]
-        lines += [f"## {TASKS} tasks resident, each has answered once", ""]
-        lines += _rows(resident, {
-            "process, MiB": lambda r: f"{r['process_mib']:,.0f}",
-            "for the models, MiB": lambda r: f"{r['held_mib']:,.0f}",
-            "of one model": lambda r: f"{r['held_mib'] / one:.2f}",
-        })  # fmt: skip
-    if serving := found.get("serving"):
-        copies = serving[0]["rows_per_s"]
-        first = serving[0]
-        lines += [
-            f"## Serving {TASKS} tasks in turn, {first['batch']} × {first['length']} each",
-            "",
-        ]
-        lines += _rows(serving, {
-            "rows/s": lambda r: f"{r['rows_per_s']:.1f}", "spread": lambda r: f"{r['spread']:.0%}",
-            "of copies": lambda r: f"{r['rows_per_s'] / copies:.2f}",
-        })  # fmt: skip
-    return "\n".join(lines)
 
 
 def main() -> None:
@@ -411,8 +281,8 @@ def main() -> None:
         found[part] = sorted(kept + records, key=lambda r: order.index(r["case"]))
         OUT.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(found, indent=1) + "\n")
-        report.with_suffix(".md").write_text(table(found))
-    print(table(found))
+        report.with_suffix(".md").write_text(table(found, f"{BATCH} × {LENGTH}", TASKS))
+    print(table(found, f"{BATCH} × {LENGTH}", TASKS))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,85 @@
+"""BERT-base with random weights, masks and LoRA adapters on it, and what answers with them."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
+
+from finetune.answers import Separate
+from finetune.masks import MaskConfig
+from finetune.masks.folder import MaskFolder
+from finetune.masks.resident import Resident
+
+
+def make_model(labels: int = 2) -> PreTrainedModel:
+    """BERT-base, the same random weights each time."""
+    torch.manual_seed(0)
+    return BertForSequenceClassification(BertConfig(num_labels=labels))
+
+
+def lora() -> LoraConfig:
+    """The usual recipe (methods §2.12)."""
+    return LoraConfig(r=8, target_modules=["query", "value"], modules_to_save=["classifier"])
+
+
+def write_masks(folder: Path, count: int) -> list[Path]:
+    """The backbone and `count` masks on it with 5 % zeros, as training leaves them."""
+    make_model().save_pretrained(folder / "base")
+    paths = []
+    for index in range(count):
+        model = BertForSequenceClassification.from_pretrained(folder / "base")
+        config = MaskConfig(
+            seed=index, task=f"task-{index}", labels=["no", "yes"], head_modules=["classifier"]
+        )
+        get_peft_model(model, config).save_pretrained(folder / f"mask-{index}")
+        paths.append(folder / f"mask-{index}")
+    return paths
+
+
+def inputs(batch: int, length: int) -> dict[str, torch.Tensor]:
+    """Random token rows."""
+    ids = torch.randint(1000, 30000, (batch, length), generator=torch.Generator().manual_seed(1))
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+class Adapters:
+    """One backbone with LoRA adapters, switched as PEFT does."""
+
+    def __init__(self, model: PreTrainedModel, names: list[str]) -> None:
+        self.model = get_peft_model(model, lora(), adapter_name=names[0])
+        for name in names[1:]:
+            self.model.add_adapter(name, lora())
+        self.model.eval().requires_grad_(False)
+
+    def logits(self, task: str, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Output of `task`."""
+        self.model.set_adapter(task, inference_mode=True)
+        with torch.inference_mode():
+            return self.model(**batch).logits
+
+
+Server = Separate | Resident | Adapters
+
+
+def read_base(folder: Path) -> PreTrainedModel:
+    """The backbone with all its weights in memory: unread, they would be mapped from the file."""
+    model = BertForSequenceClassification.from_pretrained(folder / "base").eval()
+    for parameter in model.parameters():
+        parameter.sum()
+    return model
+
+
+def make_server(case: str, folder: Path, tasks: list[str]) -> Server:
+    """What answers for `tasks`."""
+    if case in ("one model", "copies"):
+        model = read_base(folder)
+        own = (lambda: copy.deepcopy(model)) if case == "copies" else (lambda: model)
+        return Separate({name: own() for name in tasks})
+    if case == "LoRA":
+        return Adapters(read_base(folder), tasks)
+    folders = [MaskFolder.open(folder / f"mask-{index}") for index in range(len(tasks))]
+    return Resident(str(folder / "base"), folders, cached=len(tasks) if "cached" in case else 0)
