@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import io
 import json
 import os
 import statistics
-import tarfile
 import tempfile
 import time
 from itertools import islice
@@ -25,6 +23,7 @@ import numpy as np
 import torch
 
 from benchmarks.machine import describe
+from benchmarks.tiny_run import write_shard
 from pretrain.config import MaskingConfig
 from pretrain.data import FORMAT, VERSION, Batches, ShardFolder
 
@@ -47,24 +46,13 @@ def write_shards(folder: Path, num_rows: int, seq_len: int) -> None:
         {"model": {"type": "BPE", "vocab": {f"\u0120{i}"[i % 3 == 0 :]: i for i in range(VOCAB)}}}
     )
     (folder / "tokenizer.json").write_text(tokenizer)
-    blocks, shard = [], folder / "train-00000-of-00001.tar"
-    with tarfile.open(shard, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for index in range(num_rows // BLOCK):
-            rows = generator.integers(4, VOCAB - 1, size=(BLOCK, seq_len), dtype=np.uint16)
-            rows[:, 0], rows[:, -1] = 0, 2
-            buffer = io.BytesIO()
-            np.save(buffer, rows)
-            member = tarfile.TarInfo(f"{index:06d}.tokens.npy")
-            member.size = buffer.tell()
-            header = tar.offset + tarfile.BLOCKSIZE
-            blocks.append({"offset": header + buffer.tell() - rows.nbytes, "sequences": BLOCK})
-            tar.addfile(member, io.BytesIO(buffer.getvalue()))
-    sequences = len(blocks) * BLOCK
-    entry = {"name": shard.name, "bytes": shard.stat().st_size, "blocks": blocks}
+    rows = generator.integers(4, VOCAB - 1, size=(num_rows, seq_len), dtype=np.uint16)
+    rows[:, 0], rows[:, -1] = 0, 2
+    entry = write_shard(folder / "train-00000-of-00001.tar", rows, BLOCK)
     manifest = {
         "format": FORMAT, "version": VERSION, "seq_len": seq_len, "dtype": "uint16",
         "vocab_size": VOCAB, "tokenizer_sha256": hashlib.sha256(tokenizer.encode()).hexdigest(),
-        "splits": {"train": {"sequences": sequences, "shards": [entry]}},
+        "splits": {"train": {"sequences": num_rows, "shards": [entry]}},
     }  # fmt: skip
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
