@@ -55,6 +55,12 @@ class Runs:
         text = (folder / "job.json").read_bytes() + (folder / FINISHED).read_bytes()
         return hashlib.sha256(text).hexdigest()
 
+    def seen(self, task: str) -> dict[str, object]:
+        """What decides the rows of `task`, for the identity of a part (`parts.once`)."""
+        found = next(job for key, job in self.jobs.items() if key[0] == task)
+        names = ("data", "max_seq_length", "max_train_samples", "max_eval_samples")
+        return {name: found.settings.get(name) for name in names}
+
     @property
     def setting(self) -> str:
         """Model, tasks and seeds in words."""
