@@ -11,6 +11,7 @@ import dataclasses
 import re
 import statistics
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -51,13 +52,13 @@ def main(command: Sequence[str]) -> None:
                 flags.output_dir / "parts",
                 f"dissimilarity-{'-'.join(pair)}-seed-{seed}",
                 identity,
-                lambda folders=folders: list(compare(*folders, runs.inputs.model)),
+                partial(compare, *folders, runs.inputs.model),
             )
             rows += [{"tasks": " / ".join(pair), "seed": seed, **row} for row in found]
     publish(flags.output_dir, conclude(rows, runs.setting), rows, draw(rows))
 
 
-def compare(first: MaskFolder, second: MaskFolder, backbone: str) -> Iterator[dict[str, Any]]:
+def compare(first: MaskFolder, second: MaskFolder, backbone: str) -> list[dict[str, Any]]:
     """A row per matrix that both mask: differing and flipped bits, and s (None without a flip).
 
     Raises FinetuneError for masks of other weights or of another start; heads are left out.
@@ -66,6 +67,7 @@ def compare(first: MaskFolder, second: MaskFolder, backbone: str) -> Iterator[di
     places = dict(named_places(first, backbone))
     started = dict(initial_masks(first, backbone))
     others = {name: mask for name, mask in second.masks() if name in places}
+    rows: list[dict[str, Any]] = []
     for name, mask in first.masks():
         if name not in others:
             continue
@@ -73,15 +75,18 @@ def compare(first: MaskFolder, second: MaskFolder, backbone: str) -> Iterator[di
         block, matrix = places[name]
         differing = int(np.count_nonzero(mask != other))
         flips = int(np.count_nonzero(mask != start)), int(np.count_nonzero(other != start))
-        yield {
-            "block": block,
-            "matrix": matrix,
-            "bits": mask.size,
-            "differing": differing,
-            "flipped_first": flips[0],
-            "flipped_second": flips[1],
-            "s": differing / sum(flips) if sum(flips) else None,
-        }
+        rows.append(
+            {
+                "block": block,
+                "matrix": matrix,
+                "bits": mask.size,
+                "differing": differing,
+                "flipped_first": flips[0],
+                "flipped_second": flips[1],
+                "s": differing / sum(flips) if sum(flips) else None,
+            }
+        )
+    return rows
 
 
 def require_one_start(first: MaskFolder, second: MaskFolder) -> None:
@@ -183,7 +188,8 @@ def draw(rows: Sequence[dict[str, Any]]) -> Figure:
         if found:
             values[index] = statistics.median(found)
     figure, axes = panels(pairs)
-    limits = (float(np.nanmin(values)), float(np.nanmax(values)))
+    known = values[~np.isnan(values)]
+    limits = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
     for axis, cells in zip(axes[0], values, strict=True):
         heat(axis, cells, matrices, blocks, limits, cells)
         axis.set_xlabel("block")

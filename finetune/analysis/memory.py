@@ -1,9 +1,9 @@
 """Parameters and bytes against the number of tasks (paper, figure 3; methods §2.5).
 
 Three ways to keep t tasks: t finetuned copies in fp32; one backbone and t masks of a bit a weight;
-one backbone and t masks at the entropy of their share of zeros. Heads are left out, as the paper has
-it: a layer each, the same for all. Where finished runs are given, the sizes of their files (with
-the heads they hold) follow as series of their own, tasks in the order of their names.
+one backbone and t masks at the entropy of their share of zeros. Heads are left out, as the paper
+has it. Where finished runs are given, the sizes of their files (with the heads they hold) follow as
+series of their own, tasks in the order of their names.
 """
 
 import math

@@ -1,13 +1,14 @@
 """t-SNE of the first token's last-layer states: pretrained, finetuned, masked (paper, figure 4).
 
-scikit-learn's defaults but for the seed, of the same dev sentences; of several seeds' runs the first
-one's. How well a map separates the classes is the share of a point's ten nearest that are of its
-class, averaged; the claim holds for a task if this is higher by 5 points or more than for the
+scikit-learn's defaults but for the seed, of the same dev sentences; of several seeds, the runs of
+the first. How well a map separates the classes is the share of a point's ten nearest that are of
+its class, averaged; the claim holds for a task if this is higher by 5 points or more than for the
 pretrained encoder, both finetuned and masked.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ def main(command: Sequence[str]) -> None:
                 flags.output_dir / "parts",
                 f"tsne-{task}-{panel}",
                 identity,
-                lambda task=task, panel=panel, chosen=chosen: _places(runs, task, panel, chosen),
+                partial(_places, runs, task, panel, chosen),
             )
             for index, (place, label) in enumerate(zip(places, targets(chosen), strict=True)):
                 rows.append(
