@@ -22,7 +22,15 @@ from finetune.analysis.command_line import RunFlags, read_command
 from finetune.analysis.finding import Finding, publish, verdict
 from finetune.analysis.forward import logits, loss, score
 from finetune.analysis.parts import once
-from finetune.analysis.paths import Line, Training, move, point, require_same_shape, train_bend
+from finetune.analysis.paths import (
+    Bezier,
+    Line,
+    Training,
+    move,
+    point,
+    require_same_shape,
+    train_bend,
+)
 from finetune.analysis.picture import curve, legend_below, panels
 from finetune.analysis.runs import Runs, obtain
 from finetune.errors import FinetuneError
@@ -94,7 +102,7 @@ def _walk(
     folders = [str(runs.jobs[task, method, seed].folder) for method in ("mask", "finetune")]
     require_same_shape(line.first, line.last, (folders[0], folders[1]))
     backbone = runs.inputs.backbone
-    walked = line
+    walked: Line | Bezier = line
     if path == "bezier":
         walked = train_bend(model, line, encoded.train, backbone, training)
     found = []
@@ -130,8 +138,8 @@ def conclude(rows: Sequence[dict[str, Any]], setting: str) -> Finding:
         ]
         holds.append(found["line"] <= FLAT)
         seen.append(
-            f"{task}: masked {100 * ends[0]:.1f}, finetuned {100 * ends[1]:.1f}; barrier "
-            f"{100 * found['line']:.1f} points on the line, {100 * found['bezier']:.1f} on the curve"
+            f"{task}: masked {100 * ends[0]:.1f}, finetuned {100 * ends[1]:.1f}; barrier of "
+            f"the line {100 * found['line']:.1f} points, of the curve {100 * found['bezier']:.1f}"
         )
     return Finding(
         "connectivity",

@@ -47,12 +47,12 @@ def main(command: Sequence[str]) -> None:
     for seed in runs.seeds:
         for pair in combinations(runs.tasks, 2):
             identity = {task: runs.identity(task, "mask", seed) for task in pair}
-            folders = [MaskFolder.open(runs.jobs[task, "mask", seed].folder) for task in pair]
+            first, second = (MaskFolder.open(runs.jobs[t, "mask", seed].folder) for t in pair)
             found = once(
                 flags.output_dir / "parts",
                 f"dissimilarity-{'-'.join(pair)}-seed-{seed}",
                 identity,
-                partial(compare, *folders, runs.inputs.model),
+                partial(compare, first, second, runs.inputs.model),
             )
             rows += [{"tasks": " / ".join(pair), "seed": seed, **row} for row in found]
     publish(flags.output_dir, conclude(rows, runs.setting), rows, draw(rows))

@@ -108,7 +108,7 @@ def _batches(
     rows: Rows, backbone: Backbone, training: Training
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Shuffled batches without end, their order a function of the seed."""
-    loader = DataLoader(
+    loader: DataLoader = DataLoader(
         rows,  # type: ignore[arg-type]
         training.batch_size,
         shuffle=True,
