@@ -35,7 +35,7 @@ class LayersFlags(FigureFlags):
 def main(command: Sequence[str]) -> None:
     """The subcommand."""
     flags, words = read_command("layers", LayersFlags, command, __doc__)
-    where = ["--method", "mask", "--output_dir", str(flags.output_dir / "runs")]
+    where = ["--method", "mask", "--output_dir", str(flags.output_dir)]
     depth = make_plan([*words, *where]).inputs.backbone.config.num_hidden_layers
     counts = sorted(set(range(depth + 1) if flags.counts is None else flags.counts))
     if not counts or not 0 <= counts[0] <= counts[-1] <= depth:
@@ -44,7 +44,7 @@ def main(command: Sequence[str]) -> None:
     inputs, jobs = sweep(
         words,
         {name: ["--mask_blocks", f"{side}:{count}"] for name, (side, count) in names.items()},
-        flags.output_dir,
+        flags.output_dir / "runs-layers",
     )
     rows = []
     for name, found in jobs.items():
@@ -72,7 +72,7 @@ def main(command: Sequence[str]) -> None:
 def cells(counts: Sequence[int], depth: int) -> dict[str, tuple[str, int]]:
     """(side, number) by name of what has to be trained; none and all blocks only once."""
     return {
-        f"layers-{side}-{count}": (side, count)
+        f"{side}-{count}": (side, count)
         for count in counts
         for side in (("top",) if count in (0, depth) else SIDES)
     }

@@ -122,6 +122,8 @@ def measured(runs: Sequence[Run], encoder: Encoder) -> Iterator[dict[str, Any]]:
     for run in runs:
         if run.method == "finetune":
             file = run.folder / "model.safetensors"
+            if not file.is_file():
+                raise FinetuneError(f"{file}: no such file; expected a finetuned model.")
             with safe_open(file, framework="np") as tensors:
                 shapes = [tensors.get_slice(key).get_shape() for key in tensors.keys()]  # noqa: SIM118
             values = sum(map(math.prod, shapes))

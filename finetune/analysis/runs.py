@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import TypeVar
-
 from transformers import PreTrainedModel
 
 from finetune.encode import EncodedTask
@@ -17,8 +15,6 @@ from finetune.plan import Inputs, Plan, make_plan
 from finetune.results import Run
 from finetune.sweep import run_sweep
 from finetune.train import FINISHED, Job
-
-Key = TypeVar("Key")
 
 # What a figure reads again and so has to agree with what a finished run has seen.
 READ_AGAIN = ("labels", "max_seq_length", "max_eval_samples")
@@ -81,8 +77,8 @@ def obtain(
     jobs = {(job.task, job.method, job.seed): job for part in plan.rounds for job in part}
     runs = Runs(plan.inputs, jobs)
     for task in runs.tasks:
-        kind = plan.inputs.task(task, plan.inputs.settings[task, methods[0]]).task
-        if kind.kind != "text" or kind.is_regression:
+        found = plan.inputs.task(task, plan.inputs.settings[task, methods[0]]).task
+        if found.kind != "text" or found.is_regression:
             raise FinetuneError(f"--task_name {task}: this figure needs tasks that classify texts.")
     if folder is None:
         run_sweep(plan)
@@ -117,24 +113,24 @@ def _require_finished(job: Job) -> None:
 
 
 def sweep(
-    words: Sequence[str], cells: Mapping[Key, Sequence[str]], folder: Path
-) -> tuple[Inputs, dict[Key, list[Job]]]:
+    words: Sequence[str], cells: Mapping[str, Sequence[str]], folder: Path
+) -> tuple[Inputs, dict[str, list[Job]]]:
     """Train masks with each cell's own flags, all cells in one sweep; finished runs are skipped.
 
-    `cells` says what to add to `words` for each; a cell's runs are in FOLDER/runs/NAME, `str(key)`.
+    `cells` says by name what to add to `words` for each; a cell's runs are in FOLDER/NAME.
     """
-    plans: dict[Key, Plan] = {}
+    plans: dict[str, Plan] = {}
     inputs: Inputs | None = None
-    for key, more in cells.items():
-        where = ["--method", "mask", "--output_dir", str(folder / "runs" / str(key))]
-        plans[key] = make_plan([*words, *more, *where], inputs)
-        inputs = plans[key].inputs
-        _require_one_rate(plans[key])
+    for name, more in cells.items():
+        where = ["--method", "mask", "--output_dir", str(folder / name)]
+        plans[name] = make_plan([*words, *more, *where], inputs)
+        inputs = plans[name].inputs
+        _require_one_rate(plans[name])
     assert inputs is not None
     rounds = zip_longest(*(plan.rounds for plan in plans.values()), fillvalue=[])
     together = [[job for jobs in part for job in jobs] for part in rounds]
     run_sweep(Plan(inputs, together, next(iter(plans.values())).processes))
-    jobs = {key: [job for part in plan.rounds for job in part] for key, plan in plans.items()}
+    jobs = {name: [job for part in plan.rounds for job in part] for name, plan in plans.items()}
     return inputs, jobs
 
 

@@ -43,9 +43,9 @@ def main(command: Sequence[str]) -> None:
         raise FinetuneError(
             f"--initial_sparsity: found {grid}, expected two shares or more between 0 and 1."
         )
-    names = {f"sparsity-{share:g}": share for share in grid}
+    names = {f"{share:g}": share for share in grid}
     cells = {name: ["--initial_sparsity", repr(share)] for name, share in names.items()}
-    inputs, jobs = sweep(words, cells, flags.output_dir)
+    inputs, jobs = sweep(words, cells, flags.output_dir / "runs-sparsity")
     rows = [_row(job, names[name]) for name, found in jobs.items() for job in found]
     every = [job for found in jobs.values() for job in found]
     publish(flags.output_dir, conclude(rows, describe(inputs, every)), rows, draw(rows))

@@ -23,16 +23,12 @@ def masked_blocks(folder: Path) -> set[str]:
 def test_figure(flags: list[str], tmp_path: Path, read: Callable, result: Callable) -> None:
     command = ["layers", *flags, "--task_name", "library", "--seed", "1", "--max_steps", "3"]
     main([*command, "--output_dir", str(tmp_path)])
-    folders = {
-        p.name: p / "library/mask/seed-1"
-        for p in (tmp_path / "runs").iterdir()
-        if p.name.startswith("layers-")
-    }
+    folders = {p.name: p / "library/mask/seed-1" for p in (tmp_path / "runs-layers").glob("*-*")}
     expected = {
-        "layers-top-0": set(),
-        "layers-bottom-1": {"0"},
-        "layers-top-1": {"1"},
-        "layers-top-2": {"0", "1"},
+        "top-0": set(),
+        "bottom-1": {"0"},
+        "top-1": {"1"},
+        "top-2": {"0", "1"},
     }
     assert {name: masked_blocks(folder) for name, folder in folders.items()} == expected
     for folder in folders.values():
@@ -45,7 +41,7 @@ def test_figure(flags: list[str], tmp_path: Path, read: Callable, result: Callab
     ]
     for row in rows:
         side = row["side"] if row["blocks"] == "1" else "top"
-        accuracy = result(folders[f"layers-{side}-{row['blocks']}"])["eval_accuracy"]
+        accuracy = result(folders[f"{side}-{row['blocks']}"])["eval_accuracy"]
         assert float(row["score"]) == pytest.approx(accuracy, abs=1e-5)
 
 

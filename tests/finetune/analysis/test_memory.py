@@ -38,7 +38,7 @@ def test_files(runs: Path, tiny_model: Path, tmp_path: Path, read: Callable) -> 
     main([*command, "--runs", str(runs)])
     rows, _ = read(tmp_path / "memory")
     found = {(r["storage"], r["tasks"]): int(r["bytes"]) for r in rows if r["source"] == "files"}
-    assert set(tasks for _, tasks in found) == {"1", "2"}
+    assert {tasks for _, tasks in found} == {"1", "2"}
     backbone = 4 * AutoModel.from_pretrained(tiny_model, add_pooling_layer=False).num_parameters()
 
     def sizes(pattern: str) -> int:

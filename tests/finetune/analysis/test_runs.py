@@ -74,6 +74,6 @@ def test_a_sweep_reads_the_data_once(flags: list[str], tmp_path: Path) -> None:
     inputs, jobs = sweep(words, cells, tmp_path)
     assert list(inputs._tasks) == ["library"]
     for name, (job,) in jobs.items():
-        assert job.folder == tmp_path / "runs" / name / "library/mask/seed-1"
+        assert job.folder == tmp_path / name / "library/mask/seed-1"
         record = json.loads((job.folder / "job.json").read_text())
         assert record["mask"]["initial_sparsity"] == float(name)

@@ -1,4 +1,4 @@
-"""The sparsity figure against the runs' own files and a count of zeros; its rule on made-up rows."""
+"""The sparsity figure against the runs' own files and a count of zeros; its rule."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,14 +21,16 @@ def test_figure(flags: list[str], tmp_path: Path, read: Callable, result: Callab
         *(("0.05", "1"), ("0.05", "2"), ("0.5", "1"), ("0.5", "2")),
     ]
     for row in rows:
-        folder = tmp_path / f"runs/sparsity-{row['initial_sparsity']}/library/mask"
+        folder = tmp_path / f"runs-sparsity/{row['initial_sparsity']}/library/mask"
         folder /= f"seed-{row['seed']}"
         assert float(row["score"]) == pytest.approx(result(folder)["eval_accuracy"], abs=1e-5)
         bits = np.concatenate([mask.ravel() for _, mask in MaskFolder.open(folder).masks()])
         assert float(row["final_sparsity"]) == pytest.approx(1 - bits.mean(), abs=1e-5)
         assert abs(1 - bits.mean() - float(row["initial_sparsity"])) < 0.1
     assert "roberta, 2 blocks" in finding["setting"]
-    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("all_results.json")}
+    stamps = {
+        p: p.stat().st_mtime_ns for p in (tmp_path / "runs-sparsity").rglob("all_results.json")
+    }
     main(command)
     assert stamps == {p: p.stat().st_mtime_ns for p in stamps} and len(stamps) == 4
 
