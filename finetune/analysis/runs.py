@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
+
 from transformers import PreTrainedModel
 
 from finetune.encode import EncodedTask
