@@ -108,7 +108,9 @@ def initial_masks(folder: MaskFolder, backbone: str) -> Iterator[tuple[str, np.n
     """
     config = folder.config
     base = auto_class(config.model_class).from_pretrained(backbone, **head_fields(folder))
-    unlearned = dataclasses.replace(config, inference_mode=False, shapes=None, sparsity=None)
+    unlearned = dataclasses.replace(
+        config, inference_mode=False, base_model_name_or_path=None, shapes=None, sparsity=None
+    )
     for name, layer in get_peft_model(base, unlearned).named_modules():
         if isinstance(layer, MaskedLinear):
             mask = layer.mask("default")
