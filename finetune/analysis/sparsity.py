@@ -2,7 +2,8 @@
 
 Masks are trained for every share of the grid, task and seed; everything else is the flags'. The
 claim holds for a task if, of the medians over seeds, the best one at 10 % or less is within a
-standard deviation of the best at all, and the highest share is lower by more than both deviations.
+standard deviation of the best at all, and the highest share is lower by more than both deviations;
+one seed decides nothing.
 """
 
 import math
@@ -97,7 +98,7 @@ def conclude(rows: Sequence[dict[str, Any]], setting: str) -> Finding:
             f"{task}: best {100 * median[best]:.1f} at {100 * best:g} %, "
             f"{100 * median[highest]:.1f} at {100 * highest:g} %"
         )
-        if small is None or highest <= SMALL:
+        if small is None or highest <= SMALL or min(map(len, scores.values())) < 2:
             holds.append(None)
             continue
         small_suffices = median[best] - median[small] <= spread[best]

@@ -49,7 +49,8 @@ def rows(scores: dict[float, list[float]]) -> list[dict[str, Any]]:
         ({0.05: [0.8, 0.82], 0.3: [0.81, 0.8], 0.95: [0.5, 0.51]}, "agrees"),
         ({0.05: [0.8, 0.8], 0.3: [0.9, 0.9], 0.95: [0.5, 0.5]}, "disagrees"),  # best at 30 %
         ({0.05: [0.8, 0.6], 0.95: [0.7, 0.5]}, "disagrees"),  # lower, but within the spread
-        ({0.3: [0.8], 0.95: [0.5]}, "undecided"),  # no small share
+        ({0.3: [0.8, 0.8], 0.95: [0.5, 0.5]}, "undecided"),  # no small share
+        ({0.05: [0.8], 0.95: [0.5]}, "undecided"),  # one seed
     ],
 )
 def test_rule(scores: dict[float, list[float]], expected: str) -> None:
