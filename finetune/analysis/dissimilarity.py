@@ -174,11 +174,16 @@ def conclude(rows: Sequence[dict[str, Any]], setting: str) -> Finding:
     )
 
 
+def _order(matrix: str) -> int:
+    """Q before K; a fused matrix where its first part stands."""
+    return [matrix.startswith(name) for name in MATRICES].index(True)
+
+
 def draw(rows: Sequence[dict[str, Any]]) -> Figure:
     """A heat map of s per pair of tasks, medians over seeds; one scale for all."""
     pairs = list(dict.fromkeys(row["tasks"] for row in rows))
     blocks = blocks_of(rows)
-    matrices = list(dict.fromkeys(row["matrix"] for row in rows if row["matrix"] != POOLER))
+    matrices = sorted({row["matrix"] for row in rows} - {POOLER}, key=_order)
     values = np.full((len(pairs), len(matrices), len(blocks)), np.nan)
     for index in np.ndindex(values.shape):
         place = pairs[index[0]], matrices[index[1]], blocks[index[2]]
