@@ -45,8 +45,9 @@ if [ ! -s "$OUT/filled.jsonl" ]; then
     --text "The name of the<mask> to be used."
 fi
 if [ ! -s "$OUT/tsne.png" ]; then
-  python -m finetune.analysis tsne --model_name_or_path "$OUT/late/hf" --runs "$OUT/glue" \
-    --task_name library --data_dir "$OUT/data/tasks" --max_seq_length 64 --output "$OUT/tsne"
+  python -m finetune.analysis tsne --config configs/glue/demo.yaml --task_name library --seed 1 \
+    --model_name_or_path "$OUT/late/hf" --data_dir "$OUT/data/tasks" --runs "$OUT/glue" \
+    --output_dir "$OUT"
 fi
 
 step "6/6 report"

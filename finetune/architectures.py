@@ -76,20 +76,23 @@ def default_blocks(depth: int) -> list[int]:
 
 
 def chosen_blocks(blocks: Sequence[int | str] | str | None, depth: int) -> list[int]:
-    """Indices from numbers, `"top:N"` (the uppermost N) or `"bottom:N"`; None: the default."""
+    """Indices from numbers, `"top:N"` (the uppermost N) or `"bottom:N"`; None: the default.
+
+    `top:0` is none: only what stands around the blocks is masked then.
+    """
     if blocks is None:
         return default_blocks(depth)
     words = [blocks] if isinstance(blocks, str) else list(map(str, blocks))
     wrong = FinetuneError(
         f"blocks: found [{', '.join(words)}]; this encoder has 0 to {depth - 1}. Name "
-        f"some of these, top:N or bottom:N (N from 1 to {depth})."
+        f"some of these, top:N or bottom:N (N from 0 to {depth})."
     )
     if len(words) == 1 and words[0].startswith(("top:", "bottom:")):
         side, _, number = words[0].partition(":")
-        if not number.isdigit() or not 0 < int(number) <= depth:
+        if not number.isdigit() or int(number) > depth:
             raise wrong
-        chosen = range(depth)
-        return list(chosen[: int(number)] if side == "bottom" else chosen[-int(number) :])
+        count = int(number)
+        return list(range(count) if side == "bottom" else range(depth - count, depth))
     if not all(word.isdigit() and int(word) < depth for word in words):
         raise wrong
     return sorted({int(word) for word in words})

@@ -4,7 +4,7 @@ The flags are `run_glue.py`'s: its own, and every field of Hugging Face's `Train
 `--config` file holds the same flags by name, and sections that hold flags for some jobs only:
 `methods: {mask: {...}}`, `tasks: {rte: {...}}` and `methods: {mask: {tasks: {rte: {...}}}}`. Later
 wins: the method's defaults, the file, its `methods`, its `tasks`, its `methods`' `tasks`, the
-command line.
+command line. A section `figures` holds flags for `python -m finetune.analysis` alone.
 """
 
 import argparse
@@ -40,10 +40,10 @@ class Parser(HfArgumentParser):
         raise FinetuneError(message[0].upper() + message[1:] + ". All flags: --help.")
 
 
-def make_parser() -> Parser:
-    """Every flag the command takes, as argparse actions."""
+def make_parser(*more: type) -> Parser:
+    """Every flag the command takes, and the fields of the dataclasses `more`."""
     parser = Parser(
-        (GlueArguments, DataFlags, MaskArguments, LoraArguments, TrainingArguments),  # type: ignore[arg-type]
+        (*more, GlueArguments, DataFlags, MaskArguments, LoraArguments, TrainingArguments),  # type: ignore[arg-type]
         prog="python -m finetune.glue",
         description=__doc__,
         allow_abbrev=False,
@@ -85,18 +85,22 @@ def unknown_flag(name: str, parser: Parser) -> str:
 
 @dataclass(frozen=True)
 class Layers:
-    """A config file taken apart: flags for all jobs, for those of one method, task, or both."""
+    """A config file taken apart: flags for all jobs, for those of one method, task, or both.
+
+    `figures` is as it stands in the file: its flags are not all ours (finetune/analysis).
+    """
 
     base: list[str]
     methods: dict[str, list[str]]
     tasks: dict[str, list[str]]
     both: dict[tuple[str, str], list[str]]
+    figures: dict[str, dict[str, Any]]
 
     @classmethod
     def read(cls, path: Path | None, parser: Parser) -> "Layers":
         """From YAML; an unknown key is an error that names it and the file."""
         if path is None:
-            return cls([], {}, {}, {})
+            return cls([], {}, {}, {}, {})
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         except (OSError, yaml.YAMLError) as error:
@@ -106,16 +110,18 @@ class Layers:
         if wrong:
             raise FinetuneError(f"{path}, methods: found {wrong}, expected {', '.join(METHODS)}.")
         both = {
-            (method, task): _words(flags, f"{path}, methods.{method}.tasks.{task}", parser)
+            (method, task): words_of(flags, f"{path}, methods.{method}.tasks.{task}", parser)
             for method, inner in methods.items()
             for task, flags in _section(inner, "tasks", f"{path}, methods.{method}").items()
         }
         tasks = _section(content, "tasks", str(path))
+        figures = _section(content, "figures", str(path))
         return cls(
-            _words(content, str(path), parser),
-            {name: _words(f, f"{path}, methods.{name}", parser) for name, f in methods.items()},
-            {name: _words(f, f"{path}, tasks.{name}", parser) for name, f in tasks.items()},
+            words_of(content, str(path), parser),
+            {name: words_of(f, f"{path}, methods.{name}", parser) for name, f in methods.items()},
+            {name: words_of(f, f"{path}, tasks.{name}", parser) for name, f in tasks.items()},
             both,
+            figures,
         )
 
     def words(self, method: str, task: str) -> Iterator[str]:
@@ -136,7 +142,7 @@ def _section(content: Any, name: str, source: str) -> dict[str, dict[str, Any]]:
     return {key: flags or {} for key, flags in section.items()}
 
 
-def _words(flags: dict[str, Any], source: str, parser: Parser) -> list[str]:
+def words_of(flags: dict[str, Any], source: str, parser: Parser) -> list[str]:
     """{flag: value} as command line words."""
     if not isinstance(flags, dict):
         raise FinetuneError(f"{source}: expected a map of flags, found {flags!r}.")
@@ -197,7 +203,7 @@ def resolve(
     parser: Parser, layers: Layers, command: Sequence[str], method: str, task: str
 ) -> Settings:
     """Apply the layers for one method and task."""
-    defaults = _words(EVERY_METHOD | METHOD_DEFAULTS[method], "defaults", parser)
+    defaults = words_of(EVERY_METHOD | METHOD_DEFAULTS[method], "defaults", parser)
     chosen = [*layers.words(method, task), *command]
     values = vars(parse(parser, defaults + chosen))
     values.pop("config")

@@ -72,8 +72,9 @@ def _key(run: Run) -> Key:
 def overall(pairs: Sequence[Pairs]) -> tuple[float, float]:
     """Mean difference over all pairs, and the two-sided p-value of the sign-flip test."""
     differences = np.concatenate([p.second - p.first for p in pairs])
-    if not differences.any():
-        return 0.0, 1.0
+    if len(differences) < 2 or not differences.any():
+        # A single difference is as far from 0 with either sign.
+        return float(np.mean(differences)), 1.0
     test = permutation_test(
         (differences,),
         lambda values, axis: np.mean(values, axis=axis),

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from finetune.arguments import Layers, Settings, make_parser, parse, resolve, task_names
@@ -70,8 +70,11 @@ class Plan:
     processes: int | None
 
 
-def make_plan(command: Sequence[str]) -> Plan:
-    """Every job of the command line; FinetuneError for a mistake in flags, files or model."""
+def make_plan(command: Sequence[str], known: Inputs | None = None) -> Plan:
+    """Every job of the command line; FinetuneError for a mistake in flags, files or model.
+
+    `known` are another plan's inputs for the same model and data: they aren't read again.
+    """
     parser = make_parser()
     # --config may stand anywhere and brings flags that are else required.
     config = next(
@@ -91,7 +94,9 @@ def make_plan(command: Sequence[str]) -> Plan:
     for (name, _), settings in cells.items():
         settings.data.task(name)
     settings = next(iter(cells.values()))
-    inputs = Inputs(settings.glue.model_name_or_path, cells)
+    inputs = (
+        replace(known, settings=cells) if known else Inputs(settings.glue.model_name_or_path, cells)
+    )
     for (name, _), settings in cells.items():
         inputs.task(name, settings)
     inputs.backbone  # noqa: B018 - a wrong model is an error before anything runs

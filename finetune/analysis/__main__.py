@@ -1,30 +1,28 @@
 """`python -m finetune.analysis FIGURE`: the command line of the figures."""
 
-import logging
 import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
 
-from jsonargparse import ArgumentParser
-
-from finetune.analysis import tsne
+from finetune.analysis import FIGURES
 from finetune.console import set_up
 from finetune.errors import FinetuneError
 
-
-def make_parser() -> ArgumentParser:
-    """One subcommand per figure; its flags are the fields of the figure's dataclass."""
-    parser = ArgumentParser(prog="python -m finetune.analysis", description=__doc__)
-    figures = parser.add_subcommands(dest="figure")
-    one = ArgumentParser(description=tsne.__doc__)
-    one.add_class_arguments(tsne.TsneFigure)
-    figures.add_subcommand("tsne", one)
-    return parser
+USAGE = "usage: python -m finetune.analysis FIGURE [flags]; FIGURE --help lists its flags\n"
 
 
-def main(command: list[str]) -> None:
+def main(command: Sequence[str]) -> None:
     """Draw the figure that `command` names."""
-    chosen = make_parser().parse_args(command)
-    for path in tsne.draw(tsne.TsneFigure(**chosen[chosen.figure].as_dict())):
-        logging.info("wrote %s", path)
+    if not command or command[0] in ("-h", "--help"):
+        print(USAGE, *(f"  {name:14} {about}" for name, about in FIGURES.items()), sep="\n")
+        return
+    name, *words = command
+    if name not in FIGURES:
+        near = get_close_matches(name, FIGURES, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise FinetuneError(f"{name}: no such figure.{hint} There are: {', '.join(FIGURES)}.")
+    import_module(f"finetune.analysis.{name}").main(words)
 
 
 if __name__ == "__main__":
@@ -34,3 +32,8 @@ if __name__ == "__main__":
     except FinetuneError as error:
         print(f"finetune.analysis: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print(
+            "finetune.analysis: interrupted; the same command goes on from here.", file=sys.stderr
+        )
+        sys.exit(130)

@@ -51,6 +51,13 @@ def test_p_values_are_those_of_the_definitions(folders: tuple[Path, Path]) -> No
     assert p_value == pytest.approx(np.mean(means >= abs(every.mean()) - 1e-12), abs=0.02)
 
 
+def test_a_single_pair_says_nothing(tmp_path: Path) -> None:
+    write(tmp_path / "a", "rte", {1: 0.5})
+    write(tmp_path / "b", "rte", {1: 0.75})
+    pairs = pair(read_runs(tmp_path / "a"), read_runs(tmp_path / "b"))
+    assert overall(pairs) == (0.25, 1.0)
+
+
 def test_words(folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     main(["compare", *map(str, folders), "--output", str(folders[0] / "compare.md")])
     text = capsys.readouterr().out

@@ -311,7 +311,7 @@ print("same")
     ("family", "settings", "message"),
     [
         ("modernbert", {"matrices": ["Q", "AO"]}, r"keeps Q, K, V in one, attn\.Wqkv"),
-        ("bert", {"blocks": "top:9"}, r"found \[top:9\]; .* bottom:N .N from 1 to 2"),
+        ("bert", {"blocks": "top:9"}, r"found \[top:9\]; .* bottom:N .N from 0 to 2"),
         ("bert", {"granularity": "head", "matrices": ["Q", "O"]}, r"some of Q, K, V"),
         ("bert", {"binarizer": "topk", "target_sparsity": 0.2}, r"target_sparsity: found 0\.2"),
         ("bert", {"binarizer": "treshold"}, r"found 'treshold', expected one of threshold, hard"),
