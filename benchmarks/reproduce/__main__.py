@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,8 +39,8 @@ def parse(argv: Sequence[str]) -> tuple[list[str], Options]:
                         help="folder of the files that the config's sources name")  # fmt: skip
     parser.add_argument("--data_dir", type=Path, help="tasks in GLUE's layout (finetune.glue)")
     parser.add_argument("--only", nargs="+", help="these arms alone, in this order")
-    parser.add_argument("--parallel", type=int, default=len(os.sched_getaffinity(0)),
-                        help="runs at once, each on its share of the cores")  # fmt: skip
+    parser.add_argument("--parallel", type=int, default=1 if shutil.which("nvidia-smi") else 2,
+                        help="runs at once, each on its share of the cores (a GPU: 1)")  # fmt: skip
     parser.add_argument("--page", type=Path, default=Path("docs/reproduction.md"),
                         help="the record; its CSV files go to the folder of this name")  # fmt: skip
     values = vars(parser.parse_args(argv))

@@ -66,7 +66,7 @@ def diagnose(run: Run) -> list[dict[str, Any]]:
             model.predicted_states(ids, positions, places)
         found += [
             ("rank", "with [MASK]s", layer, rank_of(hidden[:, :visible]))
-            for layer, hidden in enumerate(states)
+            for layer, hidden in enumerate(finished(model, states))
         ]
         found += [
             ("attention", "with [MASK]s", layer, share_to_masks(probabilities, visible))
@@ -74,7 +74,10 @@ def diagnose(run: Run) -> list[dict[str, Any]]:
         ]
         with recorded(model) as (states, _):
             model.encode(torch.from_numpy(rows[row_ids]))
-        found += [("rank", "without", layer, rank_of(s)) for layer, s in enumerate(states)]
+        found += [
+            ("rank", "without", layer, rank_of(hidden))
+            for layer, hidden in enumerate(finished(model, states))
+        ]
     batch = corrupt(model.masking)
     output = model(*map(torch.from_numpy, batch))
     (output.loss_sum / batch.labels.size).backward()
@@ -84,6 +87,13 @@ def diagnose(run: Run) -> list[dict[str, Any]]:
         {"arm": run.arm, "seed": run.seed, "measure": m, "input": i, "layer": layer, "value": v}
         for m, i, layer, v in found
     ]
+
+
+def finished(model: LateMaskModel, states: list[Tensor]) -> list[Tensor]:
+    """The same with the encoder's last norm on layer L, as finetuning gets it."""
+    depth = len(model.layers)
+    normed = model.final_norm(states[depth]) if model.config.norm == "pre" else states[depth]
+    return [*states[:depth], normed, *states[depth + 1 :]]
 
 
 def rank_of(hidden: Tensor) -> float:

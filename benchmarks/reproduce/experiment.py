@@ -149,7 +149,7 @@ def read_experiment(file: Path) -> Experiment:
 
 def _content(file: Path) -> dict[str, Any]:
     if not file.is_file():
-        raise ReproduceError("no such file")
+        raise ReproduceError(f"there is no {file}")
     content: dict[str, Any] = yaml.safe_load(file.read_text()) or {}
     base = content.pop("extends", None)
     return merge(_content(file.parent / base), content) if base else content

@@ -185,6 +185,7 @@ def train(
             logging_steps=config.run.log_every,
             disable_tqdm=True,
             dataloader_pin_memory=False,
+            remove_unused_columns=False,  # special_tokens_mask, which saves the collator time
         )
         collator = DataCollatorForLanguageModeling(
             AutoTokenizer.from_pretrained(data.path), mlm_probability=config.masking.rate
