@@ -101,5 +101,5 @@ def test_a_mistake_is_named(change: dict, named: str, tmp_path: Path) -> None:
     file = tmp_path / "wrong.yaml"
     base = str(CONFIGS / "late_masking_small.yaml")
     file.write_text(yaml.safe_dump({"extends": base} | change))
-    with pytest.raises(ReproduceError, match=f"wrong.yaml: .*{named}"):
+    with pytest.raises(ReproduceError, match=rf"(?s)wrong.yaml: .*{named}"):
         read_experiment(file)

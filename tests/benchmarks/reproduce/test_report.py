@@ -74,7 +74,7 @@ def page(experiment: Experiment, tmp_path: Path) -> Path:
 
 
 def row(text: str, beginning: str) -> list[str]:
-    (line,) = [line for line in text.splitlines() if line.startswith(f"| {beginning} |")]
+    line = next(line for line in text.splitlines() if line.startswith(f"| {beginning} |"))
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
