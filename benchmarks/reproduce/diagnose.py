@@ -141,7 +141,7 @@ def recorded(model: LateMaskModel) -> Iterator[tuple[list[Tensor], list[Tensor]]
     handles = [
         layer.register_forward_hook(lambda _, __, output: states.append(output)) for layer in layers
     ]
-    model.embed = embed_and_keep  # type: ignore[method-assign]
+    model.embed = embed_and_keep  # type: ignore[method-assign,assignment]
     for layer in layers:
         layer._attend = functools.partial(attend_and_keep, layer)  # type: ignore[method-assign]
     try:

@@ -116,7 +116,7 @@ def stock_model(config: PretrainConfig, data: ShardFolder, start: str) -> PreTra
     ours = LateMaskModel(config.model, config.masking)
     frequencies = unigram_log_frequencies(data.rows("train"), data.vocab_size)
     initialise(ours, config.run.seed, torch.from_numpy(frequencies))
-    weights = dict(ours.named_parameters())
+    weights: dict[str, Tensor] = dict(ours.named_parameters())
     prefix = f"{model.base_model_prefix}."
     encoder = {prefix + n: tensor for n, tensor in to_hf_weights(weights, config.model).items()}
     model.load_state_dict(encoder | to_hf_head(weights, config.model))
@@ -137,7 +137,7 @@ class Clock(TrainerCallback):
         self._last = self._last or time.perf_counter()
 
     def on_step_end(
-        self, _: TrainingArguments, state: TrainerState, __: TrainerControl, **___: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Stop; evaluate where it is due; go on."""
         assert self._last is not None
