@@ -46,8 +46,11 @@ def parse(argv: Sequence[str]) -> tuple[list[str], Options]:
     values = vars(parser.parse_args(argv))
     stage = values.pop("stage")
     experiment = read_experiment(values.pop("config"))
-    options = Options(experiment=experiment, **values)
-    return (list(STAGES) if stage == "all" else [stage]), options
+    stages = list(STAGES) if stage == "all" else [stage]
+    # Not only after the hours that pretraining takes.
+    if "downstream" in stages and experiment.downstream.arms and values["data_dir"] is None:
+        raise ReproduceError("--data_dir is missing: the folder of tasks in GLUE's layout")
+    return stages, Options(experiment=experiment, **values)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -118,10 +118,8 @@ def peer(options: Options) -> None:
 def downstream(options: Options) -> None:
     """Finetune the exported models: `python -m finetune.glue`, or what `launch` names."""
     plan = options.experiment.downstream
-    if not plan.arms:
+    if not plan.arms or options.data_dir is None:
         return
-    if options.data_dir is None:
-        raise ReproduceError("--data_dir is missing: the folder of tasks in GLUE's layout")
     out = options.output_dir.resolve()
     config = out / "glue.yaml"
     config.write_text(yaml.safe_dump(plan.glue, sort_keys=False))
