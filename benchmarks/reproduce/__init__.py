@@ -1,0 +1,1 @@
+"""The papers' findings on one's own data and machine: the runs, their measures, the record."""

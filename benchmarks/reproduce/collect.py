@@ -1,0 +1,142 @@
+"""From run folders to the small CSV files that are checked in: the record is made of these alone.
+
+curves.csv      arm, seed, step, tokens, flops, hours, loss, accuracy: each evaluation at the
+                frozen corruption (15 %, all [MASK]; pretrain/evaluate.py)
+lines.csv       name, loss: unigram and bigram on the same targets
+peer.csv        as curves.csv, of Hugging Face's Trainer, and its precision
+downstream.csv  arm, seed, task, metric, value: median over the seeds of finetuning
+about.csv       name, value: size, machine, versions
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.machine import describe
+from benchmarks.reproduce.bigram import Bigram, neighbours
+from benchmarks.reproduce.experiment import Experiment, Run, runs_of
+from finetune.errors import FinetuneError
+from finetune.table import collect as collect_cells
+from finetune.table import headline
+from pretrain.config import MaskingConfig
+from pretrain.data import ShardFolder
+from pretrain.evaluate import (
+    evaluation_batches,
+    evaluation_masking,
+    unigram_log_frequencies,
+    unigram_loss,
+)
+
+MAX_BIGRAM_ROWS = 200_000
+
+
+def collect(experiment: Experiment, out: Path, results: Path) -> None:
+    """Write every CSV for which there are results; the others stay as they are."""
+    results.mkdir(parents=True, exist_ok=True)
+    runs = [run for run in runs_of(experiment, out) if run.finished]
+    if not runs:
+        return
+    curves = [point for run in runs for point in curve(run)]
+    write_csv(results / "curves.csv", curves)
+    lines = reference_lines(ShardFolder(out / "data"), experiment.pretrain["run"]["eval_sequences"])
+    write_csv(results / "lines.csv", [{"name": n, "loss": value} for n, value in lines.items()])
+    peers = sorted((out / "peer").glob("*/seed-*/curve.jsonl"))
+    if points := [p | {"start": f.parts[-3]} for f in peers for p in read_json_lines(f)]:
+        write_csv(results / "peer.csv", points)
+    chosen = [run for run in runs if run.arm in experiment.downstream.arms]
+    if scores := [score for run in chosen for score in downstream(out, run)]:
+        write_csv(results / "downstream.csv", scores)
+    manifest = ShardFolder(out / "data").manifest
+    about = {
+        "size": experiment.size,
+        "machine": describe(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
+        "training tokens": f"{manifest['splits']['train']['tokens']:,}",
+        "sources": ", ".join(manifest["counts"]["sources"]),
+    }
+    write_csv(results / "about.csv", [{"name": n, "value": v} for n, v in about.items()])
+
+
+def curve(run: Run) -> list[dict[str, Any]]:
+    """The evaluations of a run, in order."""
+    return [
+        {
+            "arm": run.arm, "seed": run.seed, "step": record["step"], "tokens": record["tokens"],
+            "flops": record["flops"], "hours": record["hours"],
+            "loss": record["valid/loss"], "accuracy": record["valid/accuracy"],
+        }
+        for record in read_json_lines(run.folder / "metrics.jsonl")
+        if "valid/loss" in record
+    ]  # fmt: skip
+
+
+def reference_lines(data: ShardFolder, sequences: int) -> dict[str, float]:
+    """Unigram and bigram loss on the targets of the evaluations."""
+    train, valid = data.rows("train"), data.rows("valid")
+    sequences = min(sequences, len(valid))
+    (batch,) = evaluation_batches(
+        valid, evaluation_masking(MaskingConfig()), data.vocab_size,
+        batch_size=sequences, sequences=sequences,
+    )  # fmt: skip
+    frequencies = unigram_log_frequencies(train, data.vocab_size)
+    picked = np.linspace(0, len(train) - 1, min(len(train), MAX_BIGRAM_ROWS)).astype(np.int64)
+    bigram = Bigram(train[picked], frequencies)
+    places = batch.position_ids[:, -batch.labels.shape[1] :]
+    left, right = neighbours(valid[np.arange(sequences)], list(places))
+    return {"unigram": unigram_loss([batch], frequencies), "bigram": bigram.loss(left, right)}
+
+
+def downstream(out: Path, run: Run) -> list[dict[str, Any]]:
+    """Each task's headline metric, the median over the seeds of finetuning."""
+    try:
+        cells = collect_cells(out / "downstream" / run.arm / f"seed-{run.seed}")
+    except FinetuneError:
+        return []
+    return [
+        {"arm": run.arm, "seed": run.seed, "task": c.task, "metric": c.metric, "value": c.median}
+        for c in cells
+        if c.metric == headline(c.task, cells)
+    ]
+
+
+def read_json_lines(file: Path) -> list[dict[str, Any]]:
+    """Every line of `file`."""
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def write_csv(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Beside, then over: the columns are those of the first row; floats with six digits."""
+    rows = list(rows)
+    partial = file.with_name(f".{file.name}.partial")
+    with partial.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(file)
+
+
+def read_csv(file: Path) -> list[dict[str, Any]]:
+    """The rows with numbers as numbers; none if there is no file."""
+    if not file.is_file():
+        return []
+    with file.open(newline="", encoding="utf-8") as stream:
+        return [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(stream)]
+
+
+def _number(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -1,0 +1,239 @@
+"""Hugging Face's RoBERTa trained by its `Trainer`, on the same rows, for a run to be compared with.
+
+    python -m benchmarks.reproduce.peer CONFIG --start ours|stock --output FOLDER
+
+CONFIG is that of a vanilla 15 % run of pretrain/main.py: same shards, tokenizer, size, batch,
+number of steps and AdamW with the same schedule, in the precision in which a few of its steps are
+fastest. Masks come from DataCollatorForLanguageModeling. The loss is measured at our frozen
+corruption; what that takes does not count for its clock, while our runs' clocks hold theirs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    DataCollatorForLanguageModeling,
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from pretrain.command_line import load_config
+from pretrain.config import PretrainConfig
+from pretrain.convert import to_hf_config, to_hf_head, to_hf_weights
+from pretrain.data import Rows, ShardFolder
+from pretrain.evaluate import evaluation_batches, evaluation_masking, unigram_log_frequencies
+from pretrain.flops import training_flops
+from pretrain.initialise import initialise
+from pretrain.main import resolve
+from pretrain.masking import NUM_LEADING_SPECIALS, MaskedRows
+from pretrain.model import LateMaskModel
+
+logger = logging.getLogger(__name__)
+
+TRIAL_STEPS = 20  # of which the first half warms up
+
+
+class TokenRows(Dataset[dict[str, Any]]):
+    """The training rows as run_mlm.py hands them to the collator."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        ids = self._rows[np.array([index])][0]
+        special = (ids < NUM_LEADING_SPECIALS).astype(np.int64)
+        return {"input_ids": ids, "special_tokens_mask": special}
+
+
+def stock_batch(batch: MaskedRows, mask_id: int) -> tuple[Tensor, Tensor]:
+    """Rows whose predicted places are all holes, in reading order, as stock models take them.
+
+    Returns:
+        [B, T] input ids with <mask>s, and [B, T] labels, -100 where nothing is predicted.
+    """
+    ids = np.full(batch.position_ids.shape, mask_id)
+    visible = batch.input_ids.shape[1]
+    np.put_along_axis(ids, batch.position_ids[:, :visible], batch.input_ids, axis=1)
+    labels = np.full(batch.position_ids.shape, -100)
+    predicted = batch.labels.shape[1]
+    np.put_along_axis(labels, batch.position_ids[:, -predicted:], batch.labels, axis=1)
+    return torch.from_numpy(ids), torch.from_numpy(labels)
+
+
+@torch.no_grad()
+def frozen_loss(model: PreTrainedModel, batches: Sequence[tuple[Tensor, Tensor]]) -> float:
+    """Mean cross-entropy in nats of a stock model; every batch predicts as many tokens."""
+    model.eval()
+    losses = [
+        model(input_ids=ids.to(model.device), labels=labels.to(model.device)).loss.item()
+        for ids, labels in batches
+    ]
+    model.train()
+    return float(np.mean(losses))
+
+
+def frozen_batches(config: PretrainConfig, data: ShardFolder) -> list[tuple[Tensor, Tensor]]:
+    """The validation set of pretrain/evaluate.py for stock models."""
+    batches = evaluation_batches(
+        data.rows("valid"), evaluation_masking(config.masking), data.vocab_size,
+        batch_size=config.data.micro_batch_size, sequences=config.run.eval_sequences,
+    )  # fmt: skip
+    return [stock_batch(batch, data.vocab_size - 1) for batch in batches]
+
+
+def stock_model(config: PretrainConfig, data: ShardFolder, start: str) -> PreTrainedModel:
+    """RoBERTa of the config's size, drawn by transformers (`stock`) or as ours is (`ours`)."""
+    torch.manual_seed(config.run.seed)
+    hf_config = to_hf_config(config.model)
+    if start == "stock":
+        hf_config.initializer_range = 0.02
+        return AutoModelForMaskedLM.from_config(hf_config)
+    model: PreTrainedModel = AutoModelForMaskedLM.from_config(hf_config)
+    ours = LateMaskModel(config.model, config.masking)
+    frequencies = unigram_log_frequencies(data.rows("train"), data.vocab_size)
+    initialise(ours, config.run.seed, torch.from_numpy(frequencies))
+    weights: dict[str, Tensor] = dict(ours.named_parameters())
+    prefix = f"{model.base_model_prefix}."
+    encoder = {prefix + n: tensor for n, tensor in to_hf_weights(weights, config.model).items()}
+    model.load_state_dict(encoder | to_hf_head(weights, config.model))
+    return model
+
+
+class Clock(TrainerCallback):
+    """Seconds of training since the first step began, less those of the evaluations."""
+
+    def __init__(self, every: int, measure: Callable[[], float]) -> None:
+        self.seconds = 0.0
+        self.points: list[dict[str, float]] = []
+        self._every, self._measure = every, measure
+        self._last: float | None = None
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        """Start, at the first step."""
+        self._last = self._last or time.perf_counter()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Stop; evaluate where it is due; go on."""
+        assert self._last is not None
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.seconds += time.perf_counter() - self._last
+        if state.global_step % self._every == 0 or state.global_step == state.max_steps:
+            loss = self._measure()
+            point = {"step": state.global_step, "hours": self.seconds / 3600, "loss": loss}
+            self.points.append(point)
+            logger.info("step %d: validation loss %.4f", state.global_step, loss)
+        self._last = time.perf_counter()
+
+
+def train(
+    config: PretrainConfig, data: ShardFolder, start: str, steps: int, bf16: bool, evaluate: bool
+) -> Clock:
+    """`steps` steps of the Trainer; the clock holds what it took and found."""
+    model = stock_model(config, data, start)
+    batches = frozen_batches(config, data)
+    clock = Clock(
+        config.run.eval_every if evaluate else steps,
+        lambda: frozen_loss(model, batches) if evaluate else float("nan"),
+    )
+    optimizer = config.optimizer
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            output_dir=folder,
+            seed=config.run.seed,
+            max_steps=steps,
+            per_device_train_batch_size=config.data.global_batch_size,
+            optim="adamw_torch_fused",
+            learning_rate=optimizer.lr,
+            adam_beta1=optimizer.betas[0],
+            adam_beta2=optimizer.betas[1],
+            adam_epsilon=optimizer.eps,
+            weight_decay=optimizer.weight_decay,
+            max_grad_norm=optimizer.gradient_clipping,
+            lr_scheduler_type="linear",
+            warmup_steps=round(optimizer.warmup * steps),
+            bf16=bf16,
+            use_cpu=not torch.cuda.is_available(),
+            save_strategy="no",
+            report_to="none",
+            logging_steps=config.run.log_every,
+            disable_tqdm=True,
+            dataloader_pin_memory=False,
+            remove_unused_columns=False,  # special_tokens_mask, which saves the collator time
+        )
+        collator = DataCollatorForLanguageModeling(
+            AutoTokenizer.from_pretrained(data.path), mlm_probability=config.masking.rate
+        )
+        Trainer(
+            model, arguments, collator, TokenRows(data.rows("train")), callbacks=[clock]
+        ).train()
+    return clock
+
+
+def faster_in_bf16(config: PretrainConfig, data: ShardFolder) -> bool:
+    """Whether a few steps take less time under bf16 autocast than in fp32."""
+    seconds = {}
+    for bf16 in (False, True):
+        train(config, data, "stock", 2, bf16, evaluate=False)  # warms up
+        seconds[bf16] = train(config, data, "stock", TRIAL_STEPS, bf16, evaluate=False).seconds
+    return seconds[True] < seconds[False]
+
+
+def main(argv: Sequence[str]) -> None:
+    """Train, and write FOLDER/curve.jsonl when all is done."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.reproduce.peer")
+    parser.add_argument("config", type=Path, help="YAML of the vanilla 15 %% run")
+    parser.add_argument("--start", choices=("ours", "stock"), default="ours")
+    parser.add_argument("--output", type=Path, required=True, help="folder for curve.jsonl")
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, force=True)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    config = load_config(args.config)
+    data = ShardFolder(config.data.path)
+    config = resolve(config, data)
+    assert config.budget.flops is not None, "written by experiment.write_config"
+    tokens = config.data.global_batch_size * data.seq_len
+    flops = config.data.global_batch_size * training_flops(
+        config.model, config.masking, data.seq_len
+    )
+    steps = math.ceil(config.budget.flops / flops)
+    bf16 = faster_in_bf16(config, data)
+    clock = train(config, data, args.start, steps, bf16, evaluate=True)
+    args.output.mkdir(parents=True, exist_ok=True)
+    partial = args.output / ".curve.jsonl.partial"
+    with partial.open("w") as file:
+        for point in clock.points:
+            about = {"seed": config.run.seed, "precision": "bf16" if bf16 else "fp32"}
+            record = about | point | {"tokens": point["step"] * tokens}
+            file.write(json.dumps(record) + "\n")
+    partial.replace(args.output / "curve.jsonl")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

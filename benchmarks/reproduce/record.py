@@ -1,0 +1,100 @@
+"""The checked-in CSV files of an experiment, as its tables and claims ask for them."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from benchmarks.reproduce.collect import read_csv
+from benchmarks.reproduce.experiment import PEERS, Claim, Experiment
+from benchmarks.reproduce.verdicts import Interval, hours_to, paired
+
+PEER_TITLES = {
+    "huggingface_ours": "Hugging Face's Trainer, our initial weights",
+    "huggingface_stock": "Hugging Face's Trainer, its own initial weights",
+}
+
+
+class Record:
+    """Results by arm and seed; arms without results are absent."""
+
+    def __init__(self, experiment: Experiment, results: Path) -> None:
+        self.experiment, self._results = experiment, results
+        self.titles = {name: arm.title for name, arm in experiment.arms.items()} | PEER_TITLES
+        self.lines = {row["name"]: row["loss"] for row in read_csv(results / "lines.csv")}
+        self.about = {row["name"]: row["value"] for row in read_csv(results / "about.csv")}
+        self.diagnostics = read_csv(results / "diagnostics.csv")
+        self.trials = read_csv(results / "trials.csv")
+
+    @cached_property
+    def curves(self) -> dict[str, dict[int, list[dict[str, Any]]]]:
+        """Arm -> seed -> evaluations in order; in the order of the config, then the peers."""
+        found: dict[str, dict[int, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+        peers = [row | {"arm": PEERS[row["start"]]} for row in read_csv(self._results / "peer.csv")]
+        for row in (*read_csv(self._results / "curves.csv"), *peers):
+            found[row["arm"]][row["seed"]].append(row)
+        return {arm: dict(found[arm]) for arm in self.titles if arm in found}
+
+    @cached_property
+    def scores(self) -> dict[str, dict[int, dict[str, float]]]:
+        """Arm -> seed -> task -> headline metric, times 100."""
+        found: dict[str, dict[int, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+        for row in read_csv(self._results / "downstream.csv"):
+            found[row["arm"]][row["seed"]][row["task"]] = 100 * row["value"]
+        return {arm: dict(found[arm]) for arm in self.titles if arm in found}
+
+    @cached_property
+    def metrics(self) -> dict[str, str]:
+        """Task -> name of its headline metric."""
+        return {row["task"]: row["metric"] for row in read_csv(self._results / "downstream.csv")}
+
+    def last(self, arm: str, key: str) -> dict[int, float]:
+        """Seed -> a column of the last evaluation."""
+        return {seed: points[-1][key] for seed, points in self.curves.get(arm, {}).items()}
+
+    @property
+    def target(self) -> float:
+        """The loss at which the reference ends, mean over its seeds."""
+        finals = self.last(self.experiment.reference, "loss")
+        return statistics.mean(finals.values()) if finals else math.nan
+
+    def hours(self, arm: str, seed: int) -> float:
+        """Wall-clock of one run to the target; infinity if it never gets there."""
+        points = self.curves[arm][seed]
+        return hours_to([(p["hours"], p["loss"]) for p in points], self.target)
+
+    def mean_scores(self, arm: str, tasks: set[str]) -> dict[int, float]:
+        """Seed -> mean over `tasks`, of seeds that have them all."""
+        return {
+            seed: statistics.mean(found[task] for task in tasks)
+            for seed, found in self.scores.get(arm, {}).items()
+            if tasks and tasks <= found.keys()
+        }
+
+    def shared_tasks(self, *arms: str) -> set[str]:
+        """Tasks that each of the arms has with every seed that it was finetuned with."""
+        seeds = [found for arm in arms for found in self.scores.get(arm, {}).values()]
+        complete = all(arm in self.scores for arm in arms)
+        return set.intersection(*(set(found) for found in seeds)) if complete else set()
+
+    def worsening(self, claim: Claim) -> Interval | None:
+        """What the claim limits, over the seeds that both arms have; None without any."""
+        arm, baseline = claim.arm, claim.baseline
+        if claim.measure == "loss":
+            return paired(self.last(arm, "loss"), self.last(baseline, "loss"))
+        if claim.measure == "score":
+            tasks = self.shared_tasks(arm, baseline)
+            return paired(self.mean_scores(baseline, tasks), self.mean_scores(arm, tasks))
+        if not self.curves.get(self.experiment.reference):
+            return None
+        mine, theirs = self.curves.get(arm, {}), self.last(baseline, "hours")
+        # A baseline that ends above the target would have taken longer: its end is what counts.
+        ratios = [
+            self.hours(arm, seed) / min(self.hours(baseline, seed), theirs[seed])
+            for seed in sorted(mine.keys() & theirs.keys())
+        ]
+        return Interval.of(ratios) if ratios else None

@@ -1,0 +1,233 @@
+"""`docs/reproduction.md` from the CSV files and the findings beside it; nothing is measured here.
+
+A finding is NAME.json of `python -m finetune.analysis` with its NAME.png, in any folder under
+docs/reproduction: figure, claim, paper, ours, setting, rule, verdict.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from benchmarks.reproduce import figures
+from benchmarks.reproduce.experiment import Claim, Experiment
+from benchmarks.reproduce.record import Record
+from benchmarks.reproduce.verdicts import Interval, at_most, paired
+from finetune.comparison import Pairs, overall
+
+FINDING_KEYS = {"figure", "claim", "paper", "ours", "setting", "rule", "verdict"}
+SHOWN = 6  # arms in the picture of curves
+
+
+def write_report(
+    experiment: Experiment, others: Sequence[Experiment], results: Path, page: Path
+) -> None:
+    """Draw the pictures into `results`, and write `page` beside it.
+
+    Args:
+        experiment: whose CSV files lie in `results`.
+        others: further ones, to be named with the reason why they were not run.
+        results: folder of CSV files, and of findings in folders of their own.
+        page: the Markdown.
+    """
+    record = Record(experiment, results)
+    draw(record, results)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number
+    text = environment.get_template("reproduction.md.jinja").render(
+        experiment=experiment,
+        about=record.about,
+        lines=record.lines,
+        claims=[claim_row(record, claim) for claim in experiment.claims],
+        arms=[arm_row(record, arm) for arm in experiment.arms if arm in record.curves],
+        missing=[experiment.arms[arm].title for arm in experiment.arms if arm not in record.curves],
+        times=times(record),
+        target=record.target,
+        tasks=record.metrics,
+        downstream=downstream_rows(record),
+        diagnosed=bool(record.diagnostics),
+        trials=record.trials,
+        findings=findings(results),
+        others=others,
+        folder=results.name,
+    )
+    partial = page.with_name(f".{page.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(page)
+
+
+def draw(record: Record, results: Path) -> None:
+    """The pictures for which there are results."""
+    if record.curves:
+        reference, named = record.experiment.reference, [c.arm for c in record.experiment.claims]
+        names = list(dict.fromkeys([reference, *named, *record.curves]))
+        ours = [a for a in names if a in record.curves and not a.startswith("huggingface")][:SHOWN]
+        shown = {arm: record.curves[arm] for arm in ours}
+        axes = ("tokens", "flops", "hours")
+        figure = figures.loss_curves(shown, axes, record.titles, record.lines)
+        figures.save(figure, results / "curves.png")
+        finals = {arm: record.last(arm, "loss") for arm in record.curves}
+        figure = figures.final_losses(finals, record.titles, reference)
+        figures.save(figure, results / "arms.png")
+    if peers := [arm for arm in record.curves if arm.startswith("huggingface")]:
+        shown = {arm: record.curves[arm] for arm in (reference, *peers) if arm in record.curves}
+        figure = figures.loss_curves(shown, ("hours",), record.titles, record.lines)
+        figures.save(figure, results / "peer.png")
+    if record.diagnostics:
+        figures.save(figures.by_layer(record.diagnostics, record.titles), results / "layers.png")
+
+
+def claim_row(record: Record, claim: Claim) -> dict[str, Any]:
+    """What was found for a claim, with its spread, and the verdict."""
+    found = record.worsening(claim)
+    unit = {"loss": " nats", "score": " points", "hours": " of the time"}[claim.measure]
+    row = {"text": claim.text, "paper": claim.paper, "rule": f"at most {claim.limit:g}{unit}"}
+    if found is None:
+        return row | {"ours": "not run yet", "verdict": ""}
+    sides = " against ".join(_side(record, claim, arm) for arm in (claim.arm, claim.baseline))
+    change = "ratio" if claim.measure == "hours" else "worse by"
+    return row | {
+        "ours": f"{sides}; {change} {interval(found, '' if claim.measure == 'hours' else '+')}",
+        "verdict": at_most(found, claim.limit),
+    }
+
+
+def _side(record: Record, claim: Claim, arm: str) -> str:
+    """One arm's mean ± deviation in the claim's measure."""
+    if claim.measure == "loss":
+        return spread(list(record.last(arm, "loss").values()), 3)
+    if claim.measure == "score":
+        tasks = record.shared_tasks(claim.arm, claim.baseline)
+        return spread(list(record.mean_scores(arm, tasks).values()), 1)
+    minutes = [60 * record.hours(arm, seed) for seed in record.curves[arm]]
+    reached = [value for value in minutes if math.isfinite(value)]
+    text = f"{spread(reached, 1)} min" if reached else "never"
+    some = f" ({len(reached)} of {len(minutes)} seeds get there)"
+    return text if reached == minutes else text + some
+
+
+def arm_row(record: Record, arm: str) -> dict[str, Any]:
+    """An arm in the table of all arms."""
+    reference = record.experiment.reference
+    losses = record.last(arm, "loss")
+    difference = paired(losses, record.last(reference, "loss"))
+
+    def mean(name: str, key: str) -> float:
+        return statistics.mean(record.last(name, key).values())
+
+    def per_token(name: str) -> float:
+        return mean(name, "flops") / mean(name, "tokens")
+
+    has_reference = reference in record.curves
+    return {
+        "title": record.titles[arm],
+        "compute": record.experiment.arms[arm].compute,
+        "n": len(losses),
+        "loss": spread(list(losses.values()), 3),
+        "accuracy": 100 * mean(arm, "accuracy"),
+        "difference": interval(difference) if difference and arm != reference else "",
+        "tokens": mean(arm, "tokens") / 1e6,
+        "operations": per_token(arm) / per_token(reference) if has_reference else math.nan,
+        "minutes": 60 * mean(arm, "hours"),
+        "speed": mean(arm, "tokens") / (3600 * mean(arm, "hours")),
+    }
+
+
+def times(record: Record) -> list[dict[str, Any]]:
+    """Arms that get to the reference's final loss with every seed, by the time they take."""
+    rows = []
+    for arm, seeds in record.curves.items():
+        hours = [record.hours(arm, seed) for seed in seeds]
+        if all(map(math.isfinite, hours)):
+            minutes = [60 * value for value in hours]
+            rows.append(
+                {"title": record.titles[arm], "minutes": spread(minutes, 1), "n": len(hours),
+                 "mean": statistics.mean(minutes)}
+            )  # fmt: skip
+    return sorted(rows, key=lambda row: row["mean"])
+
+
+def downstream_rows(record: Record) -> list[dict[str, Any]]:
+    """Finetuned arms: each task's mean ± deviation, their mean, and the difference to reference."""
+    reference, rows = record.experiment.reference, []
+    for arm, seeds in record.scores.items():
+        by_task = {
+            task: [found[task] for found in seeds.values() if task in found]
+            for task in record.metrics
+        }
+        tasks = record.shared_tasks(arm, reference)
+        mine, theirs = record.mean_scores(arm, tasks), record.mean_scores(reference, tasks)
+        difference = paired(mine, theirs) if arm != reference else None
+        rows.append(
+            {
+                "title": record.titles[arm],
+                "n": len(seeds),
+                "tasks": {t: spread(values, 1) if values else "" for t, values in by_task.items()},
+                "mean": spread(list(mine.values()), 1) if mine else "",
+                "difference": interval(difference) if difference else "",
+                "p": _sign_flips(record, arm, reference) if difference else "",
+            }
+        )
+    return rows
+
+
+def _sign_flips(record: Record, arm: str, reference: str) -> str:
+    """p of the permutation test over all pairs of equal task and seed."""
+    first, second = record.scores[reference], record.scores[arm]
+    seeds = sorted(first.keys() & second.keys())
+    pairs = [
+        Pairs(task, "finetune", record.metrics[task],
+              *(_array(side, seeds, task) for side in (first, second)))
+        for task in sorted(record.shared_tasks(arm, reference))
+    ]  # fmt: skip
+    return f"{overall(pairs)[1]:.3f}" if pairs and seeds else ""
+
+
+def _array(side: dict[int, dict[str, float]], seeds: list[int], task: str) -> np.ndarray:
+    return np.array([side[seed][task] for seed in seeds])
+
+
+def findings(results: Path) -> list[dict[str, Any]]:
+    """Of the weight-mask analyses: their JSON, and the picture's path from the page's folder."""
+    found = []
+    for file in sorted(results.rglob("*.json")):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and content.keys() >= FINDING_KEYS:
+            picture = file.with_suffix(".png")
+            path = picture.relative_to(results.parent).as_posix() if picture.is_file() else ""
+            found.append(content | {"picture": path})
+    return found
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """Mean ± sample deviation."""
+    text = f"{statistics.mean(values):.{digits}f}"
+    return f"{text} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else text
+
+
+def interval(found: Interval, sign: str = "+") -> str:
+    """Mean and 95 % interval, with their signs unless `sign` is empty."""
+    text = f"{found.mean:{sign}.3f}"
+    limits = f" [{found.low:{sign}.3f}, {found.high:{sign}.3f}]"
+    return text + limits if math.isfinite(found.low) else text
+
+
+def number(value: float, digits: int = 0) -> str:
+    """With separators of thousands."""
+    return f"{value:,.{digits}f}"

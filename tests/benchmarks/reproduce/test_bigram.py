@@ -1,0 +1,46 @@
+"""The bigram line: a distribution, and near the entropy of a chain whose entropy is known."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.reproduce.bigram import Bigram, neighbours
+from benchmarks.reproduce.collect import reference_lines
+from pretrain.data import ShardFolder
+
+
+def test_it_is_a_distribution_and_the_formula() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, 7, size=(60, 9))
+    frequencies = np.full(7, 1 / 7)
+    bigram = Bigram(rows, np.log(frequencies))
+    counted = rows[np.arange(60) % 20 != 0]
+    for left in range(7):
+        chances = []
+        for right in range(7):
+            loss = bigram.loss(np.array([left]), np.array([right]), prior=10.0)
+            pairs = [pair for row in counted for pair in itertools.pairwise(row)]
+            seen = pairs.count((left, right))
+            total = int((counted[:, :-1] == left).sum())
+            assert math.exp(-loss) == pytest.approx((seen + 10 / 7) / (total + 10))
+            chances.append(math.exp(-loss))
+        assert sum(chances) == pytest.approx(1)
+
+
+def test_a_chain_with_two_successors_costs_ln_2(out: Path) -> None:
+    lines = reference_lines(ShardFolder(out / "data"), 48)
+    # Some 15,000 pairs for 600 possible ones: the estimate is a little dearer than the truth.
+    assert math.log(2) < lines["bigram"] < 1.2
+    assert lines["unigram"] > 5
+
+
+def test_left_neighbours() -> None:
+    rows = np.array([[0, 5, 6, 2], [0, 7, 8, 2]])
+    left, right = neighbours(rows, [np.array([2, 1]), np.array([1])])
+    assert left.tolist() == [5, 0, 0]
+    assert right.tolist() == [6, 5, 7]

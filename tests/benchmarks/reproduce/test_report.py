@@ -1,0 +1,134 @@
+"""The record from planted results, its figures, verdicts and pictures; and from real runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.reproduce.collect import collect, read_csv, write_csv
+from benchmarks.reproduce.experiment import Claim, Experiment
+from benchmarks.reproduce.report import write_report
+from benchmarks.reproduce.stages import Options, diagnose, report
+
+PICTURE = re.compile(r"!\[[^\]]*\]\(([^)]+)\)")
+FINDING = {
+    "figure": "sparsity", "claim": "few zeros are best", "paper": "figure 1", "ours": "trec: 5 %",
+    "setting": "a small encoder", "rule": "within a deviation", "verdict": "undecided",
+}  # fmt: skip
+
+
+def plant(results: Path) -> None:
+    """Vanilla ends at 5.0 + seed / 10 after an hour; the paper's arm is 0.15 better throughout."""
+    results.mkdir()
+    curves = [
+        {"arm": arm, "seed": seed, "step": step, "tokens": 1000.0 * step * more,
+         "flops": 1e9 * step, "hours": 0.5 * step * time,
+         "loss": 6.0 - step / 2 + seed / 10 + shift, "accuracy": 0.25}
+        for arm, shift, time, more in (("vanilla_15", 0.0, 1.0, 1.0), ("paper_78", -0.15, 0.4, 1.2))
+        for seed in (1, 2, 3)
+        for step in (1, 2)
+    ]  # fmt: skip
+    write_csv(results / "curves.csv", curves)
+    lines = [{"name": "unigram", "loss": 6.1}, {"name": "bigram", "loss": 5.3}]
+    write_csv(results / "lines.csv", lines)
+    peers = [
+        {"start": "ours", "seed": seed, "step": 2, "tokens": 2000.0, "hours": 3.0, "loss": 5.0}
+        for seed in (1, 2, 3)
+    ]
+    write_csv(results / "peer.csv", peers)
+    scores = [
+        {"arm": arm, "seed": seed, "task": task, "metric": "accuracy", "value": value + seed / 100}
+        for arm, gain in (("vanilla_15", 0.0), ("paper_78", 0.02))
+        for seed in (1, 2, 3)
+        for task, value in (("trec", 0.7 + gain), ("rte", 0.5 + gain))
+    ]
+    write_csv(results / "downstream.csv", scores)
+    write_csv(results / "trials.csv", [{"size": "4 x 128", "loss": 5.5}])
+    (results / "weight_masks").mkdir()
+    (results / "weight_masks" / "sparsity.json").write_text(json.dumps(FINDING))
+    (results / "weight_masks" / "sparsity.png").write_bytes(b"\x89PNG")
+
+
+@pytest.fixture
+def page(experiment: Experiment, tmp_path: Path) -> Path:
+    def claim(measure: str, limit: float, text: str) -> Claim:
+        return Claim(text=text, paper="p", arm="paper_78", baseline="vanilla_15",
+                     measure=measure, limit=limit)  # type: ignore[arg-type]  # fmt: skip
+
+    claims = [
+        claim("loss", 0.0, "better loss"),
+        claim("score", 1.0, "better score"),
+        claim("hours", 0.5, "half the time"),
+        claim("hours", 0.1, "a tenth of the time"),
+        replace(claim("loss", 0.0, "never run"), arm="vanilla_40"),
+    ]
+    plant(tmp_path / "record")
+    other = replace(experiment, size="a large one", not_run="takes a cluster")
+    record = tmp_path / "record.md"
+    write_report(replace(experiment, claims=claims), [other], record.with_suffix(""), record)
+    return record
+
+
+def row(text: str, beginning: str) -> list[str]:
+    line = next(line for line in text.splitlines() if line.startswith(f"| {beginning} |"))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_claims_have_their_verdicts(page: Path) -> None:
+    text = page.read_text()
+    better = row(text, "better loss")
+    assert better[2] == "5.050 ± 0.100 against 5.200 ± 0.100; worse by -0.150 [-0.150, -0.150]"
+    assert better[4] == "agrees"
+    # Scores are points of 100, and higher is better: the arm is worse by -2.
+    assert "worse by -2.000 [-2.000, -2.000]" in row(text, "better score")[2]
+    assert row(text, "better score")[4] == "agrees"
+    # To 5.2 nats: 0.30, 0.34, 0.38 h against 0.9, 1 and never, which counts as the whole hour.
+    assert row(text, "half the time")[4] == "agrees"
+    assert row(text, "a tenth of the time")[4] == "disagrees"
+    assert row(text, "never run")[2:] == ["not run yet", "at most 0 nats", ""]
+
+
+def test_all_that_was_found_is_in_it(page: Path) -> None:
+    text = page.read_text()
+    arm = row(text, "k = L, d = 2, 50 %: the paper's recipe")
+    assert arm[2:5] == ["3", "5.050 ± 0.100", "-0.150 [-0.150, -0.150]"]
+    assert arm[7] == f"{1 / 1.2:.3f}"  # operations a token
+    assert row(text, "sparsity")[5] == "undecided"
+    assert "takes a cluster" in text
+    assert "5.300 nats" in text
+    assert row(text, "4 x 128") == ["4 x 128", "5.5"]
+    pictures = PICTURE.findall(text)
+    assert len(pictures) == 3
+    for name in pictures:
+        assert (page.parent / name).is_file()
+
+
+def test_no_results_make_a_page_that_says_so(experiment: Experiment, tmp_path: Path) -> None:
+    (tmp_path / "record").mkdir()
+    write_report(experiment, [], tmp_path / "record", tmp_path / "record.md")
+    text = (tmp_path / "record.md").read_text()
+    assert text.count("not run yet") == len(experiment.claims)
+    assert not PICTURE.findall(text)
+
+
+def test_from_runs_to_the_record(pretrained: Options) -> None:
+    report(replace(pretrained, experiment=replace(pretrained.experiment, diagnose=[])))
+    curves = read_csv(pretrained.results / "curves.csv")
+    assert {(r["arm"], r["seed"]) for r in curves} == {("vanilla_15", 1), ("paper_78", 1)}
+    last = {r["arm"]: r for r in curves}
+    budget = 0.78 * last["vanilla_15"]["flops"]
+    assert last["paper_78"]["flops"] == pytest.approx(budget, rel=0.06)  # whole steps
+    diagnose(pretrained)
+    report(pretrained)
+    text = pretrained.page.read_text()
+    for name in PICTURE.findall(text):
+        assert (pretrained.page.parent / name).is_file()
+    assert f"{pretrained.results.name}/layers.png" in text
+    # Collecting again changes nothing.
+    before = (pretrained.results / "curves.csv").read_bytes()
+    collect(pretrained.experiment, pretrained.output_dir, pretrained.results)
+    assert (pretrained.results / "curves.csv").read_bytes() == before
