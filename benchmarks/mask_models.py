@@ -77,8 +77,7 @@ def make_server(case: str, folder: Path, tasks: list[str]) -> Server:
     """What answers for `tasks`."""
     if case in ("one model", "copies"):
         model = read_base(folder)
-        own = (lambda: copy.deepcopy(model)) if case == "copies" else (lambda: model)
-        return Separate({name: own() for name in tasks})
+        return Separate({t: copy.deepcopy(model) if case == "copies" else model for t in tasks})
     if case == "LoRA":
         return Adapters(read_base(folder), tasks)
     folders = [MaskFolder.open(folder / f"mask-{index}") for index in range(len(tasks))]

@@ -1,9 +1,14 @@
 """Writing a file so that a reader sees all of it or none."""
 
+from __future__ import annotations
+
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def write_text(path: Path, text: str) -> None:
@@ -19,3 +24,10 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """`write_text` of `content` as JSON, keys sorted."""
     write_text(path, json.dumps(content, indent=4, sort_keys=True) + "\n")
+
+
+def write_figure(path: Path, figure: Figure, dpi: int = 150) -> None:
+    """`figure` as a PNG: beside, then renamed."""
+    partial = path.with_name(f"{path.name}.partial")
+    figure.savefig(partial, dpi=dpi, format="png")
+    partial.replace(path)

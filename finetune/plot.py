@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import matplotlib
 
+from finetune.files import write_figure
+
 if TYPE_CHECKING:
     from finetune.table import Cell
 
@@ -35,7 +37,5 @@ def draw(cells: "Sequence[Cell]", path: Path) -> None:
     axes.set_ylabel("percent")
     axes.grid(axis="y", alpha=0.3)
     axes.legend(fontsize=8)
-    partial = path.with_name(f"{path.name}.partial")
-    figure.savefig(partial, dpi=150, format="png")
+    write_figure(path, figure)
     plt.close(figure)
-    partial.replace(path)

@@ -75,6 +75,13 @@ class Rows(Sequence[dict[str, Any]]):
         targets = None if self.targets is None else self.targets[list(indices)]
         return Rows.pack(columns, targets, self.choices)  # type: ignore[arg-type]
 
+    def sample(self, most: int, seed: int) -> "Rows":
+        """`most` of them, drawn by `seed`, in their order; all where there are no more."""
+        if len(self) <= most:
+            return self
+        chosen = np.random.default_rng(seed).choice(len(self), most, replace=False)
+        return self.select(sorted(chosen.tolist()))
+
     def save(self, path: Path) -> None:
         """Write an .npz, whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,9 @@ import torch
 from benchmarks.machine import describe
 from benchmarks.reproduce.bigram import Bigram, neighbours
 from benchmarks.reproduce.experiment import Experiment, Run, runs_of
+from finetune.analysis.finding import to_csv
 from finetune.errors import FinetuneError
+from finetune.files import write_text
 from finetune.table import collect as collect_cells
 from finetune.table import headline
 from pretrain.config import MaskingConfig
@@ -112,17 +113,8 @@ def read_json_lines(file: Path) -> list[dict[str, Any]]:
 
 
 def write_csv(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Beside, then over: the columns are those of the first row; floats with six digits."""
-    rows = list(rows)
-    partial = file.with_name(f".{file.name}.partial")
-    with partial.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(file)
+    """Whole or not at all: the columns are those of the first row; floats with six digits."""
+    write_text(file, to_csv(list(rows)))
 
 
 def read_csv(file: Path) -> list[dict[str, Any]]:

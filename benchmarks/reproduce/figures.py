@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -97,13 +96,6 @@ def by_layer(records: Points, titles: Mapping[str, str]) -> Figure:
         _clean(axis)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     return figure
-
-
-def save(figure: Figure, file: Path) -> None:
-    """As PNG, whole or not at all."""
-    partial = file.with_name(f".{file.name}.partial")
-    figure.savefig(partial, dpi=130, format="png")
-    partial.replace(file)
 
 
 def _clean(axis: Axes) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import subprocess
 import threading
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from benchmarks.reproduce.experiment import ReproduceError
+from benchmarks.tiny_run import free_port
 
 logger = logging.getLogger(__name__)
 
@@ -84,11 +84,9 @@ class _Places:
         """Its process's exit code, and the seconds until then."""
         cores, began = self._free.get(), time.monotonic()
         job.log.parent.mkdir(parents=True, exist_ok=True)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = str(free.getsockname()[1])
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         environment = {
-            "MASTER_PORT": port,
+            "MASTER_PORT": str(free_port()),
             "OMP_NUM_THREADS": str(len(cores)),
             "PYTHONPATH": path,
             "TOKENIZERS_PARALLELISM": "false",

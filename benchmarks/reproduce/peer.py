@@ -38,6 +38,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from finetune.files import write_text
 from pretrain.command_line import load_config
 from pretrain.config import PretrainConfig
 from pretrain.convert import to_hf_config, to_hf_head, to_hf_weights
@@ -226,13 +227,10 @@ def main(argv: Sequence[str]) -> None:
     bf16 = faster_in_bf16(config, data)
     clock = train(config, data, args.start, steps, bf16, evaluate=True)
     args.output.mkdir(parents=True, exist_ok=True)
-    partial = args.output / ".curve.jsonl.partial"
-    with partial.open("w") as file:
-        for point in clock.points:
-            about = {"seed": config.run.seed, "precision": "bf16" if bf16 else "fp32"}
-            record = about | point | {"tokens": point["step"] * tokens}
-            file.write(json.dumps(record) + "\n")
-    partial.replace(args.output / "curve.jsonl")
+    about = {"seed": config.run.seed, "precision": "bf16" if bf16 else "fp32"}
+    records = [about | point | {"tokens": point["step"] * tokens} for point in clock.points]
+    lines = "".join(f"{json.dumps(record)}\n" for record in records)
+    write_text(args.output / "curve.jsonl", lines)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,8 +21,10 @@ from benchmarks.reproduce.experiment import Claim, Experiment
 from benchmarks.reproduce.record import Record
 from benchmarks.reproduce.verdicts import Interval, at_most, paired
 from finetune.comparison import Pairs, overall
+from finetune.files import write_figure, write_text
 
 FINDING_KEYS = {"figure", "claim", "paper", "ours", "setting", "rule", "verdict"}
+DPI = 130
 SHOWN = 6  # arms in the picture of curves
 
 
@@ -64,12 +65,7 @@ def write_report(
         others=others,
         folder=results.name,
     )
-    partial = page.with_name(f".{page.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(page)
+    write_text(page, text)
 
 
 def draw(record: Record, results: Path) -> None:
@@ -81,16 +77,17 @@ def draw(record: Record, results: Path) -> None:
         shown = {arm: record.curves[arm] for arm in ours}
         axes = ("tokens", "flops", "hours")
         figure = figures.loss_curves(shown, axes, record.titles, record.lines)
-        figures.save(figure, results / "curves.png")
+        write_figure(results / "curves.png", figure, DPI)
         finals = {arm: record.last(arm, "loss") for arm in record.curves}
         figure = figures.final_losses(finals, record.titles, reference)
-        figures.save(figure, results / "arms.png")
+        write_figure(results / "arms.png", figure, DPI)
     if peers := [arm for arm in record.curves if arm.startswith("huggingface")]:
         shown = {arm: record.curves[arm] for arm in (reference, *peers) if arm in record.curves}
         figure = figures.loss_curves(shown, ("hours",), record.titles, record.lines)
-        figures.save(figure, results / "peer.png")
+        write_figure(results / "peer.png", figure, DPI)
     if record.diagnostics:
-        figures.save(figures.by_layer(record.diagnostics, record.titles), results / "layers.png")
+        figure = figures.by_layer(record.diagnostics, record.titles)
+        write_figure(results / "layers.png", figure, DPI)
 
 
 def claim_row(record: Record, claim: Claim) -> dict[str, Any]:

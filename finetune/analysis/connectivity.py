@@ -31,7 +31,7 @@ from finetune.analysis.paths import (
     require_same_shape,
     train_bend,
 )
-from finetune.analysis.picture import curve, legend_below, panels
+from finetune.analysis.picture import curve, legend_below, metric_of, panels
 from finetune.analysis.runs import Runs, obtain
 from finetune.errors import FinetuneError
 
@@ -166,8 +166,7 @@ def draw(rows: Sequence[dict[str, Any]]) -> Figure:
                 curve(axis, values, path, colour)
             for g in (0, 1):
                 axis.axvline(g, color="0.6", lw=0.8, ls=":")
-        metric = next(row["metric"] for row in rows if row["task"] == task)
-        axes[0, column].set_ylabel(metric.replace("_", " "))
+        axes[0, column].set_ylabel(metric_of(rows, task))
         axes[1, column].set(ylabel="loss, nats", xlabel="g: 0 masked, 1 finetuned")
     legend_below(figure, axes[0, 0])
     return figure

@@ -29,7 +29,7 @@ from finetune.analysis.parts import once
 from finetune.analysis.picture import heat, panels
 from finetune.analysis.runs import Runs, obtain
 from finetune.comparison import LEVEL, Pairs, overall
-from finetune.encode import EncodedTask, Rows
+from finetune.encode import EncodedTask
 from finetune.errors import FinetuneError
 from finetune.plan import model_identity
 
@@ -90,18 +90,11 @@ def probe(
     encoder: PreTrainedModel, encoded: EncodedTask, runs: Runs, most: int, seed: int
 ) -> float:
     """Dev score of a linear probe for the task `encoded` on the frozen `encoder`."""
-    train, dev = _part(encoded.train, most, seed), encoded.dev[""]
+    train, dev = encoded.train.sample(most, seed), encoded.dev[""]
     linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     linear.fit(first_token_states(encoder, train, runs.inputs.backbone), targets(train))
     answers = linear.predict(first_token_states(encoder, dev, runs.inputs.backbone))
     return score_classes(encoded.data, dev, answers)
-
-
-def _part(rows: Rows, most: int, seed: int) -> Rows:
-    if len(rows) <= most:
-        return rows
-    chosen = np.random.default_rng(seed).choice(len(rows), most, replace=False)
-    return rows.select(sorted(chosen.tolist()))
 
 
 def carried(rows: Sequence[dict[str, Any]]) -> Pairs:

@@ -20,7 +20,7 @@ from finetune.analysis.command_line import RunFlags, read_command
 from finetune.analysis.finding import Finding, publish, verdict
 from finetune.analysis.forward import logits, score
 from finetune.analysis.parts import once
-from finetune.analysis.picture import legend_below, panels
+from finetune.analysis.picture import legend_below, metric_of, panels
 from finetune.analysis.runs import Runs, obtain
 from finetune.ensemble import VOTES, vote
 from finetune.errors import FinetuneError
@@ -167,7 +167,6 @@ def draw(rows: Sequence[dict[str, Any]]) -> Figure:
                     axis.plot([x] * len(found), found, "o", color=colour, ms=4, alpha=0.5)
                     axis.hlines(statistics.median(found), x - 0.1, x + 0.1, color=colour, lw=2.5)
         axis.set_xticks(range(len(votes)), votes)
-        metric = next(row["metric"] for row in rows if row["task"] == task)
-        axis.set_ylabel(metric.replace("_", " "))
+        axis.set_ylabel(metric_of(rows, task))
     legend_below(figure, axes[0, 0])
     return figure

@@ -14,7 +14,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from finetune.files import write_json, write_text
+from finetune.files import write_figure, write_json, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -54,9 +54,7 @@ def publish(
     """Write the three files; each is whole or not there."""
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / finding.figure
-    partial = stem.with_suffix(".png.partial")
-    picture.savefig(partial, dpi=150, format="png")
-    partial.replace(stem.with_suffix(".png"))
+    write_figure(stem.with_suffix(".png"), picture)
     write_text(stem.with_suffix(".csv"), to_csv(rows))
     write_json(stem.with_suffix(".json"), asdict(finding))
     logger.info("%s.png, .csv, .json: %s; %s", stem, finding.ours, finding.verdict)

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from finetune.analysis.command_line import FigureFlags, read_command
 from finetune.analysis.finding import Finding, publish, verdict
-from finetune.analysis.picture import curve, legend_below, panels
+from finetune.analysis.picture import curve, legend_below, metric_of, panels
 from finetune.analysis.runs import describe, outcome, sweep
 from finetune.comparison import LEVEL, Pairs, overall
 from finetune.errors import FinetuneError
@@ -129,8 +129,7 @@ def draw(rows: Sequence[dict[str, Any]]) -> Figure:
                 for count in sorted({row["blocks"] for row in found})
             }
             curve(axis, scores, label, colour)
-        metric = next(row["metric"] for row in rows if row["task"] == task)
-        axis.set(xlabel="masked blocks", ylabel=metric.replace("_", " "))
+        axis.set(xlabel="masked blocks", ylabel=metric_of(rows, task))
         axis.set_xticks(sorted({row["blocks"] for row in rows}))
     legend_below(figure, axes[0, 0])
     return figure

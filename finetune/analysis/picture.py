@@ -1,6 +1,7 @@
 """How the figures look: axes with a light grid, and curves with every seed's point."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -27,6 +28,11 @@ def curve(axes: Axes, points: Mapping[float, Sequence[float]], label: str, colou
     axes.plot(places, medians, color=colour, lw=1.8, label=label)
     for x in places:
         axes.plot([x] * len(points[x]), points[x], ".", color=colour, alpha=0.45, markersize=5)
+
+
+def metric_of(rows: Sequence[Mapping[str, Any]], task: str) -> str:
+    """The metric that `rows` have for `task`, in words."""
+    return next(row["metric"] for row in rows if row["task"] == task).replace("_", " ")
 
 
 def legend_below(figure: Figure, axes: Axes) -> None:

@@ -17,7 +17,7 @@ from matplotlib.ticker import PercentFormatter
 
 from finetune.analysis.command_line import FigureFlags, read_command
 from finetune.analysis.finding import Finding, publish, verdict
-from finetune.analysis.picture import curve, panels
+from finetune.analysis.picture import curve, metric_of, panels
 from finetune.analysis.runs import describe, outcome, sweep
 from finetune.errors import FinetuneError
 from finetune.masks.folder import read_config
@@ -128,6 +128,5 @@ def draw(rows: Sequence[dict[str, Any]]) -> Figure:
         axis.xaxis.set_major_formatter(PercentFormatter(1, symbol=""))
         axis.minorticks_off()
         axis.tick_params(axis="x", labelsize=7)
-        metric = next(row["metric"] for row in rows if row["task"] == task)
-        axis.set(xlabel="zeros at the start, %", ylabel=metric.replace("_", " "))
+        axis.set(xlabel="zeros at the start, %", ylabel=metric_of(rows, task))
     return figure

@@ -84,8 +84,7 @@ def _sample(runs: Runs, task: str, count: int) -> Rows:
     count = min(count, len(rows))
     if count <= 30:
         raise FinetuneError(f"{task}: {count} sentences; t-SNE at its defaults needs over 30.")
-    chosen = np.random.default_rng(runs.seeds[0]).choice(len(rows), count, replace=False)
-    return rows.select(sorted(chosen.tolist()))
+    return rows.sample(count, runs.seeds[0])
 
 
 def _places(runs: Runs, task: str, panel: str, rows: Rows) -> list[list[float]]:
