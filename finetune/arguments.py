@@ -15,6 +15,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
@@ -227,4 +228,6 @@ def resolve(
         values |= {"do_train": True, "do_eval": True}
     if "--bf16" not in chosen and "--fp16" not in chosen:
         values |= precision()
+    elif values["bf16"] and not torch.cuda.is_available():
+        values["use_cpu"] = True  # the Trainer takes bf16 without a GPU only so
     return Settings(glue, data, seeds, rates, output_dir, values, method_flags)

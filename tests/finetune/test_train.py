@@ -72,3 +72,12 @@ def test_precision_follows_the_hardware(
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
     assert precision() == expected
+
+
+def test_bf16_may_be_asked_for_without_a_gpu(
+    tiny_model: Path, tiny_tasks: Path, tmp_path: Path
+) -> None:
+    main(words(tiny_model, tiny_tasks, tmp_path, "--max_steps", "1", "--bf16"))
+    job = json.loads((tmp_path / "library/finetune/seed-1/job.json").read_text())
+    assert job["bf16"] is True
+    assert (tmp_path / "library/finetune/seed-1/all_results.json").is_file()
