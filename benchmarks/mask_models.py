@@ -18,7 +18,9 @@ from finetune.masks.resident import Resident
 def make_model(labels: int = 2) -> PreTrainedModel:
     """BERT-base, the same random weights each time."""
     torch.manual_seed(0)
-    return BertForSequenceClassification(BertConfig(num_labels=labels))
+    config = BertConfig()
+    config.num_labels = labels
+    return BertForSequenceClassification(config)
 
 
 def lora() -> LoraConfig:
@@ -35,7 +37,7 @@ def write_masks(folder: Path, count: int) -> list[Path]:
         config = MaskConfig(
             seed=index, task=f"task-{index}", labels=["no", "yes"], head_modules=["classifier"]
         )
-        get_peft_model(model, config).save_pretrained(folder / f"mask-{index}")
+        get_peft_model(model, config).save_pretrained(str(folder / f"mask-{index}"))
         paths.append(folder / f"mask-{index}")
     return paths
 

@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -75,7 +75,7 @@ def make_step(name: str, device: torch.device) -> Callable[[], None]:
     method, settings, optimizer_name, bf16 = STEPS[name]
     model: torch.nn.Module = make_model()
     if method != "finetune":
-        model = get_peft_model(model, MaskConfig(**settings) if method == "mask" else lora())  # type: ignore[arg-type]
+        model = get_peft_model(model, MaskConfig(**settings) if method == "mask" else lora())
     model.to(device).train()
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer: torch.optim.Optimizer
@@ -123,7 +123,9 @@ def in_own_process(part: str, name: str) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def timed(steps: dict[str, Callable[[], None]], repeats: int, device: torch.device) -> list[dict]:
+def timed(
+    steps: Mapping[str, Callable[[], None]], repeats: int, device: torch.device
+) -> list[dict]:
     """Each step once for warming up, then `repeats` interleaved rounds."""
     times: dict[str, list[float]] = {name: [] for name in steps}
     for name, step in steps.items():

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import RobertaForMaskedLM, RobertaPreLayerNormForMaskedLM
+from transformers import AutoModelForMaskedLM
 
 from benchmarks.machine import describe, peak_flops, peak_resident_gib, seconds_of
 from pretrain.command_line import load_config
@@ -79,8 +79,8 @@ def make_step(
     """One forward and backward pass on `rows` [B, T]; gradients are dropped afterwards."""
     model: torch.nn.Module
     if variant.masking is None:
-        kind = RobertaPreLayerNormForMaskedLM if config.norm == "pre" else RobertaForMaskedLM
-        model = kind(to_hf_config(config)).to(device)
+        model = AutoModelForMaskedLM.from_config(to_hf_config(config))
+        model.to(device)
         input_ids = torch.from_numpy(rows).to(device)
         labels = input_ids.clone()
         labels[torch.rand(labels.shape, device=device) > VANILLA.rate] = -100
