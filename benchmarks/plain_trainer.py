@@ -1,12 +1,13 @@
 """Stock transformers on one task, as `run_glue.py` uses it: what finetune.glue is measured against.
 
     python -m benchmarks.plain_trainer --config configs/reproduce/minilm_finetune.yaml \\
-        --model_name_or_path MINILM --data_dir DATA --task_name trec rte --output_dir runs/plain
+        --model_name_or_path MINILM --data_dir DATA --task_name trec cola --output_dir runs/plain
     python -m finetune.glue compare runs/plain runs/minilm
 
 Only the rows of text, the flags and the metric are ours; tokenizing, padding, order and precision
-are the Trainer's defaults: fp32, a random order, batches padded to their longest row or, with
---pad_to_max_length, all to --max_seq_length. Results go to the folders that finetune.glue writes.
+are the Trainer's defaults: fp32 unless --bf16 is given, a random order, batches padded to their
+longest row or, with --pad_to_max_length, all to --max_seq_length. Results go to the folders that
+finetune.glue writes.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def main(command: Sequence[str]) -> None:
             flags = settings.training | {
                 "learning_rate": settings.learning_rates[0],
                 "train_sampling_strategy": "random",
-                "bf16": False,
+                "bf16": "--bf16" in command,
             }
             arguments = TrainingArguments(output_dir=str(folder), seed=seed, **flags)
             fixed = glue.max_seq_length if glue.pad_to_max_length else None
