@@ -47,10 +47,12 @@ def main() -> None:
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--grid_seed", type=int, default=1)
     parser.add_argument("--seed", type=int, nargs="+", default=[2, 3, 4])
+    parser.add_argument("--num_processes", type=int, default=1, help="jobs side by side")
     args = parser.parse_args()
     content = yaml.safe_load(args.config.read_text(encoding="utf-8"))
     shared = ["--config", args.config, "--model_name_or_path", args.model_name_or_path]
     shared += ["--data_dir", args.data_dir, "--disable_tqdm", "true"]
+    shared += ["--num_processes", args.num_processes]
     grid, seeds = args.output_dir / "grid", args.output_dir / "seeds"
     for task in content["task_name"]:
         words = [*shared, "--task_name", task]
