@@ -157,8 +157,8 @@ class ModelConfig:
     """On hidden states and attention weights, in training."""
     initializer_range: float | None = 0.02
     """Standard deviation of the initial weights; null: 1/sqrt(fan-in), better for narrow models."""
-    attention_init: Literal["normal", "neighbours"] = "normal"
-    """Where heads look at the start: anywhere, or at the places beside (initialise.py)."""
+    position_init: Literal["normal", "sinusoidal", "neighbours"] = "normal"
+    """Start of the position table; neighbours: sinusoidal, and heads look at the places beside."""
     tie_word_embeddings: bool = True
     """The head multiplies with the word embedding, or with a matrix of its own."""
     unigram_bias: bool = False
@@ -173,9 +173,9 @@ class ModelConfig:
             f"model.num_attention_heads = {self.num_attention_heads}",
         )
         _require(
-            self.attention_init == "normal"
+            self.position_init != "neighbours"
             or self.hidden_size % (2 * self.num_attention_heads) == 0,
-            f"model.attention_init neighbours needs heads of even width; model.hidden_size = "
+            f"model.position_init neighbours needs heads of even width; model.hidden_size = "
             f"{self.hidden_size} over model.num_attention_heads = {self.num_attention_heads} isn't",
         )
         _require(0 <= self.dropout < 1, f"model.dropout is {self.dropout}; from 0 to below 1")

@@ -1,13 +1,15 @@
-"""Initial weights, with two starts that shorten the plateau at the unigram distribution.
+"""Initial weights, with starts that shorten the plateau at the unigram distribution.
 
-A masked LM first learns token frequencies, and then for long nothing more. Both options only
+A masked LM first learns token frequencies, and then for long nothing more. The options only
 choose where ordinary RoBERTa weights start; training is free to change them.
 
 - `unigram_bias`: the head's bias starts at the log frequencies of the training tokens, so the
   first thing to learn is context.
-- `attention_init: neighbours`: a hole knows nothing but its place, and with random weights no head
-  finds the place beside it. Here the position table starts as sines and cosines. In every layer a
-  head's keys read its share of these as they are, and its queries turn them, so that head 0 looks
+- `position_init: sinusoidal`: the position table starts as sines and cosines with frequencies
+  spread over (0, pi), as much power as the tokens have, so that neighbours are told apart at once.
+- `position_init: neighbours`: a hole knows nothing but its place, and with random weights no head
+  finds the place beside it. Here the table has lower frequencies, and in every layer a head's keys
+  read its share of these as they are, and its queries turn them, so that head 0 looks
   one place back, head 1 one ahead, head 2 two back, and so on. Sublayers start with no output, so
   that this holds at whatever layer the [MASK]s enter.
 
@@ -59,8 +61,14 @@ def initialise(model: LateMaskModel, seed: int, log_frequencies: Tensor | None =
     if model.masking.mask_embedding == "separate":
         nn.init.normal_(model.mask_embedding, std=embedding_std, generator=generator)
     with torch.no_grad():
-        if config.attention_init == "neighbours":
-            _look_at_neighbours(model, embedding_std)
+        if config.position_init != "normal":
+            near = config.position_init == "neighbours"
+            frequencies = _frequencies(config.hidden_size, HIGHEST_FREQUENCY if near else math.pi)
+            table = _sinusoids(config.max_position_embeddings, frequencies)
+            # sqrt(2): as much power as the tokens, so that neither drowns the other.
+            model.position_embeddings.weight.copy_(table * math.sqrt(2) * embedding_std)
+            if near:
+                _look_at_neighbours(model, frequencies)
         model.position_embeddings.weight[PADDING_IDX].zero_()
         if config.unigram_bias:
             if log_frequencies is None:
@@ -75,13 +83,9 @@ def offsets(num_heads: int) -> list[int]:
     return [(1 + head // 2) * (1 if head % 2 else -1) for head in range(num_heads)]
 
 
-def _look_at_neighbours(model: LateMaskModel, embedding_std: float) -> None:
-    config = model.config
-    table = _sinusoids(config.max_position_embeddings, config.hidden_size)
-    # sqrt(2): as much power as the tokens, so that neither drowns the other.
-    model.position_embeddings.weight.copy_(table * math.sqrt(2) * embedding_std)
-    query, key = _query_and_key(config.hidden_size, config.num_attention_heads)
-    h = config.hidden_size
+def _look_at_neighbours(model: LateMaskModel, frequencies: Tensor) -> None:
+    h = model.config.hidden_size
+    query, key = _query_and_key(frequencies, model.config.num_attention_heads)
     for block in model.modules():
         if isinstance(block, Block):
             block.qkv.weight[: 2 * h] = torch.cat([query, key])
@@ -93,31 +97,29 @@ def _look_at_neighbours(model: LateMaskModel, embedding_std: float) -> None:
             block.cross_output.weight.zero_()
 
 
-def _query_and_key(hidden_size: int, num_heads: int) -> tuple[Tensor, Tensor]:
+def _query_and_key(frequencies: Tensor, num_heads: int) -> tuple[Tensor, Tensor]:
     """[h, h] weights whose heads' products peak where the key's place is the query's + offset.
 
     The key reads the table as it is. The query turns each pair (sin w p, cos w p) by w * offset,
     which is the pair of the place it looks for; the product of two pairs is the cosine of w times
     their distance, and the sum over a head's frequencies is largest where that is 0.
     """
-    pairs = hidden_size // 2
+    pairs = len(frequencies)
     offset = torch.tensor(offsets(num_heads)).repeat_interleave(pairs // num_heads)
-    angle = (_frequencies(hidden_size) * offset).float()
+    angle = (frequencies * offset).float()
     turn = torch.stack([angle.cos(), angle.sin(), -angle.sin(), angle.cos()], -1)
     query = torch.block_diag(*turn.view(pairs, 2, 2))
-    return SHARPNESS * query, torch.eye(hidden_size)
+    return SHARPNESS * query, torch.eye(2 * pairs)
 
 
-def _frequencies(hidden_size: int) -> Tensor:
-    """[h / 2] angular frequencies in (0, HIGHEST_FREQUENCY), a low-discrepancy spread: an even one
-    would repeat after some places."""
+def _frequencies(hidden_size: int, highest: float) -> Tensor:
+    """[h / 2] angular frequencies in (0, highest), a low-discrepancy spread: an even one would
+    repeat after some places."""
     golden = (math.sqrt(5) - 1) / 2
-    return HIGHEST_FREQUENCY * (
-        (torch.arange(1, hidden_size // 2 + 1, dtype=torch.float64) * golden) % 1
-    )
+    return highest * ((torch.arange(1, hidden_size // 2 + 1, dtype=torch.float64) * golden) % 1)
 
 
-def _sinusoids(positions: int, hidden_size: int) -> Tensor:
+def _sinusoids(positions: int, frequencies: Tensor) -> Tensor:
     """[positions, h]: sin(w_j p) and cos(w_j p) side by side for each j."""
-    angles = torch.arange(positions, dtype=torch.float64)[:, None] * _frequencies(hidden_size)
+    angles = torch.arange(positions, dtype=torch.float64)[:, None] * frequencies
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1).float()

@@ -20,7 +20,7 @@ Exported = Callable[..., tuple[LateMaskModel, Path]]
 @pytest.mark.parametrize("norm", ["post", "pre"])
 def test_heads_start_at_the_neighbours_in_every_layer(exported: Exported, norm: str) -> None:
     _, folder = exported(
-        *("--model.attention_init", "neighbours", "--model.initializer_range", "null"),
+        *("--model.position_init", "neighbours", "--model.initializer_range", "null"),
         *("--model.hidden_size", "64", "--model.num_attention_heads", "4", "--model.norm", norm),
     )
     roberta = AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
@@ -36,7 +36,7 @@ def test_heads_start_at_the_neighbours_in_every_layer(exported: Exported, norm: 
 
 
 def test_blocks_start_without_output(exported: Exported) -> None:
-    _, folder = exported("--model.attention_init", "neighbours")
+    _, folder = exported("--model.position_init", "neighbours")
     roberta = AutoModel.from_pretrained(folder).eval()
     ids = torch.randint(5, 250, (2, SEQ_LEN), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -49,7 +49,7 @@ def test_holes_that_enter_late_look_beside_them(attention: str) -> None:
     """The weights of late layers are what those of the encoder are."""
     config = ModelConfig(
         vocab_size=100, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=64, max_position_embeddings=34, attention_init="neighbours",
+        intermediate_size=64, max_position_embeddings=34, position_init="neighbours",
     )  # fmt: skip
     masking = MaskingConfig(insert_layer=2, late_layers=2, late_attention=attention)  # type: ignore[arg-type]
     model = LateMaskModel(config, masking)
@@ -65,4 +65,4 @@ def test_holes_that_enter_late_look_beside_them(attention: str) -> None:
 
 def test_odd_heads_have_no_pairs_to_turn() -> None:
     with pytest.raises(PretrainError, match="even width"):
-        ModelConfig(hidden_size=12, num_attention_heads=4, attention_init="neighbours")
+        ModelConfig(hidden_size=12, num_attention_heads=4, position_init="neighbours")
