@@ -92,7 +92,7 @@ def main(command: Sequence[str]) -> None:
             flags = settings.training | {
                 "learning_rate": settings.learning_rates[0],
                 "train_sampling_strategy": "random",
-                "bf16": "--bf16" in command,
+                "bf16": "--bf16" in command and settings.training["bf16"],
             }
             arguments = TrainingArguments(output_dir=str(folder), seed=seed, **flags)
             fixed = glue.max_seq_length if glue.pad_to_max_length else None

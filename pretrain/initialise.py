@@ -9,13 +9,13 @@ choose where ordinary RoBERTa weights start; training is free to change them.
   spread over (0, pi), as much power as the tokens have, so that neighbours are told apart at once.
 - `position_init: neighbours`: a hole knows nothing but its place, and with random weights no head
   finds the place beside it. Here the table has lower frequencies, and in every layer a head's keys
-  read its share of these as they are, and its queries turn them, so that head 0 looks
-  one place back, head 1 one ahead, head 2 two back, and so on. Sublayers start with no output, so
-  that this holds at whatever layer the [MASK]s enter.
+  read its share of these as they are, and its queries turn them, so that head 0 looks one place
+  back, head 1 one ahead, head 2 two back, and so on. Sublayers start with no output, so that this
+  holds at whatever layer the [MASK]s enter.
 
-Layers that get next to no gradient while the plateau lasts (all those before a late insertion)
-must stay as they are till then: Adam moves them at full rate by noise alone, unless its epsilon is
-above that noise (`optimizer.eps: 1e-4` in configs/reproduce/late_masking_small.yaml).
+With [MASK]s after several layers the plateau still lasted at Adam's epsilon of 1e-6 and ended at
+1e-4, the longer the more layers came before. Probably Adam moves those layers at full rate by noise
+while the holes learn nothing; it was not measured (docs/reproduction.md, Trials).
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from pretrain.layers import Block, CrossBlock
 from pretrain.model import PADDING_IDX, LateMaskModel
 
 QUIET_HEAD = 0.3  # of 0.3 and 1, the better after 0.4 million tokens of docstrings
-# Chosen by the loss of 4 x 64 models after a minute of one core, [MASK]s entering at layers 0 to 4.
-HIGHEST_FREQUENCY = 1.5  # radians per place; of 0.7, 1.5, 2 and 3.1
-SHARPNESS = 3.0  # of a head's logits; of 1, 2, 3 and 4
+# From single runs of 4 x 64 models for a minute of one core, frequencies spread evenly.
+HIGHEST_FREQUENCY = 1.5  # radians per place; 0.7 and 3.1 were worse, 2 as good
+SHARPNESS = 3.0  # of a head's logits; 2 was as good for vanilla, 2 and 4 worse for late [MASK]s
 
 
 def initialise(model: LateMaskModel, seed: int, log_frequencies: Tensor | None = None) -> None:
@@ -78,7 +78,7 @@ def initialise(model: LateMaskModel, seed: int, log_frequencies: Tensor | None =
             model.head.norm.weight.fill_(QUIET_HEAD)
 
 
-def offsets(num_heads: int) -> list[int]:
+def _offsets(num_heads: int) -> list[int]:
     """Where each head looks at the start, in places from its own: -1, 1, -2, 2, …"""
     return [(1 + head // 2) * (1 if head % 2 else -1) for head in range(num_heads)]
 
@@ -105,7 +105,7 @@ def _query_and_key(frequencies: Tensor, num_heads: int) -> tuple[Tensor, Tensor]
     their distance, and the sum over a head's frequencies is largest where that is 0.
     """
     pairs = len(frequencies)
-    offset = torch.tensor(offsets(num_heads)).repeat_interleave(pairs // num_heads)
+    offset = torch.tensor(_offsets(num_heads)).repeat_interleave(pairs // num_heads)
     angle = (frequencies * offset).float()
     turn = torch.stack([angle.cos(), angle.sin(), -angle.sin(), angle.cos()], -1)
     query = torch.block_diag(*turn.view(pairs, 2, 2))
