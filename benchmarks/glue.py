@@ -24,10 +24,10 @@ from transformers import TrainingArguments
 from benchmarks.machine import describe
 from benchmarks.plain_trainer import make_trainer
 from finetune.console import set_up
-from finetune.encode import Backbone, EncodedTask, encode_task
-from finetune.flags import EVERY_METHOD
+from finetune.jobs.flags import EVERY_METHOD
+from finetune.jobs.train import Job, precision, run_job
 from finetune.tasks import TaskData, load_task
-from finetune.train import Job, precision, run_job
+from finetune.tasks.encode import Backbone, EncodedTask, encode_task
 
 LENGTH, BATCH = 128, 32
 WAYS = ("run_glue.py's defaults", "finetune.glue, fp32", "finetune.glue")

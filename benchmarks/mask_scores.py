@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from finetune.table import best_rates, collect
+from finetune.results.cells import best_rates, collect
 
 CONFIG = Path("configs/reproduce/minilm_masks.yaml")
 

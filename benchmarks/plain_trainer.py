@@ -32,10 +32,10 @@ from transformers import (
     set_seed,
 )
 
-from finetune.arguments import Layers, make_parser, parse, resolve
 from finetune.console import set_up
-from finetune.metrics import score
+from finetune.jobs.arguments import Layers, make_parser, parse, resolve
 from finetune.tasks import Split, TaskData, load_task
+from finetune.tasks.metrics import score
 
 logger = logging.getLogger(__name__)
 

@@ -20,10 +20,10 @@ from transformers import (
     PreTrainedModel,
 )
 
-from finetune.encode import Backbone
 from finetune.ensemble import vote
 from finetune.errors import FinetuneError
 from finetune.masks.resident import Resident
+from finetune.tasks.encode import Backbone
 
 KINDS = {
     "SequenceClassification": AutoModelForSequenceClassification,

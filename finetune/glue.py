@@ -23,11 +23,11 @@ SUBCOMMANDS = {"table": "table", "compare": "comparison", "submission": "submiss
 def main(command: Sequence[str]) -> None:
     """Run the command line `command` (without the program's name)."""
     if command and command[0] in SUBCOMMANDS:
-        import_module(f"finetune.{SUBCOMMANDS[command[0]]}").main(command[1:])
+        import_module(f"finetune.results.{SUBCOMMANDS[command[0]]}").main(command[1:])
         return
     # Two seconds of imports that the subcommands don't need.
-    from finetune.plan import make_plan
-    from finetune.sweep import run_sweep
+    from finetune.jobs.plan import make_plan
+    from finetune.jobs.sweep import run_sweep
 
     run_sweep(make_plan(command))
 

@@ -21,11 +21,11 @@ from transformers import AutoConfig
 
 from finetune.answers import KINDS, Answerer, Request, Separate
 from finetune.console import set_up
-from finetune.encode import Backbone
 from finetune.ensemble import VOTES
 from finetune.errors import FinetuneError
 from finetune.masks.folder import MaskFolder
 from finetune.masks.resident import Resident
+from finetune.tasks.encode import Backbone
 
 LINES_AT_A_TIME = 1024
 

@@ -98,7 +98,7 @@ def usable_nodes(global_batch_size: int, micro_batch_size: int, ranks_per_node: 
 
 def check_glue(arguments: Sequence[str], options: argparse.Namespace) -> tuple[int, str]:
     """The flags of every job, its task's files, the model."""
-    from finetune.arguments import Layers, make_parser, parse, resolve, task_names
+    from finetune.jobs.arguments import Layers, make_parser, parse, resolve, task_names
     from finetune.tasks import find_task
     from finetune.tasks.load import task_folder
 

@@ -25,8 +25,8 @@ from benchmarks.reproduce.experiment import Experiment, Run, runs_of
 from finetune.analysis.finding import to_csv
 from finetune.errors import FinetuneError
 from finetune.files import write_text
-from finetune.table import collect as collect_cells
-from finetune.table import headline
+from finetune.results.cells import collect as collect_cells
+from finetune.results.cells import headline
 from pretrain.config import MaskingConfig
 from pretrain.data import ShardFolder
 from pretrain.evaluate import (

@@ -20,8 +20,8 @@ from benchmarks.reproduce import figures
 from benchmarks.reproduce.experiment import Claim, Experiment
 from benchmarks.reproduce.record import Record
 from benchmarks.reproduce.verdicts import Interval, at_most, paired
-from finetune.comparison import Pairs, overall
 from finetune.files import write_figure, write_text
+from finetune.results.comparison import Pairs, overall
 
 FINDING_KEYS = {"figure", "claim", "paper", "ours", "setting", "rule", "verdict"}
 DPI = 130

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from finetune.analysis import FIGURES
-from finetune.arguments import Layers, Parser, flag_names, make_parser, unknown_flag, words_of
 from finetune.errors import FinetuneError
+from finetune.jobs.arguments import Layers, Parser, flag_names, make_parser, unknown_flag, words_of
 
 GLUE_FLAGS = (
     "All flags of `python -m finetune.glue` (its --help lists them) choose model, data, tasks, "
@@ -46,7 +46,7 @@ Own = TypeVar("Own", bound=FigureFlags)
 def read_command(
     figure: str, own: type[Own], command: Sequence[str], about: str | None
 ) -> tuple[Own, list[str]]:
-    """The flags of `own`, and the words left for `finetune.plan.make_plan`, --config among them.
+    """The flags of `own`, and the words left for `jobs.plan.make_plan`, --config among them.
 
     FinetuneError for a flag that neither knows, wherever it stands.
     """

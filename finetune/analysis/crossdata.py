@@ -28,10 +28,10 @@ from finetune.analysis.forward import first_token_states, score_classes, targets
 from finetune.analysis.parts import once
 from finetune.analysis.picture import heat, panels
 from finetune.analysis.runs import Runs, obtain
-from finetune.comparison import LEVEL, Pairs, overall
-from finetune.encode import EncodedTask
 from finetune.errors import FinetuneError
-from finetune.plan import model_identity
+from finetune.jobs.plan import model_identity
+from finetune.results.comparison import LEVEL, Pairs, overall
+from finetune.tasks.encode import EncodedTask
 
 METHODS = {"finetune": "finetuned", "mask": "masked"}
 PRETRAINED = "pretrained"

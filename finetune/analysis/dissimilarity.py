@@ -25,9 +25,9 @@ from finetune.analysis.finding import Finding, publish, verdict
 from finetune.analysis.parts import once
 from finetune.analysis.picture import heat, panels
 from finetune.analysis.runs import obtain
-from finetune.architectures import MATRICES, find_architecture
 from finetune.errors import FinetuneError
 from finetune.masks.apply import auto_class, head_fields
+from finetune.masks.architectures import MATRICES, find_architecture
 from finetune.masks.folder import MaskFolder
 from finetune.masks.layer import MaskedLinear
 from finetune.masks.method import WRAPPED

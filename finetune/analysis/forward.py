@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from transformers import DataCollatorWithPadding, PreTrainedModel
 
-from finetune.encode import Backbone, Rows, by_length
-from finetune.kinds import decide, score_answers
 from finetune.tasks import TaskData
+from finetune.tasks.encode import Backbone, Rows, by_length
+from finetune.tasks.kinds import decide, score_answers
 
 BATCH = 64
 

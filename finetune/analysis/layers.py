@@ -16,9 +16,9 @@ from finetune.analysis.command_line import FigureFlags, read_command
 from finetune.analysis.finding import Finding, publish, verdict
 from finetune.analysis.picture import curve, legend_below, metric_of, panels
 from finetune.analysis.runs import describe, outcome, sweep
-from finetune.comparison import LEVEL, Pairs, overall
 from finetune.errors import FinetuneError
-from finetune.plan import make_plan
+from finetune.jobs.plan import make_plan
+from finetune.results.comparison import LEVEL, Pairs, overall
 
 SIDES = {"bottom": "from the bottom up", "top": "from the top down"}
 

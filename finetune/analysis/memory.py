@@ -22,14 +22,14 @@ from transformers import AutoModelForSequenceClassification, BertConfig
 from finetune.analysis.command_line import FigureFlags, read_command
 from finetune.analysis.finding import Finding, publish, verdict
 from finetune.analysis.picture import legend_below, panels
-from finetune.encode import Backbone
 from finetune.errors import FinetuneError
 from finetune.masks import MaskConfig
 from finetune.masks.coding import entropy_bits
 from finetune.masks.folder import TENSOR_FILE, MaskFolder
 from finetune.masks.identity import base_prefix
 from finetune.masks.targets import default_targets
-from finetune.results import Run, read_runs
+from finetune.results.runs import Run, read_runs
+from finetune.tasks.encode import Backbone
 
 BERT = "BERT-base"
 BYTES = 4  # of an fp32 weight

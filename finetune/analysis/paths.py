@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 from transformers import DataCollatorWithPadding, PreTrainedModel
 
 from finetune.analysis.forward import device
-from finetune.encode import Backbone, Rows
 from finetune.errors import FinetuneError
+from finetune.tasks.encode import Backbone, Rows
 
 Point = dict[str, torch.Tensor]
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from finetune.encode import EncodedTask
 from finetune.errors import FinetuneError
-from finetune.load import load_model
-from finetune.plan import Inputs, Plan, make_plan
-from finetune.results import Run
-from finetune.sweep import run_sweep
-from finetune.train import FINISHED, Job
+from finetune.jobs.load import load_model
+from finetune.jobs.plan import Inputs, Plan, make_plan
+from finetune.jobs.sweep import run_sweep
+from finetune.jobs.train import FINISHED, Job
+from finetune.results.runs import Run
+from finetune.tasks.encode import EncodedTask
 
 # What a figure reads again and so has to agree with what a finished run has seen.
 READ_AGAIN = ("labels", "max_seq_length", "max_eval_samples")

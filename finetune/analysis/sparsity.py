@@ -20,8 +20,8 @@ from finetune.analysis.finding import Finding, publish, verdict
 from finetune.analysis.picture import curve, metric_of, panels
 from finetune.analysis.runs import describe, outcome, sweep
 from finetune.errors import FinetuneError
+from finetune.jobs.train import Job
 from finetune.masks.folder import read_config
-from finetune.train import Job
 
 SMALL = 0.1
 

@@ -24,9 +24,9 @@ from finetune.analysis.finding import Finding, publish, verdict
 from finetune.analysis.forward import first_token_states, targets
 from finetune.analysis.parts import once
 from finetune.analysis.runs import Runs, obtain
-from finetune.encode import Rows
 from finetune.errors import FinetuneError
-from finetune.plan import model_identity
+from finetune.jobs.plan import model_identity
+from finetune.tasks.encode import Rows
 
 PANELS = {"pretrained": "Pretrained", "finetune": "Finetuned", "mask": "Masked"}
 NEIGHBOURS = 10

@@ -6,8 +6,8 @@ from typing import Any
 from peft.config import PeftConfig
 from peft.utils import PeftType
 
-from finetune.architectures import MATRICES
 from finetune.errors import FinetuneError
+from finetune.masks.architectures import MATRICES
 from finetune.masks.binarizers import BINARIZERS, INITS, Rule
 
 

@@ -14,8 +14,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from finetune.architectures import find_architecture
 from finetune.errors import FinetuneError
+from finetune.masks.architectures import find_architecture
 from finetune.masks.binarizers import initial_scores
 from finetune.masks.coding import decode, encode, pack_bits
 from finetune.masks.config import MaskConfig

@@ -5,8 +5,8 @@ import re
 from torch import nn
 from transformers import PreTrainedModel
 
-from finetune.architectures import MATRICES, chosen_blocks, find_architecture
 from finetune.errors import FinetuneError
+from finetune.masks.architectures import MATRICES, chosen_blocks, find_architecture
 from finetune.masks.config import MaskConfig
 from finetune.masks.identity import base_prefix
 

@@ -12,8 +12,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from finetune.errors import FinetuneError
 from finetune.glue import main
-from finetune.load import load_model
-from finetune.table import collect
+from finetune.jobs.load import load_model
+from finetune.results.table import collect
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "glue"
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from finetune.answers import Answerer, Request
-from finetune.encode import Backbone
 from finetune.masks.folder import MaskFolder
 from finetune.masks.resident import Resident
 from finetune.serve import Limits, make_app
+from finetune.tasks.encode import Backbone
 
 uvicorn = pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 LIMITS = Limits(max_body_bytes=2000, max_requests=3, max_characters=100)

@@ -8,7 +8,7 @@ from finetune.analysis.__main__ import main
 from finetune.analysis.command_line import read_command
 from finetune.analysis.connectivity import ConnectivityFlags
 from finetune.errors import FinetuneError
-from finetune.plan import make_plan
+from finetune.jobs.plan import make_plan
 
 
 @pytest.fixture

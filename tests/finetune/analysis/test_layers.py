@@ -10,9 +10,9 @@ import pytest
 
 from finetune.analysis.__main__ import main
 from finetune.analysis.layers import conclude, pairs
-from finetune.comparison import overall
 from finetune.errors import FinetuneError
 from finetune.masks.folder import MaskFolder
+from finetune.results.comparison import overall
 
 
 def masked_blocks(folder: Path) -> set[str]:

@@ -21,9 +21,9 @@ from transformers import (
     RobertaPreLayerNormForSequenceClassification,
 )
 
-from finetune.architectures import default_blocks
 from finetune.errors import FinetuneError
 from finetune.masks import MaskConfig
+from finetune.masks.architectures import default_blocks
 from finetune.masks.binarizers import Rule
 from finetune.masks.layer import MaskedLinear, MaskedLinearFunction
 

@@ -8,10 +8,10 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, PreTrainedModel
 
 from finetune.errors import FinetuneError
-from finetune.kinds import KINDS
+from finetune.jobs.methods import TRAINED
 from finetune.masks.apply import load_masked
 from finetune.masks.folder import MaskFolder
-from finetune.methods import TRAINED
+from finetune.tasks.kinds import KINDS
 
 
 def load_model(folder: Path, backbone: str) -> PreTrainedModel:

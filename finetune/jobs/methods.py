@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedModel
 
-from finetune.architectures import find_architecture
 from finetune.masks import MaskConfig
+from finetune.masks.architectures import find_architecture
 
 TRAINED = "trained.safetensors"
 

@@ -17,7 +17,7 @@ from scipy.stats import false_discovery_control, permutation_test, ttest_rel
 from finetune.console import CommandParser
 from finetune.errors import FinetuneError
 from finetune.files import write_text
-from finetune.results import Run, read_runs
+from finetune.results.runs import Run, read_runs
 
 LEVEL = 0.05
 Key = tuple[str, str, float | None, int]

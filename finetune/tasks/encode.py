@@ -11,8 +11,8 @@ from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrained
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from finetune.errors import FinetuneError
-from finetune.rows import Rows, by_length
 from finetune.tasks import Split, Task, TaskData
+from finetune.tasks.rows import Rows, by_length
 
 logger = logging.getLogger(__name__)
 

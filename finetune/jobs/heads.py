@@ -14,9 +14,9 @@ import torch
 from torch import nn
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
-from finetune.encode import Backbone
-from finetune.kinds import KINDS
 from finetune.tasks import Task
+from finetune.tasks.encode import Backbone
+from finetune.tasks.kinds import KINDS
 
 logger = logging.getLogger(__name__)
 

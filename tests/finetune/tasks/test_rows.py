@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune.rows import Rows, by_length
+from finetune.tasks.rows import Rows, by_length
 
 SEQUENCES = st.lists(st.lists(st.integers(0, 60000), min_size=1, max_size=6), min_size=1)
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from finetune.arguments import Layers, Settings, make_parser, parse, resolve, task_names
-from finetune.encode import Backbone, EncodedTask, encode_task
 from finetune.errors import FinetuneError
-from finetune.methods import METHODS
+from finetune.jobs.arguments import Layers, Settings, make_parser, parse, resolve, task_names
+from finetune.jobs.methods import METHODS
+from finetune.jobs.train import FINISHED, Job
 from finetune.tasks import TaskData, load_task
-from finetune.train import FINISHED, Job
+from finetune.tasks.encode import Backbone, EncodedTask, encode_task
 
 logger = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finetune.architectures import MATRICES
+from finetune.jobs.methods import METHODS
+from finetune.masks.architectures import MATRICES
 from finetune.masks.binarizers import BINARIZERS, INITS
 from finetune.masks.config import GRANULARITIES
-from finetune.methods import METHODS
 
 # run_glue.py's defaults hold for `finetune`, less what costs time and isn't asked for.
 EVERY_METHOD = {

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from finetune.console import CommandParser
 from finetune.errors import FinetuneError
-from finetune.results import Run, read_runs
+from finetune.results.runs import Run, read_runs
 from finetune.tasks import GLUE, File, Task
 
 HEADER = "index\tprediction"

@@ -10,9 +10,9 @@ from transformers import AutoModelForSequenceClassification
 
 from finetune.errors import FinetuneError
 from finetune.glue import main
-from finetune.plan import make_plan
-from finetune.sweep import _devices, how_many
-from finetune.train import build_model
+from finetune.jobs.plan import make_plan
+from finetune.jobs.sweep import _devices, how_many
+from finetune.jobs.train import build_model
 
 
 def words(model: Path, data: Path, out: Path, *more: str) -> list[str]:
@@ -98,7 +98,7 @@ def test_token_rows_are_read_back(
     job = plan.rounds[0][0]
     first = plan.inputs.encoded(job)
     assert len(list((tmp_path / ".tokens").glob("rte-*.npz"))) == 2
-    monkeypatch.setattr("finetune.encode._encode", None)
+    monkeypatch.setattr("finetune.tasks.encode._encode", None)
     again = make_plan(command).inputs.encoded(job)
     assert list(again.train) == list(first.train) and list(again.dev[""]) == list(first.dev[""])
     with pytest.raises(TypeError):

@@ -14,9 +14,9 @@ from transformers import (
     RobertaConfig,
 )
 
-from finetune.encode import Backbone, by_length, encode_task
 from finetune.errors import FinetuneError
 from finetune.tasks import load_task
+from finetune.tasks.encode import Backbone, by_length, encode_task
 
 
 def test_rows_fit_the_positions_and_give_the_same_states_padded_or_not(

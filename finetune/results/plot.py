@@ -2,17 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import matplotlib
 
 from finetune.files import write_figure
-
-if TYPE_CHECKING:
-    from finetune.table import Cell
+from finetune.results.cells import Cell
 
 
-def draw(cells: "Sequence[Cell]", path: Path) -> None:
+def draw(cells: Sequence[Cell], path: Path) -> None:
     """Write a PNG of each task's first metric, in percent, by method."""
     matplotlib.use("agg")
     from matplotlib import pyplot as plt

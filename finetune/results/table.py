@@ -7,118 +7,17 @@ median counts, as in RoBERTa's paper; all of them follow in a table of their own
 
 import csv
 import io
-import statistics
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from finetune.console import CommandParser
 from finetune.files import write_json, write_text
-from finetune.results import Run, read_runs, unfinished
+from finetune.results.cells import AVERAGE, Cell, averages, best_rates, collect, headline
+from finetune.results.plot import draw
+from finetune.results.runs import unfinished
 from finetune.tasks import GLUE, TASKS
-
-AVERAGE = "GLUE average"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One task, method, learning rate and metric over its seeds.
-
-    `std` is the sample deviation, 0 for one seed. `failed` counts the seeds that diverged or
-    collapsed: their values are in all figures. `train_samples` is what the jobs trained on.
-    """
-
-    task: str
-    method: str
-    metric: str
-    median: float
-    std: float
-    n: int
-    best: float
-    values: list[float]
-    seeds: list[int]
-    learning_rate: float | None = None
-    failed: int = 0
-    train_samples: int | None = None
-
-
-def collect(folder: Path) -> list[Cell]:
-    """Every finished job under `folder`, grouped; FinetuneError if there is none."""
-    groups: dict[tuple[str, str, float | None, str], list[tuple[Run, float]]] = defaultdict(list)
-    for run in read_runs(folder):
-        for metric, value in run.metrics.items():
-            groups[run.task, run.method, run.learning_rate, metric].append((run, value))
-    order = {task: index for index, task in enumerate(TASKS)}
-    cells = []
-    for (task, method, rate, metric), found in groups.items():
-        values = [value for _, value in found]
-        cells.append(
-            Cell(
-                task,
-                method,
-                metric,
-                statistics.median(values),
-                statistics.stdev(values) if len(values) > 1 else 0.0,
-                len(values),
-                max(values),
-                values,
-                [run.seed for run, _ in found],
-                rate,
-                sum(run.status != "ok" for run, _ in found),
-                found[0][0].results.get("train_samples"),
-            )
-        )
-    return sorted(cells, key=lambda cell: order.get(cell.task, len(order)))
-
-
-def headline(task: str, cells: Sequence[Cell]) -> str:
-    """The metric that stands for a task: its first."""
-    return next(cell.metric for cell in cells if cell.task == task)
-
-
-def best_rates(cells: Sequence[Cell]) -> list[Cell]:
-    """The cells of each task's and method's best learning rate, by the median of the headline."""
-    best: dict[tuple[str, str], Cell] = {}
-    for cell in cells:
-        key = (cell.task, cell.method)
-        if cell.metric == headline(cell.task, cells) and (
-            key not in best or cell.median > best[key].median
-        ):
-            best[key] = cell
-    return [
-        cell for cell in cells if cell.learning_rate == best[cell.task, cell.method].learning_rate
-    ]
-
-
-def averages(cells: Sequence[Cell]) -> list[Cell]:
-    """GLUE's average per method, of medians, for each method that has all of the tasks.
-
-    `RoBERTa`: eight tasks without WNLI, one metric each (MNLI matched). `leaderboard`: nine tasks,
-    the mean of a task's metrics and of MNLI's two sets.
-    """
-    found: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
-    seeds: dict[str, int] = {}
-    for cell in cells:
-        found[cell.method, cell.task][cell.metric] = cell.median
-        seeds[cell.method] = min(seeds.get(cell.method, cell.n), cell.n)
-    counts = {
-        "RoBERTa's count": {task: GLUE[task].metrics[:1] for task in GLUE if task != "wnli"},
-        "leaderboard's count": {
-            task: (*GLUE[task].metrics, *(("accuracy_mm",) if task == "mnli" else ()))
-            for task in GLUE
-        },
-    }
-    made = []
-    for method, n in seeds.items():
-        for name, tasks in counts.items():
-            if all(set(metrics) <= set(found[method, task]) for task, metrics in tasks.items()):
-                value = statistics.mean(
-                    statistics.mean(found[method, task][metric] for metric in metrics)
-                    for task, metrics in tasks.items()
-                )
-                made.append(Cell(AVERAGE, method, name, value, 0.0, n, value, [value], []))
-    return made
 
 
 def to_markdown(
@@ -210,7 +109,7 @@ def planned_by(config: Path | None) -> list[tuple[str, str]]:
     """The tasks and methods that a sweep's config file names."""
     if config is None:
         return []
-    from finetune.arguments import Layers, make_parser, parse, task_names
+    from finetune.jobs.arguments import Layers, make_parser, parse, task_names
 
     parser = make_parser()
     first = parse(parser, [*Layers.read(config, parser).base, "--model_name_or_path", ""])
@@ -230,7 +129,5 @@ def main(command: Sequence[str]) -> None:
     write_text(folder / "table.md", markdown)
     write_text(folder / "table.csv", to_csv(everything))
     write_json(folder / "table.json", [asdict(cell) for cell in everything])
-    from finetune.plot import draw  # a second that the figures don't need
-
     draw(best_rates(cells), folder / "table.png")
     print(markdown, end="")

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sklearn
 
-from finetune.metrics import entities, entity_f1, score, score_tags
 from finetune.tasks import TASKS
+from finetune.tasks.metrics import entities, entity_f1, score, score_tags
 
 
 @pytest.fixture

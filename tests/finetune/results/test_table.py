@@ -11,7 +11,7 @@ from matplotlib import image
 
 from finetune.errors import FinetuneError
 from finetune.glue import main
-from finetune.table import AVERAGE, averages, best_rates, collect
+from finetune.results.cells import AVERAGE, averages, best_rates, collect
 from finetune.tasks import GLUE
 
 

@@ -27,13 +27,13 @@ from transformers import (
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import get_last_checkpoint
 
-from finetune.encode import IGNORED, Backbone, EncodedTask
 from finetune.files import write_json, write_text
-from finetune.heads import load_with_head
-from finetune.kinds import KINDS, decide, health, score_answers
-from finetune.methods import METHODS, Head
-from finetune.progress import LogLines
-from finetune.rows import Rows, by_length
+from finetune.jobs.heads import load_with_head
+from finetune.jobs.methods import METHODS, Head
+from finetune.jobs.progress import LogLines
+from finetune.tasks.encode import IGNORED, Backbone, EncodedTask
+from finetune.tasks.kinds import KINDS, decide, health, score_answers
+from finetune.tasks.rows import Rows, by_length
 
 logger = logging.getLogger(__name__)
 

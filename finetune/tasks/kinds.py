@@ -14,9 +14,9 @@ from transformers import (
     DataCollatorWithPadding,
 )
 
-from finetune.encode import IGNORED
-from finetune.metrics import score, score_tags
 from finetune.tasks import Task
+from finetune.tasks.encode import IGNORED
+from finetune.tasks.metrics import score, score_tags
 
 
 @dataclass(frozen=True)

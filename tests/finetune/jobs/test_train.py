@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from finetune.glue import main
-from finetune.train import precision
+from finetune.jobs.train import precision
 
 
 def words(model: Path, data: Path, out: Path, *more: str) -> list[str]:

@@ -12,12 +12,12 @@ from transformers import (
     AutoTokenizer,
 )
 
-from finetune.encode import IGNORED, Backbone, encode_task
 from finetune.glue import main
-from finetune.kinds import decide, health, score_answers
-from finetune.load import load_model
-from finetune.metrics import entity_f1
+from finetune.jobs.load import load_model
 from finetune.tasks import TASKS, load_task
+from finetune.tasks.encode import IGNORED, Backbone, encode_task
+from finetune.tasks.kinds import decide, health, score_answers
+from finetune.tasks.metrics import entity_f1
 
 WORDS = ["red", "blue", "green", "one", "two", "three", "sky", "sea", "tree", "house"]
 

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from finetune.console import set_up
-from finetune.plan import Inputs, Plan, needs_run
-from finetune.train import Job, run_job
+from finetune.jobs.plan import Inputs, Plan, needs_run
+from finetune.jobs.train import Job, run_job
 
 logger = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from finetune.comparison import overall, pair
 from finetune.errors import FinetuneError
 from finetune.glue import main
-from finetune.results import read_runs
+from finetune.results.comparison import overall, pair
+from finetune.results.runs import read_runs
 
 
 def write(folder: Path, task: str, values: dict[int, float], metric: str = "accuracy") -> None:

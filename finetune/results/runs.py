@@ -1,4 +1,4 @@
-"""The finished jobs of a folder, as `python -m finetune.glue` leaves them (finetune/train.py)."""
+"""The finished jobs of a folder, as `python -m finetune.glue` leaves them (jobs/train.py)."""
 
 import json
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Run:
 
     @property
     def status(self) -> str:
-        """ok, collapsed or diverged (finetune/kinds.py)."""
+        """ok, collapsed or diverged (tasks/kinds.py)."""
         return self.results.get("status", "ok")
 
     @property

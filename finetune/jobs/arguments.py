@@ -20,7 +20,7 @@ import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from finetune.errors import FinetuneError
-from finetune.flags import (
+from finetune.jobs.flags import (
     EVERY_METHOD,
     METHOD_DEFAULTS,
     PRESENTATION,
@@ -28,9 +28,9 @@ from finetune.flags import (
     LoraArguments,
     MaskArguments,
 )
-from finetune.methods import METHODS
+from finetune.jobs.methods import METHODS
+from finetune.jobs.train import precision
 from finetune.tasks import GLUE, DataFlags
-from finetune.train import precision
 
 
 class Parser(HfArgumentParser):

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
 from finetune.glue import main
-from finetune.load import load_model
+from finetune.jobs.load import load_model
 
 METHODS = ["lora", "bitfit", "linear"]
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from finetune.encode import Backbone
-from finetune.heads import load_with_head, order_of
+from finetune.jobs.heads import load_with_head, order_of
 from finetune.tasks import TASKS
+from finetune.tasks.encode import Backbone
 
 ORDER = ["CONTRADICTION", "NEUTRAL", "ENTAILMENT"]  # roberta-large-mnli's
 

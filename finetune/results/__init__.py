@@ -1,0 +1,1 @@
+"""What finished jobs found: read, summarised over seeds, tabled, compared, submitted."""
