@@ -25,18 +25,18 @@ import torch
 
 from benchmarks.loader import VOCAB, write_shards
 from benchmarks.machine import describe
-from pretrain.background import Saver
-from pretrain.checkpoint import State
 from pretrain.command_line import load_config
 from pretrain.config import BudgetConfig, PretrainConfig
 from pretrain.data import Batches, ShardFolder
 from pretrain.engine import Engine
+from pretrain.fault_tolerance.background import Saver
+from pretrain.fault_tolerance.checkpoint import State
+from pretrain.fault_tolerance.run_folder import RunFolder
 from pretrain.initialise import initialise
 from pretrain.metrics import Metrics
 from pretrain.model import LateMaskModel
 from pretrain.optim import Progress
 from pretrain.ranks import start_ranks
-from pretrain.run_folder import RunFolder
 
 OUT = Path("docs/benchmarks")
 RECOMMENDED_MINUTES = 15.0  # run.save_minutes

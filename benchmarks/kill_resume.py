@@ -26,7 +26,7 @@ import torch
 
 from benchmarks.machine import describe
 from benchmarks.tiny_run import ROOT, Run, write_data
-from pretrain.run_folder import open_checkpoint
+from pretrain.fault_tolerance.run_folder import open_checkpoint
 
 logger = logging.getLogger("benchmarks.kill_resume")
 

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint as recompute
 
-from pretrain.checkpoint import Checkpoint
 from pretrain.config import PretrainConfig, PretrainError
+from pretrain.fault_tolerance.checkpoint import Checkpoint
+from pretrain.fault_tolerance.snapshot import Fragment, fragments, restore
 from pretrain.masking import MaskedRows
 from pretrain.model import LateMaskModel
 from pretrain.optim import make_optimizer
 from pretrain.ranks import choose_precision, has_compiler
-from pretrain.snapshot import Fragment, fragments, restore
 from pretrain.timing import Parts
 
 logger = logging.getLogger(__name__)

@@ -45,10 +45,10 @@ from pretrain.convert import (
     to_hf_weights,
 )
 from pretrain.data import ShardFolder
+from pretrain.fault_tolerance.run_folder import open_checkpoint
 from pretrain.model import LateMaskModel
 from pretrain.model_card import model_card
 from pretrain.remote import TOKENIZER_FILES
-from pretrain.run_folder import open_checkpoint
 
 LATE_MASK_FILE = "late_mask.safetensors"
 

@@ -36,7 +36,7 @@ from pretrain.config import PretrainConfig, PretrainError
 
 if TYPE_CHECKING:
     from pretrain.data import ShardFolder
-    from pretrain.run_folder import RunFolder
+    from pretrain.fault_tolerance.run_folder import RunFolder
 
 STOPPED = 75  # EX_TEMPFAIL: what Slurm scripts requeue on
 
@@ -47,7 +47,7 @@ def main(config: PretrainConfig) -> int:
     """Train, then export; returns the exit code."""
     from pretrain.data import ShardFolder
     from pretrain.export import export
-    from pretrain.run_folder import RunFolder
+    from pretrain.fault_tolerance.run_folder import RunFolder
 
     run = RunFolder(config.run.output_dir)
     data = ShardFolder(config.data.path, config.data.cache_dir)
@@ -72,9 +72,9 @@ def train_with_others(config: PretrainConfig, data: ShardFolder, run: RunFolder)
     """Join the other ranks and train; whether the budget is used. An error ends all ranks."""
     import torch
 
+    from pretrain.fault_tolerance.watchdog import Watchdog
     from pretrain.ranks import start_ranks
     from pretrain.train import train
-    from pretrain.watchdog import Watchdog
 
     hang = timedelta(minutes=config.run.hang_minutes)
     rank, num_ranks, device = start_ranks(timeout=hang)

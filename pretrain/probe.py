@@ -29,8 +29,8 @@ from tokenizers import Tokenizer
 from pretrain.command_line import exit_with, load_config
 from pretrain.config import PretrainError
 from pretrain.data import ShardFolder
+from pretrain.fault_tolerance.run_folder import open_checkpoint
 from pretrain.model import LateMaskModel
-from pretrain.run_folder import open_checkpoint
 
 BOS, EOS = 0, 2
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from pretrain.background import Saver
-from pretrain.checkpoint import Checkpoint, State
 from pretrain.config import PretrainConfig, PretrainError
 from pretrain.data import Batches, ShardFolder, ShardHashes
 from pretrain.engine import Engine
@@ -25,13 +23,15 @@ from pretrain.evaluate import (
     unigram_loss,
 )
 from pretrain.export import start_from
-from pretrain.faults import LossGuard
+from pretrain.fault_tolerance.background import Saver
+from pretrain.fault_tolerance.checkpoint import Checkpoint, State
+from pretrain.fault_tolerance.faults import LossGuard
+from pretrain.fault_tolerance.run_folder import RunFolder
 from pretrain.initialise import initialise
 from pretrain.masking import MaskedRows, mask_counts
 from pretrain.metrics import Metrics, Speed
 from pretrain.model import LateMaskModel
 from pretrain.optim import Progress
-from pretrain.run_folder import RunFolder
 from pretrain.timing import Trace
 
 logger = logging.getLogger(__name__)

@@ -8,17 +8,17 @@ from typing import NamedTuple
 
 import torch
 
-from pretrain.background import NotSavedError
 from pretrain.config import PretrainConfig
 from pretrain.data import ShardFolder
-from pretrain.faults import DivergedError
+from pretrain.fault_tolerance.background import NotSavedError
+from pretrain.fault_tolerance.faults import DivergedError
+from pretrain.fault_tolerance.run_folder import RunFolder
+from pretrain.fault_tolerance.signals import StopFlag
+from pretrain.fault_tolerance.watchdog import Watchdog
 from pretrain.flops import training_flops
 from pretrain.metrics import peak_tflops
 from pretrain.optim import learning_rate
-from pretrain.run_folder import RunFolder
 from pretrain.session import Session, begin
-from pretrain.signals import StopFlag
-from pretrain.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 

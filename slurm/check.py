@@ -48,8 +48,8 @@ def check_pretrain(arguments: Sequence[str], options: argparse.Namespace) -> tup
     from pretrain.command_line import parse_args
     from pretrain.data import ShardFolder
     from pretrain.engine import complete_deepspeed_config
+    from pretrain.fault_tolerance.run_folder import RunFolder
     from pretrain.main import resolve
-    from pretrain.run_folder import RunFolder
 
     config = parse_args(arguments)
     nodes = usable_nodes(

@@ -17,9 +17,9 @@ from transformers import AutoModel
 
 from pretrain.command_line import load_config
 from pretrain.data import Batches, ShardFolder
+from pretrain.fault_tolerance.run_folder import open_checkpoint
 from pretrain.initialise import initialise
 from pretrain.model import LateMaskModel
-from pretrain.run_folder import open_checkpoint
 
 ROOT = Path(__file__).parents[2]
 STEPS, BREAK = 12, 6

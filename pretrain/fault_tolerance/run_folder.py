@@ -19,9 +19,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from pretrain.checkpoint import DAMAGE, Checkpoint
 from pretrain.command_line import load_config
 from pretrain.config import PretrainConfig, PretrainError, RunConfig
+from pretrain.fault_tolerance.checkpoint import DAMAGE, Checkpoint
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from pretrain.checkpoint import DAMAGE, Checkpoint, State, part_name, write_part
 from pretrain.config import PretrainError
+from pretrain.fault_tolerance.checkpoint import DAMAGE, Checkpoint, State, part_name, write_part
 from pretrain.optim import Progress
 
 WHOLE = torch.arange(24.0)

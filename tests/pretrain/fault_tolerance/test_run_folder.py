@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from pretrain.checkpoint import State, part_name, write_part
 from pretrain.config import PretrainConfig, PretrainError, RunConfig
+from pretrain.fault_tolerance.checkpoint import State, part_name, write_part
+from pretrain.fault_tolerance.run_folder import RunFolder, open_checkpoint
 from pretrain.optim import Progress
-from pretrain.run_folder import RunFolder, open_checkpoint
 
 
 def save(run: RunFolder, step: int, loss: float | None = None, skipped: int = 0) -> Path:

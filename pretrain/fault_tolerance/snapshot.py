@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pretrain.checkpoint import KINDS, MOMENTS, Checkpoint
+from pretrain.fault_tolerance.checkpoint import KINDS, MOMENTS, Checkpoint
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from pretrain.checkpoint import State, part_name, write_part
 from pretrain.config import PretrainConfig, PretrainError
-from pretrain.run_folder import RunFolder
-from pretrain.snapshot import Fragment, copy_into, layout
+from pretrain.fault_tolerance.checkpoint import State, part_name, write_part
+from pretrain.fault_tolerance.run_folder import RunFolder
+from pretrain.fault_tolerance.snapshot import Fragment, copy_into, layout
 
 logger = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SCRIPT = """
 import sys, time, torch
-from pretrain.watchdog import Watchdog
+from pretrain.fault_tolerance.watchdog import Watchdog
 torch.distributed.init_process_group("gloo")
 rank = torch.distributed.get_rank()
 watchdog = Watchdog(rank, 2, rank_seconds=30, hang_seconds=2)

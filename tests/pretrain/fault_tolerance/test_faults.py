@@ -15,8 +15,8 @@ import pytest
 
 from benchmarks.tiny_run import ROOT, Run, write_data
 from pretrain.config import RunConfig
-from pretrain.faults import ENOUGH, LossGuard
-from pretrain.run_folder import open_checkpoint
+from pretrain.fault_tolerance.faults import ENOUGH, LossGuard
+from pretrain.fault_tolerance.run_folder import open_checkpoint
 
 # Puts a NaN into one parameter's gradient on the last rank where a global batch begins in one of
 # `spans`, and finds fault with the loss of step 3.
