@@ -4,13 +4,15 @@
 
 Task by task, in the order of the config: every method and rate on `--grid_seed` into `OUT/grid`,
 then each method's best rate (by the dev score of that seed) on `--seed` into `OUT/seeds`, then the
-table of `OUT/seeds` so far. The seeds that are reported had no part in the choice. Finished jobs
-are skipped: the same command goes on where it was stopped.
+table of `OUT/seeds` so far. The grid's seed may be one of those: its run is taken over, and the
+choice then favours both methods a little. Finished jobs are skipped: the same command goes on where
+it was stopped.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +38,15 @@ def chosen_rates(grid: Path, task: str) -> dict[str, float]:
     return rates
 
 
+def take_over(grid: Path, seeds: Path, task: str, method: str, rate: float, seed: int) -> None:
+    """Copy the grid's run of a chosen rate to where the seeds' runs are, unless it is there."""
+    run = Path(task, method, f"seed-{seed}")
+    if not (seeds / run).exists():
+        whole = seeds / run.with_name(f".{run.name}")
+        shutil.copytree(grid / run.parent / f"lr-{rate:g}" / run.name, whole, dirs_exist_ok=True)
+        whole.rename(seeds / run)
+
+
 def main() -> None:
     """Run what isn't finished."""
     parser = argparse.ArgumentParser(
@@ -46,7 +57,7 @@ def main() -> None:
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--grid_seed", type=int, default=1)
-    parser.add_argument("--seed", type=int, nargs="+", default=[2, 3, 4])
+    parser.add_argument("--seed", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--num_processes", type=int, default=1, help="jobs side by side")
     args = parser.parse_args()
     content = yaml.safe_load(args.config.read_text(encoding="utf-8"))
@@ -58,6 +69,8 @@ def main() -> None:
         words = [*shared, "--task_name", task]
         glue(*words, "--output_dir", grid, "--seed", args.grid_seed)
         for method, rate in chosen_rates(grid, task).items():
+            if args.grid_seed in args.seed:
+                take_over(grid, seeds, task, method, rate, args.grid_seed)
             words = [*shared, "--task_name", task, "--method", method, "--learning_rate", rate]
             glue(*words, "--output_dir", seeds, "--seed", *args.seed)
         glue("table", seeds)
