@@ -25,7 +25,7 @@ from benchmarks.machine import describe
 from benchmarks.plain_trainer import make_trainer
 from finetune.console import set_up
 from finetune.jobs.flags import EVERY_METHOD
-from finetune.jobs.train import Job, precision, run_job
+from finetune.jobs.train import Job, bf16_is_fast, run_job
 from finetune.tasks import TaskData, load_task
 from finetune.tasks.encode import Backbone, EncodedTask, encode_task
 
@@ -78,6 +78,7 @@ def main() -> None:
         "save_strategy": "no",
         "disable_tqdm": True,
         "dataloader_pin_memory": False,
+        "use_cpu": not torch.cuda.is_available(),  # else the Trainer refuses bf16
     }
     seconds: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
     for _ in range(options.repeats):
@@ -85,7 +86,7 @@ def main() -> None:
             out = Path(name)
             plain = run_plain(data, options.model_name_or_path, flags, out)
             fp32 = run_ours(encoded, backbone, flags | {"bf16": False}, out / "fp32")
-            fast = run_ours(encoded, backbone, flags | precision(), out / "fast")
+            fast = run_ours(encoded, backbone, flags | {"bf16": bf16_is_fast()}, out / "fast")
         for way, found in zip(WAYS, (plain, fp32, fast), strict=True):
             seconds[way].append(found)
     _print(options, data, encoded, seconds)
@@ -100,7 +101,7 @@ def _print(
     seconds: dict[str, list[tuple[float, float]]],
 ) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    chosen = "bf16" if precision()["bf16"] else "fp32"
+    chosen = "bf16" if bf16_is_fast() else "fp32"
     print(f"# Finetuning speed: {options.task_name}\n\n{describe(device)}; bf16 or fp32: {chosen}.")
     print(
         f"{len(encoded.train)} training rows in batches of {BATCH}, {len(encoded.dev[''])} for "

@@ -29,7 +29,7 @@ from finetune.jobs.flags import (
     MaskArguments,
 )
 from finetune.jobs.methods import METHODS
-from finetune.jobs.train import precision
+from finetune.jobs.train import bf16_is_fast
 from finetune.tasks import GLUE, DataFlags
 
 
@@ -227,7 +227,7 @@ def resolve(
     if not any(values[name] for name in ("do_train", "do_eval", "do_predict")):
         values |= {"do_train": True, "do_eval": True}
     if "--bf16" not in chosen and "--fp16" not in chosen:
-        values |= precision()
-    elif values["bf16"] and not torch.cuda.is_available():
+        values["bf16"] = bf16_is_fast()
+    if values["bf16"] and not torch.cuda.is_available():
         values["use_cpu"] = True  # the Trainer takes bf16 without a GPU only so
     return Settings(glue, data, seeds, rates, output_dir, values, method_flags)

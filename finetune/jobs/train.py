@@ -232,14 +232,10 @@ def _label_rows(rows: Rows) -> list[np.ndarray]:
     return [np.asarray(row["labels"]) for row in rows]
 
 
-def precision() -> dict[str, bool]:
-    """The Trainer's precision flags for what this machine is fast at: bf16 on GPUs that have it and
-    on CPUs with AMX or AVX-512 BF16 (docs/benchmarks/glue.md); else fp32.
-
-    A CPU without bf16 units multiplies bf16 tens of times slower than fp32.
+def bf16_is_fast() -> bool:
+    """Whether this machine is made for bf16: GPUs that have it, CPUs with AMX or AVX-512 BF16
+    (docs/benchmarks/glue.md). A CPU without multiplies it tens of times slower than fp32.
     """
     if torch.cuda.is_available():
-        return {"bf16": torch.cuda.is_bf16_supported(including_emulation=False)}
-    fast = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    # The Trainer takes bf16 without a GPU only if it is told that none is wanted.
-    return {"bf16": True, "use_cpu": True} if fast else {"bf16": False}
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
