@@ -23,7 +23,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if __name__ == "__main__":
     # Run as a script, Python puts this folder first on the path, and `import data` would be ours.
@@ -31,7 +31,7 @@ if __name__ == "__main__":
     # slurm/node.py blocks these on the way here, for DeepSpeed's launchers not to die of them.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2})
 
-from pretrain.command_line import exit_with, parse_args
+from pretrain.command_line import parse_args
 from pretrain.config import PretrainConfig, PretrainError
 
 if TYPE_CHECKING:
@@ -129,10 +129,20 @@ def run_from_command_line(argv: Sequence[str]) -> int:
     try:
         return main(parse_args(argv))
     except PretrainError as error:
-        if not leads():
-            raise SystemExit(error.exit_code) from None  # rank 0 says it
-        exit_with(error)
+        if leads():
+            print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def end_process(exit_code: int) -> NoReturn:
+    """End without the interpreter's own end: a thread of torch's that is still at work then aborts
+    the process now and then, which would hide the exit code.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)
 
 
 if __name__ == "__main__":
-    sys.exit(run_from_command_line(sys.argv[1:]))
+    end_process(run_from_command_line(sys.argv[1:]))

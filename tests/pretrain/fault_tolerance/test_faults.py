@@ -50,8 +50,8 @@ def bad_step(self, micro_batches, lr, find_fault, words):
             hook.remove()
 
 data.Batches.steps, engine.Engine.step = positioned_steps, bad_step
-from pretrain.main import run_from_command_line
-sys.exit(run_from_command_line(sys.argv[1:]))
+from pretrain.main import end_process, run_from_command_line
+end_process(run_from_command_line(sys.argv[1:]))
 """
 
 
