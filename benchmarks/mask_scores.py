@@ -20,6 +20,7 @@ from pathlib import Path
 import yaml
 
 from finetune.results.cells import best_rates, collect
+from finetune.results.runs import read_runs
 
 CONFIG = Path("configs/reproduce/minilm_masks.yaml")
 
@@ -40,11 +41,16 @@ def chosen_rates(grid: Path, task: str) -> dict[str, float]:
 
 def take_over(grid: Path, seeds: Path, task: str, method: str, rate: float, seed: int) -> None:
     """Copy the grid's run of a chosen rate to where the seeds' runs are, unless it is there."""
-    run = Path(task, method, f"seed-{seed}")
-    if not (seeds / run).exists():
-        whole = seeds / run.with_name(f".{run.name}")
-        shutil.copytree(grid / run.parent / f"lr-{rate:g}" / run.name, whole, dirs_exist_ok=True)
-        whole.rename(seeds / run)
+    (run,) = (
+        run
+        for run in read_runs(grid)
+        if (run.task, run.method, run.learning_rate, run.seed) == (task, method, rate, seed)
+    )
+    taken = seeds / task / method / run.folder.name
+    if not taken.exists():
+        whole = taken.with_name(f".{taken.name}")
+        shutil.copytree(run.folder, whole, dirs_exist_ok=True)
+        whole.rename(taken)
 
 
 def main() -> None:

@@ -84,7 +84,12 @@ def _refuse(key: str, known: list[str], where: str) -> None:
     raise PretrainError(f"{where}: unknown key {key}; {hint}")
 
 
-def exit_with(error: PretrainError) -> NoReturn:
-    """Print the error as a user should see it, and end with its exit code (2 for most)."""
+def say(error: PretrainError) -> int:
+    """Print the error as a user should see it; returns its exit code (2 for most)."""
     print(f"error: {error}", file=sys.stderr)
-    raise SystemExit(error.exit_code)
+    return error.exit_code
+
+
+def exit_with(error: PretrainError) -> NoReturn:
+    """`say` it, and end with its exit code."""
+    raise SystemExit(say(error))

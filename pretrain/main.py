@@ -31,7 +31,7 @@ if __name__ == "__main__":
     # slurm/node.py blocks these on the way here, for DeepSpeed's launchers not to die of them.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2})
 
-from pretrain.command_line import parse_args
+from pretrain.command_line import parse_args, say
 from pretrain.config import PretrainConfig, PretrainError
 
 if TYPE_CHECKING:
@@ -129,14 +129,12 @@ def run_from_command_line(argv: Sequence[str]) -> int:
     try:
         return main(parse_args(argv))
     except PretrainError as error:
-        if leads():
-            print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return say(error) if leads() else error.exit_code  # one rank says it
 
 
 def end_process(exit_code: int) -> NoReturn:
-    """End without the interpreter's own end: a thread of torch's that is still at work then aborts
-    the process now and then, which would hide the exit code.
+    """End without the interpreter's own end, in which a library's thread that still runs may abort
+    the process and so hide the exit code (seen once; whose thread it was is not known).
     """
     logging.shutdown()
     sys.stdout.flush()
