@@ -21,6 +21,7 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from finetune.errors import FinetuneError
 from finetune.jobs.flags import (
+    DECIDING_IF_GIVEN,
     EVERY_METHOD,
     METHOD_DEFAULTS,
     PRESENTATION,
@@ -193,7 +194,7 @@ class Settings:
         }
         decided["learning_rate"] = learning_rate
         decided["max_seq_length"] = self.glue.max_seq_length
-        for name in ("max_train_samples", "max_eval_samples", "pad_to_max_length"):
+        for name in DECIDING_IF_GIVEN:
             if getattr(self.glue, name):
                 decided[name] = getattr(self.glue, name)
         flags = METHODS[method].flags
@@ -224,6 +225,13 @@ def resolve(
             for name in LoraArguments.__dataclass_fields__
         },
     }
+    frozen_head = method == "mask" and not method_flags["mask"]["train_classifier"]
+    if glue.classifier_learning_rate is not None and frozen_head:
+        raise FinetuneError(
+            f"--classifier_learning_rate {glue.classifier_learning_rate:g} for {task}: "
+            "--method mask leaves the head frozen; add --train_classifier true, or leave the rate "
+            "out."
+        )
     if not any(values[name] for name in ("do_train", "do_eval", "do_predict")):
         values |= {"do_train": True, "do_eval": True}
     if "--bf16" not in chosen and "--fp16" not in chosen:

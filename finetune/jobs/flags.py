@@ -39,6 +39,13 @@ METHOD_DEFAULTS: dict[str, dict[str, Any]] = {
     "bitfit": {"learning_rate": 4e-4},
     "linear": {"learning_rate": 1e-3},
 }
+# Flags of ours that decide a job's result, and that `job.json` names only where they are given.
+DECIDING_IF_GIVEN = (
+    "classifier_learning_rate",
+    "max_train_samples",
+    "max_eval_samples",
+    "pad_to_max_length",
+)
 # Beginnings of the names of flags that change no result.
 PRESENTATION = (
     "dataloader_num_workers",
@@ -77,6 +84,9 @@ class GlueArguments:
     max_seq_length: int = field(default=128, metadata={"help": "in tokens"})
     pad_to_max_length: bool = field(
         default=False, metadata={"help": "pad to max_seq_length, not to the batch's longest row"}
+    )
+    classifier_learning_rate: float | None = field(
+        default=None, metadata={"help": "the head's, where it trains; default the learning rate"}
     )
     max_train_samples: int | None = field(
         default=None, metadata={"help": "a seeded part of the training rows, the same for all jobs"}

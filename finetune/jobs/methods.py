@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 
 from finetune.masks import MaskConfig
 from finetune.masks.architectures import find_architecture
+from finetune.masks.identity import is_under
 
 TRAINED = "trained.safetensors"
 
@@ -98,6 +99,18 @@ def _save_trained(model: nn.Module, folder: Path) -> None:
     }
     save_file({name: value.cpu() for name, value in trained.items()}, folder / TRAINED)
     model.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
+
+
+def head_weights(model: nn.Module, head: Head) -> frozenset[nn.Parameter]:
+    """Parameters of the wrapped model that are its head's weights; a mask's scores aren't."""
+    # A model that brought its head has nothing random: it is what stands around the encoder.
+    encoder = getattr(model, "base_model_prefix", "")
+    modules = head.modules or [name for name, _ in model.named_children() if name != encoder]
+    return frozenset(
+        parameter
+        for name, parameter in model.named_parameters()
+        if is_under(name.removeprefix("base_model.model."), modules) and ".mask_scores" not in name
+    )
 
 
 METHODS: dict[str, Method] = {

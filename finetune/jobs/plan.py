@@ -141,6 +141,7 @@ def _jobs(name: str, method: str, settings: Settings, data: TaskData, identity: 
                     settings.method_flags,
                     settings.glue.max_seq_length,
                     settings.glue.pad_to_max_length,
+                    settings.glue.classifier_learning_rate,
                     start,
                 )
             )

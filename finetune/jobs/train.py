@@ -29,7 +29,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from finetune.files import write_json, write_text
 from finetune.jobs.heads import load_with_head
-from finetune.jobs.methods import METHODS, Head
+from finetune.jobs.methods import METHODS, Head, head_weights
 from finetune.jobs.progress import LogLines
 from finetune.tasks.encode import IGNORED, Backbone, EncodedTask
 from finetune.tasks.kinds import KINDS, decide, health, score_answers
@@ -56,11 +56,37 @@ class Job:
     method_flags: dict[str, dict[str, Any]] = field(default_factory=dict)
     max_seq_length: int = 128
     pad_to_max_length: bool = False
+    classifier_learning_rate: float | None = None
     start: Path | None = None
 
 
-class LengthBatchedTrainer(Trainer):
-    """The Trainer, batching rows of like length by what `Rows` knows of them."""
+class JobTrainer(Trainer):
+    """The Trainer, batching rows of like length by what `Rows` knows of them.
+
+    `head` are parameters that train at `classifier_learning_rate`, where that is given: a rate that
+    moves a mask's scores, 10 to 100 times finetuning's, is too high for the weights of a head.
+    """
+
+    head: frozenset[nn.Parameter] = frozenset()
+    classifier_learning_rate: float | None = None
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """The Trainer's, its groups split where the head has a rate of its own."""
+        if self.optimizer is not None:
+            return self.optimizer
+        optimizer = super().create_optimizer(model)
+        if self.classifier_learning_rate is not None:
+            optimizer.param_groups[:] = [
+                part for group in optimizer.param_groups for part in self._split(group)
+            ]
+        return optimizer
+
+    def _split(self, group: dict[str, Any]) -> list[dict[str, Any]]:
+        body = [p for p in group["params"] if p not in self.head]
+        head = [p for p in group["params"] if p in self.head]
+        parts = [group | {"params": body}]
+        parts.append(group | {"params": head, "lr": self.classifier_learning_rate})
+        return [part for part in parts if part["params"]]
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         if self.args.train_sampling_strategy != "group_by_length":
@@ -76,15 +102,20 @@ class LengthBatchedTrainer(Trainer):
         return SequentialSampler(eval_dataset)
 
 
-def build_model(job: Job, backbone: Backbone, encoded: EncodedTask) -> nn.Module:
-    """The encoder with its head for the task, made ready to train by the job's method."""
+def build_model(
+    job: Job, backbone: Backbone, encoded: EncodedTask
+) -> tuple[nn.Module, frozenset[nn.Parameter]]:
+    """The encoder with its head for the task, made ready to train by the job's method; and those of
+    its parameters that are weights of the head.
+    """
     task, labels = encoded.data.task, encoded.data.labels
     set_seed(job.seed)
     may_keep = job.method == "finetune"
     model, random = load_with_head(backbone, task, labels, job.start, may_keep)
     method = METHODS[job.method]
     head = Head(job.task, labels, random, job.seed)
-    return method.wrap(model, head, job.method_flags.get(method.flags or "", {}))
+    model = method.wrap(model, head, job.method_flags.get(method.flags or "", {}))
+    return model, head_weights(model, head)
 
 
 def run_job(job: Job, backbone: Backbone, encoded: EncodedTask) -> dict[str, Any]:
@@ -94,7 +125,7 @@ def run_job(job: Job, backbone: Backbone, encoded: EncodedTask) -> dict[str, Any
     # Checkpoints of an unfinished job are gone on from only if they are this very job's.
     resumes = record.is_file() and json.loads(record.read_text(encoding="utf-8")) == job.settings
     arguments = TrainingArguments(output_dir=str(job.folder), seed=job.seed, **job.training)
-    model = build_model(job, backbone, encoded)
+    model, head = build_model(job, backbone, encoded)
     task = encoded.data.task
     padding: dict[str, Any] = {}
     if job.pad_to_max_length:
@@ -102,7 +133,7 @@ def run_job(job: Job, backbone: Backbone, encoded: EncodedTask) -> dict[str, Any
             "padding": "max_length",
             "max_length": min(job.max_seq_length, backbone.positions),
         }
-    trainer = LengthBatchedTrainer(
+    trainer = JobTrainer(
         model=model,
         args=arguments,
         train_dataset=encoded.train,
@@ -111,6 +142,7 @@ def run_job(job: Job, backbone: Backbone, encoded: EncodedTask) -> dict[str, Any
         processing_class=backbone.tokenizer,
         compute_metrics=partial(_compute_metrics, encoded),
     )
+    trainer.head, trainer.classifier_learning_rate = head, job.classifier_learning_rate
     writer = Writer(job, trainer.is_world_process_zero())
     writer.json(record.name, job.settings)
     if arguments.disable_tqdm:

@@ -8,8 +8,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
+from finetune.errors import FinetuneError
 from finetune.glue import main
 from finetune.jobs.load import load_model
+from finetune.jobs.plan import make_plan
+from finetune.jobs.train import build_model
 
 METHODS = ["lora", "bitfit", "linear"]
 
@@ -70,3 +73,51 @@ def test_what_is_stored_is_small_and_complete(runs: Path) -> None:
     assert all("lora_" in name or "classifier" in name for name in names)
     shapes = {tuple(value.shape) for name, value in names.items() if "lora_A" in name}
     assert shapes == {(2, 16)}
+
+
+def plain(name: str) -> str:
+    """The name of a stock model's parameter in the name that a wrapper gave it."""
+    name = name.removeprefix("base_model.model.").replace(".modules_to_save.default", "")
+    return name.replace(".mask_weight.default", ".weight").replace(".mask_bias.default", ".bias")
+
+
+@pytest.mark.parametrize("method", ["finetune", "mask", *METHODS])
+def test_the_head_may_train_at_a_rate_of_its_own(
+    tiny_model: Path, tiny_tasks: Path, tmp_path: Path, method: str
+) -> None:
+    """One step of Adam moves a weight by its rate, whatever the gradient."""
+    command = [
+        *("--model_name_or_path", str(tiny_model), "--data_dir", str(tiny_tasks)),
+        *("--output_dir", str(tmp_path), "--task_name", "library", "--seed", "1"),
+        *("--method", method, "--max_seq_length", "16", "--max_steps", "1", "--bf16", "false"),
+        *("--learning_rate", "0.05", "--classifier_learning_rate", "0.001", "--weight_decay", "0"),
+        *("--lr_scheduler_type", "constant", "--max_grad_norm", "0"),
+        *(("--train_classifier", "true") if method == "mask" else ()),
+    ]
+    plan = make_plan(command)
+    ((job,),) = plan.rounds
+    wrapped, _ = build_model(job, plan.inputs.backbone, plan.inputs.encoded(job))
+    before = {plain(name): value for name, value in wrapped.named_parameters()}
+    main(command)
+    assert json.loads((job.folder / "job.json").read_text())["classifier_learning_rate"] == 0.001
+    trained = load_model(job.folder, str(tiny_model))
+    moved = {
+        name: (value - before[name]).abs().max().item()
+        for name, value in trained.named_parameters()
+        if name in before
+    }
+    head = {name: by for name, by in moved.items() if "classifier" in name}
+    assert head and max(head.values()) == pytest.approx(0.001, rel=0.01)
+    if method in ("finetune", "bitfit"):
+        body = [by for name, by in moved.items() if name not in head]
+        assert max(body) == pytest.approx(0.05, rel=0.01)
+
+
+def test_a_frozen_head_has_no_rate(tiny_model: Path, tiny_tasks: Path, tmp_path: Path) -> None:
+    command = [
+        *("--model_name_or_path", str(tiny_model), "--data_dir", str(tiny_tasks)),
+        *("--output_dir", str(tmp_path), "--task_name", "library", "--method", "mask"),
+        *("--classifier_learning_rate", "0.001"),
+    ]
+    with pytest.raises(FinetuneError, match="--train_classifier true"):
+        make_plan(command)

@@ -79,7 +79,7 @@ def test_start_from_another_tasks_encoder(
     assert record["start_from"] == "library"
     plan = make_plan([*alone, "--overwrite_cache"])
     ((job,),) = plan.rounds
-    started = build_model(job, plan.inputs.backbone, plan.inputs.encoded(job))
+    started, _ = build_model(job, plan.inputs.backbone, plan.inputs.encoded(job))
     donor = AutoModelForSequenceClassification.from_pretrained(out / "library/finetune/seed-3")
     base = started.base_model.state_dict()  # type: ignore[union-attr]
     for name, value in donor.base_model.state_dict().items():
