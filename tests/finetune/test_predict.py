@@ -101,6 +101,23 @@ def test_a_merged_mask_answers_as_the_mask(
     maskfile([*command, str(tiny_model)])
     plain = run(capsys, texts, "--model_name_or_path", tmp_path / "plain")
     assert [a["probabilities"] for a in plain] == [a["probabilities"] for a in masked]
+    assert {a["task"] for a in plain} == {"plain"}
+
+
+def test_a_finetuned_model_answers_for_its_task(
+    tiny_model: Path,
+    tiny_tasks: Path,
+    texts: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from finetune.glue import main as glue
+
+    words = ["--model_name_or_path", str(tiny_model), "--data_dir", str(tiny_tasks)]
+    glue([*words, *("--output_dir", str(tmp_path), "--task_name", "library", "--max_steps", "1")])
+    capsys.readouterr()
+    out = run(capsys, texts, "--model_name_or_path", next(tmp_path.glob("library/*/seed-*")))
+    assert {a["task"] for a in out} == {"library"}
 
 
 @pytest.mark.parametrize("how", ["label", "probability", "logit"])
