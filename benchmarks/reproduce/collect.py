@@ -5,7 +5,7 @@ curves.csv      arm, seed, step, tokens, flops, hours, loss, accuracy: each eval
 lines.csv       name, loss: unigram and bigram on the same targets
 peer.csv        as curves.csv, of Hugging Face's Trainer, and its precision
 downstream.csv  arm, seed, task, metric, value: median over the seeds of finetuning
-about.csv       name, value: size, machine, versions
+about.csv       name, value: size, machine, training text, the head's share of the operations
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from finetune.errors import FinetuneError
 from finetune.files import write_text
 from finetune.results.cells import collect as collect_cells
 from finetune.results.cells import headline
-from pretrain.config import MaskingConfig
+from pretrain.config import MaskingConfig, ModelConfig
 from pretrain.data import ShardFolder
 from pretrain.evaluate import (
     evaluation_batches,
@@ -35,6 +35,7 @@ from pretrain.evaluate import (
     unigram_log_frequencies,
     unigram_loss,
 )
+from pretrain.flops import VANILLA, executed_flops
 
 MAX_BIGRAM_ROWS = 200_000
 
@@ -55,14 +56,24 @@ def collect(experiment: Experiment, out: Path, results: Path) -> None:
     chosen = [run for run in runs if run.arm in experiment.downstream.arms]
     if scores := [score for run in chosen for score in downstream(out, run)]:
         write_csv(results / "downstream.csv", scores)
-    manifest = ShardFolder(out / "data").manifest
+    data = ShardFolder(out / "data")
+    manifest = data.manifest
+    model = ModelConfig(**experiment.pretrain["model"] | {"vocab_size": data.vocab_size})
     about = {
         "size": experiment.size,
         "machine": describe(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
         "training tokens": f"{manifest['splits']['train']['tokens']:,}",
         "sources": ", ".join(manifest["counts"]["sources"]),
+        "head's share": f"{head_share(model, data.seq_len):.1%}",
+        "head's share, base": f"{head_share(ModelConfig(vocab_size=50265), 128):.1%}",
     }
     write_csv(results / "about.csv", [{"name": n, "value": v} for n, v in about.items()])
+
+
+def head_share(model: ModelConfig, seq_len: int) -> float:
+    """The vocabulary head's part of vanilla 15 %'s executed operations."""
+    parts = executed_flops(model, VANILLA, seq_len)
+    return parts["head"] / sum(parts.values())
 
 
 def curve(run: Run) -> list[dict[str, Any]]:

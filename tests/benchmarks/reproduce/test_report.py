@@ -125,6 +125,7 @@ def test_from_runs_to_the_record(pretrained: Options) -> None:
     diagnose(pretrained)
     report(pretrained)
     text = pretrained.page.read_text()
+    assert "in RoBERTa-base 6.6%" in text
     for name in PICTURE.findall(text):
         assert (pretrained.page.parent / name).is_file()
     assert f"{pretrained.results.name}/layers.png" in text
