@@ -63,8 +63,8 @@ class Job:
 class JobTrainer(Trainer):
     """The Trainer, batching rows of like length by what `Rows` knows of them.
 
-    `head` are parameters that train at `classifier_learning_rate`, where that is given: a rate that
-    moves a mask's scores, 10 to 100 times finetuning's, is too high for the weights of a head.
+    `head` are parameters that train at `classifier_learning_rate`, where that is given: the rates
+    of a mask's scores are 10 to 100 times those of weights.
     """
 
     head: frozenset[nn.Parameter] = frozenset()
