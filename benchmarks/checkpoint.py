@@ -35,10 +35,11 @@ from pretrain.fault_tolerance.run_folder import RunFolder
 from pretrain.initialise import initialise
 from pretrain.metrics import Metrics
 from pretrain.model import LateMaskModel
-from pretrain.optim import Progress
+from pretrain.optim import Progress, Rates
 from pretrain.ranks import start_ranks
 
 OUT = Path("docs/benchmarks")
+RATES = Rates(1e-4, 1e-4)
 RECOMMENDED_MINUTES = 15.0  # run.save_minutes
 
 
@@ -78,11 +79,11 @@ class Loop:
 
     def bare(self) -> None:
         """The step on a batch that is there."""
-        self.engine.step(self.fixed, 1e-4)
+        self.engine.step(self.fixed, RATES)
 
     def whole(self) -> None:
         """Batch, step, words to the other ranks, a line in the log."""
-        step = self.engine.step(next(self.upcoming), 1e-4, notes=[*self.saver.status()])
+        step = self.engine.step(next(self.upcoming), RATES, notes=[*self.saver.status()])
         self.saver.agree(*step.notes)
         self.progress.step += 1
         self.metrics.log(self.progress, 0.0, {"train/loss": step.loss})

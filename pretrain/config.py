@@ -215,6 +215,9 @@ class OptimizerConfig:
     """Largest global gradient norm; 0 clips nothing (RoBERTa)."""
     warmup: float = 0.06
     """Share of the budget over which the learning rate rises."""
+    lower_warmup: float = 0.0
+    """Share of the budget over which the rate of all layers but the last two, late layers counted,
+    rises to that of the others: a shallow model leaves the plateau at token frequencies sooner."""
 
     def __post_init__(self) -> None:
         for key in ("lr", "muon_lr"):
@@ -228,7 +231,9 @@ class OptimizerConfig:
             f"optimizer.gradient_clipping is {self.gradient_clipping}, but Muon's updates have a "
             "norm of their own; set it to 0",
         )
-        _require(0 <= self.warmup < 1, f"optimizer.warmup is {self.warmup}; from 0 to below 1")
+        for key in ("warmup", "lower_warmup"):
+            share = getattr(self, key)
+            _require(0 <= share < 1, f"optimizer.{key} is {share}; from 0 to below 1")
 
 
 @dataclass(kw_only=True)

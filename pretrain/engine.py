@@ -21,7 +21,7 @@ from pretrain.fault_tolerance.checkpoint import Checkpoint
 from pretrain.fault_tolerance.snapshot import Fragment, fragments, restore
 from pretrain.masking import MaskedRows
 from pretrain.model import LateMaskModel
-from pretrain.optim import make_optimizer
+from pretrain.optim import Rates, make_optimizer
 from pretrain.ranks import choose_precision, has_compiler
 from pretrain.timing import Parts
 
@@ -78,7 +78,7 @@ class Engine:
         self.names = dict(model.named_parameters())
         self.parts = Parts(device, enabled=config.run.time_parts)
         self._guard_updates(config)
-        self._set_lr(0.0)  # DeepSpeed may take a step while it starts
+        self._set_rates(Rates(0.0, 0.0))  # DeepSpeed may take a step while it starts
         if config.run.gradient_checkpointing:
             for layer in (*model.layers, *model.late_layers):
                 layer.forward = functools.partial(recompute, layer.forward, use_reentrant=False)
@@ -140,7 +140,7 @@ class Engine:
     def step(
         self,
         micro_batches: list[MaskedRows],
-        lr: float,
+        rates: Rates,
         find_fault: Callable[[float], str | None] = lambda _loss: None,
         notes: list[float] | None = None,
     ) -> Step:
@@ -148,11 +148,11 @@ class Engine:
 
         Args:
             micro_batches: this rank's.
-            lr: learning rate.
+            rates: learning rates.
             find_fault: given the loss, a reason to update nothing.
             notes: words to the other ranks that travel with the loss.
         """
-        self._set_lr(lr)
+        self._set_rates(rates)
         sums = torch.zeros(2, device=self.device)
         predicted = 0
         for index, batch in enumerate(micro_batches):
@@ -205,7 +205,7 @@ class Engine:
         are rounded to its precision by now, and get their fp32 values back here.
         """
         self._fault = None
-        self._set_lr(0.0)
+        self._set_rates(Rates(0.0, 0.0))
         # A step that moves nothing: the optimizer has no state before its first one.
         with torch.compiler.set_stance("force_eager"):
             for _ in range(self._engine.gradient_accumulation_steps()):
@@ -255,9 +255,9 @@ class Engine:
             return torch.cuda.max_memory_allocated() / 2**30
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
 
-    def _set_lr(self, lr: float) -> None:
+    def _set_rates(self, rates: Rates) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = lr * group["lr_scale"]
+            group["lr"] = getattr(rates, group["rate"]) * group["lr_scale"]
 
     def _dummy_batch(self) -> tuple[Tensor, Tensor, Tensor]:
         ids = torch.zeros(1, 2, dtype=torch.long, device=self.device)

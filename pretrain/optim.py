@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import asdict, dataclass
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from pretrain.config import BudgetConfig, OptimizerConfig
+from pretrain.model import LateMaskModel
+
+FULL_RATE_LAYERS = 2  # enough to learn what stands beside a token
 
 
 @dataclass
@@ -45,47 +50,56 @@ class Progress:
         return min(1.0, max(used[key] / limit for key, limit in limits.items()))
 
 
-def learning_rate(config: OptimizerConfig, fraction: float) -> float:
-    """Linear warm-up from 0 to `lr` over the first `warmup` of the budget, then linear to 0."""
+class Rates(NamedTuple):
+    """The learning rates of one step."""
+
+    full: float
+    lower: float  # of all layers but the last two, where these warm up by themselves
+
+
+def learning_rates(config: OptimizerConfig, fraction: float) -> Rates:
+    """Linear warm-up from 0 to `lr` over the first `warmup` of the budget, then linear to 0.
+
+    The lower layers' is this times a ramp from 0 to 1 over the first `lower_warmup`.
+    """
     if fraction < config.warmup:
-        return config.lr * fraction / config.warmup
-    return config.lr * (1 - fraction) / (1 - config.warmup)
+        rate = config.lr * fraction / config.warmup
+    else:
+        rate = config.lr * (1 - fraction) / (1 - config.warmup)
+    ramp = fraction / config.lower_warmup if fraction < config.lower_warmup else 1.0
+    return Rates(full=rate, lower=rate * ramp)
 
 
-def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
+def parameter_groups(model: LateMaskModel, config: OptimizerConfig) -> list[dict[str, Any]]:
     """Weight decay on matrices and word embeddings; none on biases, norms, positions, vectors.
 
-    Muon's group, where it is asked for, are the matrices of the layers. Each group's `lr_scale`
-    is its learning rate as a multiple of the schedule's.
+    Muon's groups, where it is asked for, are the matrices of the layers. Each group says which of
+    `Rates` it takes, times its `lr_scale`. With `lower_warmup` all layers but the last two, late
+    layers counted, are groups of their own.
     """
-    named = list(model.named_parameters())
-
-    def decays(name: str, parameter: nn.Parameter) -> bool:
-        return parameter.ndim >= 2 and not name.startswith("position_embeddings")
-
-    def muons(name: str, parameter: nn.Parameter) -> bool:
+    lower: set[int] = set()
+    if config.lower_warmup:
+        layers = [*model.layers, *model.late_layers][:-FULL_RATE_LAYERS]
+        lower = {id(p) for layer in layers for p in layer.parameters()}
+    members: dict[tuple[bool, bool, bool], list[nn.Parameter]] = defaultdict(list)
+    for name, parameter in model.named_parameters():
         inside = name.startswith(("layers.", "late_layers."))
-        return config.name == "muon" and parameter.ndim == 2 and inside
-
-    muon = [p for n, p in named if muons(n, p)]
-    matrices = [p for n, p in named if decays(n, p) and not muons(n, p)]
-    vectors = [p for n, p in named if not decays(n, p)]
-    groups: list[dict[str, Any]] = [
-        {"params": matrices, "weight_decay": config.weight_decay, "lr_scale": 1.0},
-        {"params": vectors, "weight_decay": 0.0, "lr_scale": 1.0},
+        muon = config.name == "muon" and parameter.ndim == 2 and inside
+        decays = parameter.ndim >= 2 and not name.startswith("position_embeddings")
+        members[muon, id(parameter) in lower, not decays].append(parameter)
+    return [
+        {
+            "params": parameters,
+            "weight_decay": 0.0 if plain else config.weight_decay,
+            "lr_scale": config.muon_lr / config.lr if muon else 1.0,
+            "rate": "lower" if is_lower else "full",
+            "use_muon": muon,
+        }
+        for (muon, is_lower, plain), parameters in sorted(members.items(), key=itemgetter(0))
     ]
-    if muon:
-        groups.append(
-            {
-                "params": muon,
-                "weight_decay": config.weight_decay,
-                "lr_scale": config.muon_lr / config.lr,
-            }
-        )
-    return groups
 
 
-def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+def make_optimizer(model: LateMaskModel, config: OptimizerConfig) -> torch.optim.Optimizer:
     """Fused AdamW over `parameter_groups`, or DeepSpeed's Muon beside it.
 
     torch's own Muon takes matrices only, and ZeRO leaves it flat stretches of them; DeepSpeed's
@@ -98,11 +112,8 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Opt
     # Imported here, since this compiles its kernels.
     from deepspeed.runtime.zero.muon.muon_optimizer import MuonWithAuxAdam
 
-    *others, muon = groups
-    for group in others:
-        group |= adam | {"use_muon": False}
-    muon |= {"momentum": config.muon_momentum, "use_muon": True}
     for group in groups:
+        group |= {"momentum": config.muon_momentum} if group["use_muon"] else adam
         group["lr"] = config.lr * group["lr_scale"]
         for parameter in group["params"]:
             parameter.use_muon = group["use_muon"]  # where ZeRO looks

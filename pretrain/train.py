@@ -17,7 +17,7 @@ from pretrain.fault_tolerance.signals import StopFlag
 from pretrain.fault_tolerance.watchdog import Watchdog
 from pretrain.flops import training_flops
 from pretrain.metrics import peak_tflops
-from pretrain.optim import learning_rate
+from pretrain.optim import learning_rates
 from pretrain.session import Session, begin
 
 logger = logging.getLogger(__name__)
@@ -122,8 +122,8 @@ def loop(config: PretrainConfig, session: Session, stop: StopFlag, watchdog: Wat
         watchdog.doing()
         # Dropout is a function of (seed, step, rank): no state to save, the same after a resume.
         torch.manual_seed(hash((settings.seed, progress.step, engine.rank)) % 2**63)
-        lr = learning_rate(config.optimizer, fraction)
-        step = engine.step(micro_batches, lr, guard.fault, list(Words.of(session, stop)))
+        rates = learning_rates(config.optimizer, fraction)
+        step = engine.step(micro_batches, rates, guard.fault, list(Words.of(session, stop)))
         heard = Words(*step.notes)
         flops = rows * training_flops(config.model, masking, seq_len)
         progress.advance(rows, rows * seq_len, flops, skipped=step.fault is not None)
@@ -143,7 +143,7 @@ def loop(config: PretrainConfig, session: Session, stop: StopFlag, watchdog: Wat
                 "train/loss": step.loss,
                 "train/accuracy": step.accuracy,
                 "train/gradient_norm": step.gradient_norm,
-                "train/lr": lr,
+                "train/lr": rates.full,
                 "train/skipped_steps": progress.skipped,
                 "speed/memory_gib": engine.peak_memory_gib(),
             }
