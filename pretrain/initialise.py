@@ -13,9 +13,9 @@ choose where ordinary RoBERTa weights start; training is free to change them.
   back, head 1 one ahead, head 2 two back, and so on. Sublayers start with no output, so that this
   holds at whatever layer the [MASK]s enter.
 
-With [MASK]s after several layers the plateau still lasted at Adam's epsilon of 1e-6 and ended at
-1e-4, the longer the more layers came before. Probably Adam moves those layers at full rate by noise
-while the holes learn nothing; it was not measured (docs/reproduction.md, Trials).
+With [MASK]s after several layers the plateau still lasted. `optimizer.lower_warmup` shortens it, as
+lower rates for those layers did throughout (docs/reproduction.md, Trials): probably Adam else moves
+them by noise while the holes learn nothing.
 """
 
 from __future__ import annotations

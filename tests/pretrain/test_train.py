@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from transformers import AutoModel
 
 from pretrain.command_line import load_config
@@ -65,6 +66,17 @@ def wait_for_step(folder: Path, step: int, process: subprocess.Popen[str]) -> No
         time.sleep(0.02)
     process.kill()
     pytest.fail(f"step {step} never came: {process.communicate()[0][-3000:]}")
+
+
+@pytest.fixture(scope="module")
+def tiny_config_file(tiny_config_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With a layer that warms up for longer, and so has parameter groups of its own."""
+    content = yaml.safe_load(tiny_config_file.read_text())
+    content["model"]["num_hidden_layers"] = 3
+    content["optimizer"]["lower_warmup"] = 0.5
+    file = tmp_path_factory.mktemp("config") / "three_layers.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return file
 
 
 @pytest.fixture(scope="module")
