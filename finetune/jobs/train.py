@@ -111,10 +111,10 @@ def build_model(
     task, labels = encoded.data.task, encoded.data.labels
     set_seed(job.seed)
     may_keep = job.method == "finetune"
-    model, random = load_with_head(backbone, task, labels, job.start, may_keep)
+    stock, random = load_with_head(backbone, task, labels, job.start, may_keep)
     method = METHODS[job.method]
     head = Head(job.task, labels, random, job.seed)
-    model = method.wrap(model, head, job.method_flags.get(method.flags or "", {}))
+    model = method.wrap(stock, head, job.method_flags.get(method.flags or "", {}))
     return model, head_weights(model, head)
 
 
