@@ -5,8 +5,7 @@
 Three ways over the same rows, steps and batch size: `run_glue.py`'s defaults (every row padded to
 128, a random order, fp32), ours in fp32 (batches of like length, padded to their longest row), and
 ours in the precision the machine is fast at. Timed are the training steps and an evaluation; the
-ways take turns, and the medians over the repeats count. `docs/benchmarks/glue.md` is what it
-prints.
+ways take turns, and the medians over the repeats count. Writes `docs/benchmarks/glue.md`.
 """
 
 from __future__ import annotations
@@ -62,6 +61,7 @@ def main() -> None:
     parser.add_argument("--train_rows", type=int, default=320)
     parser.add_argument("--eval_rows", type=int, default=160)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=Path("docs/benchmarks/glue.md"))
     parser.add_argument("--json", type=Path, help="every figure, as JSON")
     options = parser.parse_args()
     set_up()
@@ -89,28 +89,29 @@ def main() -> None:
             fast = run_ours(encoded, backbone, flags | {"bf16": bf16_is_fast()}, out / "fast")
         for way, found in zip(WAYS, (plain, fp32, fast), strict=True):
             seconds[way].append(found)
-    _print(options, data, encoded, seconds)
+    options.output.write_text(_table(options, data, encoded, seconds))
     if options.json:
         options.json.write_text(json.dumps(seconds, indent=2) + "\n")
 
 
-def _print(
+def _table(
     options: argparse.Namespace,
     data: TaskData,
     encoded: EncodedTask,
     seconds: dict[str, list[tuple[float, float]]],
-) -> None:
+) -> str:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     chosen = "bf16" if bf16_is_fast() else "fp32"
-    print(f"# Finetuning speed: {options.task_name}\n\n{describe(device)}; bf16 or fp32: {chosen}.")
-    print(
+    ratio = "times as fast"
+    lines = [
+        f"# Finetuning speed: {options.task_name}\n",
+        f"{describe(device)}; bf16 or fp32: {chosen}.",
         f"{len(encoded.train)} training rows in batches of {BATCH}, {len(encoded.dev[''])} for "
         f"evaluation, mean length {encoded.train.lengths.mean():.0f} tokens; medians (and all) of "
-        f"{options.repeats} alternating repeats; `python -m benchmarks.glue`.\n"
-    )
-    ratio = "times as fast"
-    print(f"| way | training, s | evaluation, s | training, {ratio} | evaluation, {ratio} |")
-    print("| --- | ---: | ---: | ---: | ---: |")
+        f"{options.repeats} alternating repeats; `python -m benchmarks.glue`.\n",
+        f"| way | training, s | evaluation, s | training, {ratio} | evaluation, {ratio} |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
     base = [statistics.median(part) for part in zip(*seconds[WAYS[0]], strict=True)]
     for way, found in seconds.items():
         parts = list(zip(*found, strict=True))
@@ -120,7 +121,8 @@ def _print(
             for median, part in zip(medians, parts, strict=True)
         ]
         ratios = [f"{first / median:.1f}" for first, median in zip(base, medians, strict=True)]
-        print(f"| {way} | {' | '.join(texts)} | {' | '.join(ratios)} |")
+        lines.append(f"| {way} | {' | '.join(texts)} | {' | '.join(ratios)} |")
+    return "\n".join([*lines, ""])
 
 
 if __name__ == "__main__":
