@@ -195,8 +195,9 @@ class Settings:
         decided["learning_rate"] = learning_rate
         decided["max_seq_length"] = self.glue.max_seq_length
         for name in DECIDING_IF_GIVEN:
-            if getattr(self.glue, name):
-                decided[name] = getattr(self.glue, name)
+            value = getattr(self.glue, name)
+            if value is not None and value is not False:  # a rate of 0 is given, too
+                decided[name] = value
         flags = METHODS[method].flags
         return decided | ({flags: self.method_flags[flags]} if flags else {})
 

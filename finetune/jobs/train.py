@@ -16,21 +16,20 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import SequentialSampler, Subset
+from torch.utils.data import Subset
 from transformers import (
     EvalPrediction,
     PrinterCallback,
-    Trainer,
     TrainingArguments,
     set_seed,
 )
-from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import get_last_checkpoint
 
 from finetune.files import write_json, write_text
 from finetune.jobs.heads import load_with_head
 from finetune.jobs.methods import METHODS, Head, head_weights
 from finetune.jobs.progress import LogLines
+from finetune.jobs.trainer import JobTrainer
 from finetune.tasks.encode import IGNORED, Backbone, EncodedTask
 from finetune.tasks.kinds import KINDS, decide, health, score_answers
 from finetune.tasks.rows import Rows, by_length
@@ -58,48 +57,6 @@ class Job:
     pad_to_max_length: bool = False
     classifier_learning_rate: float | None = None
     start: Path | None = None
-
-
-class JobTrainer(Trainer):
-    """The Trainer, batching rows of like length by what `Rows` knows of them.
-
-    `head` are parameters that train at `classifier_learning_rate`, where that is given: the rates
-    of a mask's scores are 10 to 100 times those of weights.
-    """
-
-    head: frozenset[nn.Parameter] = frozenset()
-    classifier_learning_rate: float | None = None
-
-    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """The Trainer's, its groups split where the head has a rate of its own."""
-        if self.optimizer is not None:
-            return self.optimizer
-        optimizer = super().create_optimizer(model)
-        if self.classifier_learning_rate is not None:
-            optimizer.param_groups[:] = [
-                part for group in optimizer.param_groups for part in self._split(group)
-            ]
-        return optimizer
-
-    def _split(self, group: dict[str, Any]) -> list[dict[str, Any]]:
-        body = [p for p in group["params"] if p not in self.head]
-        head = [p for p in group["params"] if p in self.head]
-        parts = [group | {"params": body}]
-        parts.append(group | {"params": head, "lr": self.classifier_learning_rate})
-        return [part for part in parts if part["params"]]
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        if self.args.train_sampling_strategy != "group_by_length":
-            return super()._get_train_sampler(train_dataset)
-        # The stock one takes the number of choices for the length of a multiple-choice row.
-        rows: Any = self.train_dataset
-        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return LengthGroupedSampler(batch, lengths=rows.lengths.tolist())
-
-    def _get_eval_sampler(self, eval_dataset: Any) -> SequentialSampler:
-        # With train_sampling_strategy="group_by_length" the stock one also regroups these rows,
-        # and gives predictions back in that order. They come sorted by length.
-        return SequentialSampler(eval_dataset)
 
 
 def build_model(
@@ -141,8 +98,9 @@ def run_job(job: Job, backbone: Backbone, encoded: EncodedTask) -> dict[str, Any
         data_collator=KINDS[task.kind].collator(backbone.tokenizer, **padding),
         processing_class=backbone.tokenizer,
         compute_metrics=partial(_compute_metrics, encoded),
+        head=head,
+        classifier_learning_rate=job.classifier_learning_rate,
     )
-    trainer.head, trainer.classifier_learning_rate = head, job.classifier_learning_rate
     writer = Writer(job, trainer.is_world_process_zero())
     writer.json(record.name, job.settings)
     if arguments.disable_tqdm:
@@ -195,7 +153,7 @@ def _compute_metrics(encoded: EncodedTask, found: EvalPrediction) -> dict[str, f
     return score_answers(task, labels, np.asarray(found.label_ids), answers)
 
 
-def predict(trainer: Trainer, rows: Rows) -> tuple[np.ndarray, dict[str, float]]:
+def predict(trainer: JobTrainer, rows: Rows) -> tuple[np.ndarray, dict[str, float]]:
     """Logits [N, C], for tokens [N, T, C], in the order of `rows`, and the Trainer's own figures;
     batched by length.
     """
@@ -205,13 +163,13 @@ def predict(trainer: Trainer, rows: Rows) -> tuple[np.ndarray, dict[str, float]]
     return logits, output.metrics or {}
 
 
-def _evaluate(trainer: Trainer, rows: Rows, suffix: str) -> tuple[dict[str, Any], np.ndarray]:
+def _evaluate(trainer: JobTrainer, rows: Rows, suffix: str) -> tuple[dict[str, Any], np.ndarray]:
     logits, metrics = predict(trainer, rows)
     metrics |= {"epoch": trainer.state.epoch or 0.0, "eval_samples": len(rows)}
     return {f"{name}{suffix}": value for name, value in metrics.items()}, logits
 
 
-def _save(job: Job, trainer: Trainer, model: nn.Module, backbone: Backbone) -> None:
+def _save(job: Job, trainer: JobTrainer, model: nn.Module, backbone: Backbone) -> None:
     if trainer.is_deepspeed_enabled and job.method == "finetune":
         trainer.save_model(str(job.folder))  # gathers what ZeRO has spread over the ranks
     elif trainer.is_world_process_zero():
