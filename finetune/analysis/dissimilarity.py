@@ -23,7 +23,7 @@ from transformers import AutoConfig
 from finetune.analysis.command_line import RunFlags, read_command
 from finetune.analysis.finding import Finding, publish, verdict
 from finetune.analysis.parts import once
-from finetune.analysis.picture import heat, panels
+from finetune.analysis.picture import heat, wrapped_panels
 from finetune.analysis.runs import obtain
 from finetune.errors import FinetuneError
 from finetune.masks.apply import auto_class, head_fields
@@ -194,11 +194,11 @@ def draw(rows: Sequence[dict[str, Any]]) -> Figure:
         ]
         if found:
             values[index] = statistics.median(found)
-    figure, axes = panels(pairs)
+    figure, axes = wrapped_panels(pairs)
     known = values[~np.isnan(values)]
     limits = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
-    for axis, cells in zip(axes[0], values, strict=True):
+    for axis, cells in zip(axes, values, strict=True):
         heat(axis, cells, matrices, blocks, limits, cells)
         axis.set_xlabel("block")
-    axes[0, 0].set_ylabel("matrix")
+    axes[0].set_ylabel("matrix")
     return figure

@@ -21,6 +21,18 @@ def panels(columns: Sequence[str], rows: int = 1, width: float = 4.2) -> tuple[F
     return figure, axes
 
 
+def wrapped_panels(titles: Sequence[str], across: int = 5) -> tuple[Figure, list[Axes]]:
+    """Figure, and an axis per title, at most `across` of them side by side."""
+    columns = min(len(titles), across)
+    figure, grid = panels(titles[:columns], rows=-(-len(titles) // columns))
+    axes = list(grid.flat)
+    for axis, title in zip(axes, titles, strict=False):
+        axis.set_title(title, fontsize=11)
+    for axis in axes[len(titles) :]:
+        axis.remove()
+    return figure, axes[: len(titles)]
+
+
 def curve(axes: Axes, points: Mapping[float, Sequence[float]], label: str, colour: str) -> None:
     """Values by x: a line through the medians, every single value as a dot."""
     places = sorted(points)
