@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.machine import describe
 from benchmarks.reproduce.bigram import Bigram, neighbours
-from benchmarks.reproduce.experiment import Experiment, Run, runs_of
+from benchmarks.reproduce.experiment import Experiment, Run, model_of, runs_of
 from finetune.analysis.finding import to_csv
 from finetune.errors import FinetuneError
 from finetune.files import write_text
@@ -48,7 +48,8 @@ def collect(experiment: Experiment, out: Path, results: Path) -> None:
         return
     curves = [point for run in runs for point in curve(run)]
     write_csv(results / "curves.csv", curves)
-    lines = reference_lines(ShardFolder(out / "data"), experiment.pretrain["run"]["eval_sequences"])
+    data = ShardFolder(out / "data")
+    lines = reference_lines(data, experiment.pretrain["run"]["eval_sequences"])
     write_csv(results / "lines.csv", [{"name": n, "loss": value} for n, value in lines.items()])
     peers = sorted((out / "peer").glob("*/seed-*/curve.jsonl"))
     if points := [p | {"start": f.parts[-3]} for f in peers for p in read_json_lines(f)]:
@@ -56,9 +57,7 @@ def collect(experiment: Experiment, out: Path, results: Path) -> None:
     chosen = [run for run in runs if run.arm in experiment.downstream.arms]
     if scores := [score for run in chosen for score in downstream(out, run)]:
         write_csv(results / "downstream.csv", scores)
-    data = ShardFolder(out / "data")
-    manifest = data.manifest
-    model = ModelConfig(**experiment.pretrain["model"] | {"vocab_size": data.vocab_size})
+    manifest, model = data.manifest, model_of(experiment, data)
     about = {
         "size": experiment.size,
         "machine": describe(torch.device("cuda" if torch.cuda.is_available() else "cpu")),

@@ -201,7 +201,12 @@ def with_insertion_layer(masking: dict[str, Any], layers: int) -> dict[str, Any]
     return masking
 
 
+def model_of(experiment: Experiment, data: ShardFolder) -> ModelConfig:
+    """The encoder that all arms share, with the pieces of `data`."""
+    return ModelConfig(**experiment.pretrain["model"] | {"vocab_size": data.vocab_size})
+
+
 def vanilla_flops(experiment: Experiment, data: ShardFolder) -> float:
     """Executed operations of vanilla 15 % on `vanilla_tokens`: the budget of every arm."""
-    model = ModelConfig(**experiment.pretrain["model"] | {"vocab_size": data.vocab_size})
+    model = model_of(experiment, data)
     return experiment.vanilla_tokens / data.seq_len * training_flops(model, VANILLA, data.seq_len)

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from finetune.masks import MaskConfig
 from finetune.masks.architectures import find_architecture
-from finetune.masks.identity import is_under
+from finetune.masks.identity import base_prefix, is_under
 
 TRAINED = "trained.safetensors"
 
@@ -104,7 +104,7 @@ def _save_trained(model: nn.Module, folder: Path) -> None:
 def head_weights(model: nn.Module, head: Head) -> frozenset[nn.Parameter]:
     """Parameters of the wrapped model that are its head's weights; a mask's scores aren't."""
     # A model that brought its head has nothing random: it is what stands around the encoder.
-    encoder = getattr(model, "base_model_prefix", "")
+    encoder = base_prefix(model)
     modules = head.modules or [name for name, _ in model.named_children() if name != encoder]
     return frozenset(
         parameter
