@@ -23,6 +23,7 @@ from finetune.answers import KINDS, Answerer, Request, Separate
 from finetune.console import set_up
 from finetune.ensemble import VOTES
 from finetune.errors import FinetuneError
+from finetune.jobs.load import settings_of
 from finetune.masks.folder import MaskFolder
 from finetune.masks.resident import Resident
 from finetune.tasks.encode import Backbone
@@ -120,16 +121,9 @@ def load(args: argparse.Namespace) -> Answerer:
                 "with --masks and the backbone with --model_name_or_path."
             )
         model = KINDS[kind].from_pretrained(name).eval().to(args.device)
-        models = Separate({_task_of(Path(name)): model})
+        folder = Path(name)
+        models = Separate({settings_of(folder).get("task", folder.name): model})
     return Answerer(models, backbone, args.max_length, args.batch_size, args.ensemble)
-
-
-def _task_of(folder: Path) -> str:
-    """What a finetuned model answers for: its job's task, or else the folder's name."""
-    record = folder / "job.json"
-    if record.is_file():
-        return str(json.loads(record.read_text(encoding="utf-8"))["task"])
-    return folder.name
 
 
 def add_model_flags(parser: argparse.ArgumentParser) -> None:

@@ -37,16 +37,17 @@ def load_model(folder: Path, backbone: str) -> PreTrainedModel:
     )
 
 
-def _settings(folder: Path) -> dict:
+def settings_of(folder: Path) -> dict:
+    """What `job.json` in `folder` says; nothing where it isn't a job's."""
     path = folder / "job.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _kind(folder: Path) -> str:
-    return _settings(folder).get("kind", "text")
+    return settings_of(folder).get("kind", "text")
 
 
 def _labels(folder: Path) -> list[str]:
     """From the adapter if it is a mask, which travels without its job, else from the job."""
     labels = getattr(PeftConfig.from_pretrained(str(folder)), "labels", None)
-    return _settings(folder).get("labels", []) if labels is None else labels
+    return settings_of(folder).get("labels", []) if labels is None else labels

@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 from finetune.masks import MaskConfig
 from finetune.masks.architectures import find_architecture
 from finetune.masks.identity import base_prefix, is_under
+from finetune.masks.method import WRAPPED
 
 TRAINED = "trained.safetensors"
 
@@ -109,7 +110,7 @@ def head_weights(model: nn.Module, head: Head) -> frozenset[nn.Parameter]:
     return frozenset(
         parameter
         for name, parameter in model.named_parameters()
-        if is_under(name.removeprefix("base_model.model."), modules) and ".mask_scores" not in name
+        if is_under(name.removeprefix(WRAPPED), modules) and ".mask_scores" not in name
     )
 
 
