@@ -217,7 +217,7 @@ class OptimizerConfig:
     """Share of the budget over which the learning rate rises."""
     lower_warmup: float = 0.0
     """Share of the budget over which the rate of all layers but the last two, late layers counted,
-    rises to that of the others: a shallow model leaves the plateau at token frequencies sooner."""
+    rises as a square to the others': a shallow model sooner leaves the plateau at frequencies."""
 
     def __post_init__(self) -> None:
         for key in ("lr", "muon_lr"):

@@ -1,7 +1,7 @@
 """Reproduce late masking: runs, Hugging Face as the peer, finetuning, diagnostics, the record.
 
     python -m benchmarks.reproduce all --config configs/reproduce/late_masking_small.yaml \\
-        --corpus CORPUS --data_dir TASKS --output_dir runs/reproduce [--only ARM …]
+        --corpus CORPUS --data_dir TASKS --output_dir runs/reproduce [--only ARM …] [--seeds SEED …]
 
 Stages: data, pretrain, peer, downstream, diagnose, report; `all` is all of them in this order. What
 is finished is skipped, what was interrupted goes on. The record is docs/reproduction.md with the
@@ -39,6 +39,7 @@ def parse(argv: Sequence[str]) -> tuple[list[str], Options]:
                         help="folder of the files that the config's sources name")  # fmt: skip
     parser.add_argument("--data_dir", type=Path, help="tasks in GLUE's layout (finetune.glue)")
     parser.add_argument("--only", nargs="+", help="these arms alone, in this order")
+    parser.add_argument("--seeds", nargs="+", type=int, help="these of the config's seeds alone")
     parser.add_argument("--parallel", type=int, default=1 if shutil.which("nvidia-smi") else 2,
                         help="runs at once, each on its share of the cores (a GPU: 1)")  # fmt: skip
     parser.add_argument("--page", type=Path, default=Path("docs/reproduction.md"),

@@ -3,9 +3,10 @@
     python -m benchmarks.reproduce.peer CONFIG --start ours|stock --output FOLDER
 
 CONFIG is that of a vanilla 15 % run of pretrain/main.py: same shards, tokenizer, size, batch,
-number of steps and AdamW with the same schedule, in the precision in which a few of its steps are
-fastest. Masks come from DataCollatorForLanguageModeling. The loss is measured at our frozen
-corruption; what that takes does not count for its clock, while our runs' clocks hold theirs.
+number of steps and AdamW with the same schedule (lower_warmup too, for which Trainer has no flag),
+in the precision in which a few of its steps are fastest. Masks come from
+DataCollatorForLanguageModeling. The loss is measured at our frozen corruption; what that takes does
+not count for its clock, while our runs' clocks hold theirs.
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ import os
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
 from transformers import (
     AutoModelForMaskedLM,
@@ -49,6 +53,7 @@ from pretrain.initialise import initialise
 from pretrain.main import resolve
 from pretrain.masking import NUM_LEADING_SPECIALS, MaskedRows
 from pretrain.model import LateMaskModel
+from pretrain.optim import FULL_RATE_LAYERS, learning_rates
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +129,32 @@ def stock_model(config: PretrainConfig, data: ShardFolder, start: str) -> PreTra
     return model
 
 
+def stock_optimizer(
+    model: PreTrainedModel, config: PretrainConfig, steps: int
+) -> tuple[AdamW, LambdaLR]:
+    """Fused AdamW on a stock model, and the rates of pretrain/optim.py at each of `steps` steps."""
+    optimizer = config.optimizer
+    slow = config.model.num_hidden_layers - FULL_RATE_LAYERS if optimizer.lower_warmup else 0
+    lower_layers = tuple(f"{model.base_model_prefix}.encoder.layer.{i}." for i in range(slow))
+    members: dict[tuple[bool, bool], list[nn.Parameter]] = defaultdict(list)
+    for name, parameter in model.named_parameters():
+        members[name.startswith(lower_layers), parameter.ndim >= 2].append(parameter)
+    adamw = AdamW(
+        [{"params": parameters, "weight_decay": optimizer.weight_decay * decays}
+         for (_, decays), parameters in members.items()],
+        lr=optimizer.lr, betas=optimizer.betas, eps=optimizer.eps, fused=True,
+    )  # fmt: skip
+
+    def rate(lower: bool) -> Callable[[int], float]:
+        def at(step: int) -> float:
+            rates = learning_rates(optimizer, step / steps)
+            return (rates.lower if lower else rates.full) / optimizer.lr
+
+        return at
+
+    return adamw, LambdaLR(adamw, [rate(lower) for lower, _ in members])
+
+
 class Clock(TrainerCallback):
     """Seconds of training since the first step began, less those of the evaluations."""
 
@@ -163,22 +194,13 @@ def train(
         config.run.eval_every if evaluate else steps,
         lambda: frozen_loss(model, batches) if evaluate else float("nan"),
     )
-    optimizer = config.optimizer
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder,
             seed=config.run.seed,
             max_steps=steps,
             per_device_train_batch_size=config.data.global_batch_size,
-            optim="adamw_torch_fused",
-            learning_rate=optimizer.lr,
-            adam_beta1=optimizer.betas[0],
-            adam_beta2=optimizer.betas[1],
-            adam_epsilon=optimizer.eps,
-            weight_decay=optimizer.weight_decay,
-            max_grad_norm=optimizer.gradient_clipping,
-            lr_scheduler_type="linear",
-            warmup_steps=round(optimizer.warmup * steps),
+            max_grad_norm=config.optimizer.gradient_clipping,
             bf16=bf16,
             use_cpu=not torch.cuda.is_available(),
             save_strategy="no",
@@ -192,8 +214,9 @@ def train(
             AutoTokenizer.from_pretrained(data.path), mlm_probability=config.masking.rate
         )
         Trainer(
-            model, arguments, collator, TokenRows(data.rows("train")), callbacks=[clock]
-        ).train()
+            model, arguments, collator, TokenRows(data.rows("train")), callbacks=[clock],
+            optimizers=stock_optimizer(model, config, steps),
+        ).train()  # fmt: skip
     return clock
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.reproduce.collect import read_csv
 from benchmarks.reproduce.experiment import PEERS, Claim, Experiment
-from benchmarks.reproduce.verdicts import Interval, hours_to, paired
+from benchmarks.reproduce.verdicts import Interval, paired, reached_at
 
 PEER_TITLES = {
     "huggingface_ours": "Hugging Face's Trainer, our initial weights",
@@ -65,7 +65,14 @@ class Record:
     def hours(self, arm: str, seed: int) -> float:
         """Wall-clock of one run to the target; infinity if it never gets there."""
         points = self.curves[arm][seed]
-        return hours_to([(p["hours"], p["loss"]) for p in points], self.target)
+        return reached_at([(p["hours"], p["loss"]) for p in points], self.target)
+
+    def tokens_to_bigram(self, arm: str) -> float:
+        """Mean over seeds of the tokens read until the loss is that of bigram frequencies."""
+        return statistics.mean(
+            reached_at([(p["tokens"], p["loss"]) for p in points], self.lines["bigram"])
+            for points in self.curves[arm].values()
+        )
 
     def mean_scores(self, arm: str, tasks: set[str]) -> dict[int, float]:
         """Seed -> mean over `tasks`, of seeds that have them all."""

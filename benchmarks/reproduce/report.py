@@ -132,6 +132,7 @@ def arm_row(record: Record, arm: str) -> dict[str, Any]:
         return mean(name, "flops") / mean(name, "tokens")
 
     has_reference = reference in record.curves
+    to_bigram = record.tokens_to_bigram(arm) / 1e6
     return {
         "title": record.titles[arm],
         "compute": record.experiment.arms[arm].compute,
@@ -140,6 +141,7 @@ def arm_row(record: Record, arm: str) -> dict[str, Any]:
         "accuracy": 100 * mean(arm, "accuracy"),
         "difference": interval(difference) if difference and arm != reference else "",
         "tokens": mean(arm, "tokens") / 1e6,
+        "to_bigram": f"{to_bigram:.2f}" if math.isfinite(to_bigram) else "not all seeds",
         "operations": per_token(arm) / per_token(reference) if has_reference else math.nan,
         "minutes": 60 * mean(arm, "hours"),
         "speed": mean(arm, "tokens") / (3600 * mean(arm, "hours")),

@@ -35,6 +35,7 @@ class Options:
     corpus: Path
     data_dir: Path | None
     only: list[str] | None
+    seeds: list[int] | None
     parallel: int
     page: Path
 
@@ -44,8 +45,14 @@ class Options:
         return self.page.with_suffix("")
 
     def runs(self) -> list[Run]:
-        """All runs, or those of the arms asked for, in order."""
+        """All runs, or those of the arms and seeds asked for, in order."""
         runs = runs_of(self.experiment, self.output_dir.resolve())
+        if unknown_seeds := sorted(set(self.seeds or []) - set(self.experiment.seeds)):
+            raise ReproduceError(
+                f"--seeds {' '.join(map(str, unknown_seeds))}: not among the experiment's,"
+                f" which are {' '.join(map(str, self.experiment.seeds))}"
+            )
+        runs = [run for run in runs if self.seeds is None or run.seed in self.seeds]
         if self.only is None:
             return runs
         if unknown := [name for name in self.only if name not in self.experiment.arms]:
@@ -104,7 +111,7 @@ def peer(options: Options) -> None:
     """Hugging Face's Trainer on the reference's configs (peer.py)."""
     experiment, out = options.experiment, options.output_dir.resolve()
     jobs = []
-    for run in runs_of(experiment, out):
+    for run in options.runs():
         for start in experiment.peer if run.arm == experiment.reference else []:
             folder = out / "peer" / start / f"seed-{run.seed}"
             config = write_config(experiment, run, out)

@@ -57,17 +57,17 @@ def at_most(found: Interval, limit: float) -> str:
     return AGREES if found.high <= limit else DISAGREES if found.low > limit else UNDECIDED
 
 
-def hours_to(curve: Sequence[tuple[float, float]], target: float) -> float:
-    """Hours at which a curve of (hours, loss) first falls to `target`; infinity if never.
+def reached_at(curve: Sequence[tuple[float, float]], target: float) -> float:
+    """Where a curve of (hours or tokens, loss) first falls to `target`; infinity if never.
 
     Between two evaluations the loss is taken to fall evenly.
     """
     before: tuple[float, float] | None = None
-    for hours, loss in curve:
+    for place, loss in curve:
         if loss <= target:
             if before is None or before[1] == loss:
-                return hours
+                return place
             share = (before[1] - target) / (before[1] - loss)
-            return before[0] + share * (hours - before[0])
-        before = (hours, loss)
+            return before[0] + share * (place - before[0])
+        before = (place, loss)
     return math.inf

@@ -92,7 +92,7 @@ def test_all_layers_but_the_last_two_may_warm_up_for_longer(
     assert slow == {name for name in named.values() if name.startswith(begins)}
     for step in range(1, 100):
         rates = learning_rates(config, step / 100)
-        assert rates.lower / rates.full == pytest.approx(min(1, step / 50))
+        assert rates.lower / rates.full == pytest.approx(min(1, step / 50) ** 2)
 
 
 def test_without_a_warm_up_of_their_own_lower_layers_have_the_same_rate() -> None:

@@ -78,7 +78,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def options(experiment: Experiment, out: Path) -> Options:
     return Options(
         experiment=experiment, output_dir=out, corpus=out, data_dir=None,
-        only=["vanilla_15", "paper_78"], parallel=2, page=out / "reproduction.md",
+        only=["vanilla_15", "paper_78"], seeds=None, parallel=2, page=out / "reproduction.md",
     )  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from transformers import AutoModelForMaskedLM
@@ -14,6 +16,7 @@ from benchmarks.reproduce.peer import (
     frozen_loss,
     stock_batch,
     stock_model,
+    stock_optimizer,
     train,
 )
 from benchmarks.reproduce.stages import Options
@@ -57,6 +60,23 @@ def test_the_trainer_learns_from_our_start(vanilla: tuple[PretrainConfig, ShardF
     assert clock.points[0]["hours"] < clock.points[1]["hours"]
     # Its own initial weights are other ones.
     assert frozen_loss(stock_model(config, data, "stock"), batches) != pytest.approx(before)
+
+
+def test_its_layers_warm_up_as_ours_do(vanilla: tuple[PretrainConfig, ShardFolder]) -> None:
+    config, data = vanilla  # 4 layers, of which the lower two warm up for longer
+    config = replace(config, optimizer=replace(config.optimizer, warmup=0.06, lower_warmup=0.3))
+    model = stock_model(config, data, "ours")
+    optimizer, schedule = stock_optimizer(model, config, steps=100)
+    for _ in range(5):
+        optimizer.step()
+        schedule.step()
+    names = {id(p): name for name, p in model.named_parameters()}
+    found = {names[id(p)]: g["lr"] for g in optimizer.param_groups for p in g["params"]}
+    assert found.keys() == set(names.values())
+    full = config.optimizer.lr * 5 / 6
+    for name, rate in found.items():
+        lower = ".layer.0." in name or ".layer.1." in name
+        assert rate == pytest.approx(full * (5 / 30) ** 2 if lower else full), name
 
 
 def test_the_clock_does_not_count_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,8 @@ from benchmarks.reproduce.verdicts import (
     UNDECIDED,
     Interval,
     at_most,
-    hours_to,
     paired,
+    reached_at,
 )
 
 
@@ -61,8 +61,8 @@ def test_what_never_arrives_is_no_mean() -> None:
 
 def test_hours_between_two_evaluations() -> None:
     curve = [(1.0, 6.0), (2.0, 5.0), (3.0, 5.5), (4.0, 4.0)]
-    assert hours_to(curve, 5.25) == pytest.approx(1.75)
-    assert hours_to(curve, 5.0) == 2.0
-    assert hours_to(curve, 4.75) == pytest.approx(3.5)
-    assert hours_to(curve, 7.0) == 1.0
-    assert hours_to(curve, 3.0) == math.inf
+    assert reached_at(curve, 5.25) == pytest.approx(1.75)
+    assert reached_at(curve, 5.0) == 2.0
+    assert reached_at(curve, 4.75) == pytest.approx(3.5)
+    assert reached_at(curve, 7.0) == 1.0
+    assert reached_at(curve, 3.0) == math.inf
