@@ -57,7 +57,7 @@ class Claim:
     """Name of an arm; huggingface_ours and huggingface_stock are the Trainer's runs."""
     measure: Literal["loss", "score", "hours"]
     """Final validation loss; mean score of the finetuned tasks; wall-clock to the loss at which
-    `reference` ends, as a ratio."""
+    `reference` ends with the same seed, as a ratio."""
     limit: float
     """The claim is that the arm is worse by at most this (nats, or points of 100), or that the
     ratio is at most this."""

@@ -56,16 +56,13 @@ class Record:
         """Seed -> a column of the last evaluation."""
         return {seed: points[-1][key] for seed, points in self.curves.get(arm, {}).items()}
 
-    @property
-    def target(self) -> float:
-        """The loss at which the reference ends, mean over its seeds."""
-        finals = self.last(self.experiment.reference, "loss")
-        return statistics.mean(finals.values()) if finals else math.nan
-
     def hours(self, arm: str, seed: int) -> float:
-        """Wall-clock of one run to the target; infinity if it never gets there."""
-        points = self.curves[arm][seed]
-        return reached_at([(p["hours"], p["loss"]) for p in points], self.target)
+        """Wall-clock of one run to the loss at which the reference ends with the same seed.
+
+        Infinity if it never gets there, or if there is no such run of the reference.
+        """
+        target = self.last(self.experiment.reference, "loss").get(seed, -math.inf)
+        return reached_at([(p["hours"], p["loss"]) for p in self.curves[arm][seed]], target)
 
     def tokens_to_bigram(self, arm: str) -> float:
         """Mean over seeds of the tokens read until the loss is that of bigram frequencies."""

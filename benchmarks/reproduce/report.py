@@ -56,7 +56,6 @@ def write_report(
         arms=[arm_row(record, arm) for arm in experiment.arms if arm in record.curves],
         missing=[experiment.arms[arm].title for arm in experiment.arms if arm not in record.curves],
         times=times(record),
-        target=record.target,
         tasks=record.metrics,
         downstream=downstream_rows(record),
         diagnosed=bool(record.diagnostics),
