@@ -19,6 +19,7 @@ from benchmarks.reproduce.experiment import (
 )
 from benchmarks.reproduce.stages import CONFIGS
 from benchmarks.tiny_run import SEQ_LEN, VOCAB
+from finetune.jobs.arguments import Layers, make_parser, resolve
 from pretrain.config import MaskingConfig, MaskingStage
 from pretrain.masking import mask_counts
 
@@ -56,6 +57,21 @@ def test_every_arm_is_a_run_of_equal_operations(
         masking["schedule"] = [MaskingStage(**stage) for stage in masking["schedule"]]
         for stage in MaskingConfig(**masking).stages():
             assert mask_counts(stage, SEQ_LEN).predicted > 0
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_its_finetuning_is_read_by_the_package_that_does_it(file: Path, tmp_path: Path) -> None:
+    downstream = read_experiment(file).downstream
+    if not downstream.arms:
+        pytest.skip("finetunes nothing")
+    config = tmp_path / "glue.yaml"
+    config.write_text(yaml.safe_dump(downstream.glue))
+    flags = ["--model_name_or_path", "a", "--output_dir", str(tmp_path)]
+    parser = make_parser()
+    layers = Layers.read(config, parser)
+    for task in downstream.glue["task_name"]:
+        settings = resolve(parser, layers, flags, "finetune", task)
+        assert settings.seeds == downstream.glue["seed"]
 
 
 def test_arms_are_what_their_names_say(experiment: Experiment) -> None:
