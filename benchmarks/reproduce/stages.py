@@ -161,6 +161,12 @@ def diagnose(options: Options) -> None:
         write_csv(options.results / "diagnostics.csv", records)
 
 
+def unrun_beside(experiment: Experiment) -> list[Experiment]:
+    """The other experiments in configs/reproduce/ that say why they have no results."""
+    others = [read_experiment(file) for file in sorted(CONFIGS.glob("late_masking_*.yaml"))]
+    return [other for other in others if other.not_run and other != experiment]
+
+
 def report(options: Options) -> None:
     """The CSV files, as far as there are runs, then the page."""
     from benchmarks.reproduce.collect import collect
@@ -168,9 +174,9 @@ def report(options: Options) -> None:
 
     collect(options.experiment, options.output_dir.resolve(), options.results)
     options.results.mkdir(parents=True, exist_ok=True)
-    others = [read_experiment(file) for file in sorted(CONFIGS.glob("late_masking_*.yaml"))]
-    unrun = [other for other in others if other.not_run and other != options.experiment]
-    write_report(options.experiment, unrun, options.results, options.page)
+    write_report(
+        options.experiment, unrun_beside(options.experiment), options.results, options.page
+    )
     logger.info("wrote %s", options.page)
 
 

@@ -24,6 +24,7 @@ from pretrain.config import MaskingConfig, MaskingStage
 from pretrain.masking import mask_counts
 
 FILES = sorted(CONFIGS.glob("late_masking_*.yaml"))
+FINETUNED = [file for file in FILES if read_experiment(file).downstream.arms]
 
 
 def vanilla_operations(h: int, f: int, layers: int, tokens: float) -> float:
@@ -59,11 +60,9 @@ def test_every_arm_is_a_run_of_equal_operations(
             assert mask_counts(stage, SEQ_LEN).predicted > 0
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", FINETUNED, ids=lambda file: file.stem)
 def test_its_finetuning_is_read_by_the_package_that_does_it(file: Path, tmp_path: Path) -> None:
     downstream = read_experiment(file).downstream
-    if not downstream.arms:
-        pytest.skip("finetunes nothing")
     config = tmp_path / "glue.yaml"
     config.write_text(yaml.safe_dump(downstream.glue))
     flags = ["--model_name_or_path", "a", "--output_dir", str(tmp_path)]
