@@ -82,6 +82,9 @@ class MaskingConfig:
     """Extra layers after the encoder, for pretraining only: not exported."""
     late_attention: Literal["self", "cross"] = "self"
     """Of the late layers: self-attention alone, or also attention to the encoder's output."""
+    late_positions: Literal["table", "rotary"] = "table"
+    """How late self-attention tells places apart: by what the position table put into the states,
+    or by their distance, too."""
     cross_queries: Literal["all", "holes"] = "all"
     """Places that cross-attention layers compute; `holes` predicts visible tokens before them."""
     mask_embedding: Literal["separate", "shared"] = "separate"
@@ -105,6 +108,11 @@ class MaskingConfig:
             and self.masked_share + self.random_share <= 1,
             f"masking.masked_share = {self.masked_share} and masking.random_share = "
             f"{self.random_share} must not be negative and may add up to 1 at most",
+        )
+        _require(
+            self.late_positions == "table" or self.late_attention == "self",
+            f"masking.late_positions is {self.late_positions}, which cross-attention doesn't know; "
+            "set it to table, or masking.late_attention to self",
         )
         _require(self.span_length >= 1, f"masking.span_length is {self.span_length}; 1 or more")
         _require(self.late_layers >= 0, f"masking.late_layers is {self.late_layers}; 0 or more")
@@ -343,6 +351,12 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         layers = self.model.num_hidden_layers
+        head_width = self.model.hidden_size // self.model.num_attention_heads
+        _require(
+            self.masking.late_positions == "table" or head_width % 2 == 0,
+            "masking.late_positions rotary turns pairs of a head's dimensions; model.hidden_size "
+            f"over model.num_attention_heads is {head_width}, and must be even",
+        )
         for k in [stage.insert_layer for stage in self.masking.stages()]:
             _require(
                 0 <= k <= layers,

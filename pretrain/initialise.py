@@ -10,8 +10,8 @@ choose where ordinary RoBERTa weights start; training is free to change them.
 - `position_init: neighbours`: a hole knows nothing but its place, and with random weights no head
   finds the place beside it. Here the table has lower frequencies, and in every layer a head's keys
   read its share of these as they are, and its queries turn them, so that head 0 looks one place
-  back, head 1 one ahead, head 2 two back, and so on. Sublayers start with no output, so that this
-  holds at whatever layer the [MASK]s enter.
+  back, head 1 one ahead, head 2 two back, and so on; rotary late layers do the same with biases.
+  Sublayers start with no output, so that this holds at whatever layer the [MASK]s enter.
 
 With [MASK]s after several layers the plateau still lasted. `optimizer.lower_warmup` shortens it, as
 lower rates for those layers did, though not with every seed; 100/0/0 instead of 80/10/10 does so
@@ -27,10 +27,10 @@ from torch import Tensor, nn
 
 from pretrain.layers import Block, CrossBlock
 from pretrain.model import PADDING_IDX, LateMaskModel
+from pretrain.rotary import HIGHEST_FREQUENCY, spread_frequencies
 
 QUIET_HEAD = 0.3  # of 0.3 and 1, the better after 0.4 million tokens of docstrings
 # From single runs of 4 x 64 models for a minute of one core, frequencies spread evenly.
-HIGHEST_FREQUENCY = 1.5  # radians per place; 0.7 and 3.1 were worse, 2 as good
 SHARPNESS = 3.0  # of a head's logits; 2 was as good for vanilla, 2 and 4 worse for late [MASK]s
 
 
@@ -63,7 +63,8 @@ def initialise(model: LateMaskModel, seed: int, log_frequencies: Tensor | None =
     with torch.no_grad():
         if config.position_init != "normal":
             near = config.position_init == "neighbours"
-            frequencies = _frequencies(config.hidden_size, HIGHEST_FREQUENCY if near else math.pi)
+            highest = HIGHEST_FREQUENCY if near else math.pi
+            frequencies = spread_frequencies(config.hidden_size // 2, highest)
             table = _sinusoids(config.max_position_embeddings, frequencies)
             # sqrt(2): as much power as the tokens, so that neither drowns the other.
             model.position_embeddings.weight.copy_(table * math.sqrt(2) * embedding_std)
@@ -86,9 +87,14 @@ def _offsets(num_heads: int) -> list[int]:
 def _look_at_neighbours(model: LateMaskModel, frequencies: Tensor) -> None:
     h = model.config.hidden_size
     query, key = _query_and_key(frequencies, model.config.num_attention_heads)
+    rotary = set(model.late_layers) if model.masking.late_positions == "rotary" else set()
     for block in model.modules():
         if isinstance(block, Block):
-            block.qkv.weight[: 2 * h] = torch.cat([query, key])
+            if block in rotary:
+                block.qkv.weight[: 2 * h] = 0.0
+                block.qkv.bias[: 2 * h] = _rotary_biases(h, model.config.num_attention_heads)
+            else:
+                block.qkv.weight[: 2 * h] = torch.cat([query, key])
             block.attention_output.weight.zero_()
             block.output.weight.zero_()
         if isinstance(block, CrossBlock):
@@ -112,11 +118,18 @@ def _query_and_key(frequencies: Tensor, num_heads: int) -> tuple[Tensor, Tensor]
     return SHARPNESS * query, torch.eye(2 * pairs)
 
 
-def _frequencies(hidden_size: int, highest: float) -> Tensor:
-    """[h / 2] angular frequencies in (0, highest), a low-discrepancy spread: an even one would
-    repeat after some places."""
-    golden = (math.sqrt(5) - 1) / 2
-    return highest * ((torch.arange(1, hidden_size // 2 + 1, dtype=torch.float64) * golden) % 1)
+def _rotary_biases(hidden_size: int, num_heads: int) -> Tensor:
+    """[2 h] biases of queries and keys whose products, turned, peak at each head's offset.
+
+    All keys are (1, 0) in every pair, all queries stand at w * offset: what is turned by the places
+    meets where they differ by the offset.
+    """
+    pairs = hidden_size // num_heads // 2
+    frequencies = spread_frequencies(pairs, HIGHEST_FREQUENCY)
+    angle = torch.tensor(_offsets(num_heads))[:, None] * frequencies
+    query = SHARPNESS * torch.cat([angle.cos(), angle.sin()], dim=-1)
+    key = torch.cat([torch.ones_like(angle), torch.zeros_like(angle)], dim=-1)
+    return torch.cat([query.flatten(), key.flatten()]).float()
 
 
 def _sinusoids(positions: int, frequencies: Tensor) -> Tensor:

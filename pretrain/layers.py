@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pretrain.config import ModelConfig
+from pretrain.rotary import turn
 
 UNREACHABLE = -1e4  # a logit whose probability is exactly 0, in bf16 too
 
@@ -33,12 +34,19 @@ class Block(nn.Module):
         self.output = nn.Linear(config.intermediate_size, h)
         self.output_norm = nn.LayerNorm(h, eps=eps)
 
-    def forward(self, hidden: Tensor, last: int | None = None) -> Tensor:
-        """[B, T, h] -> [B, T, h], or [B, last, h]: only the last rows are computed as queries."""
-        hidden = self._self_attention(hidden, last)
+    def forward(
+        self, hidden: Tensor, last: int | None = None, angles: Tensor | None = None
+    ) -> Tensor:
+        """[B, T, h] -> [B, T, h], or [B, last, h]: only the last rows are computed as queries.
+
+        `angles` [B, T, w / 2] of the rows' places turn queries and keys (rotary.py).
+        """
+        hidden = self._self_attention(hidden, last, angles)
         return self._sublayer(hidden, self.output_norm, self._feed_forward)
 
-    def _self_attention(self, hidden: Tensor, last: int | None) -> Tensor:
+    def _self_attention(
+        self, hidden: Tensor, last: int | None, angles: Tensor | None = None
+    ) -> Tensor:
         normed = self.attention_norm(hidden) if self.pre_norm else hidden
         if last is None:
             query, key, value = self.qkv(normed).chunk(3, dim=-1)
@@ -48,6 +56,8 @@ class Block(nn.Module):
             query = F.linear(normed[:, -last:], weight[:h], bias[:h])
             key, value = F.linear(normed, weight[h:], bias[h:]).chunk(2, dim=-1)
             hidden = hidden[:, -last:]
+        if angles is not None:
+            query, key = turn(query, angles[:, -query.shape[1] :]), turn(key, angles)
         hidden = hidden + self._drop(self.attention_output(self._attend(query, key, value)))
         return hidden if self.pre_norm else self.attention_norm(hidden)
 

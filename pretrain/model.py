@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from pretrain.config import MaskingConfig, ModelConfig
 from pretrain.layers import Block, CrossBlock, MlmHead
 from pretrain.loss import linear_cross_entropy
+from pretrain.rotary import angles_of
 
 PADDING_IDX = 1  # RoBERTa: the first token of a row has position id PADDING_IDX + 1
 
@@ -107,16 +108,18 @@ class LateMaskModel(nn.Module):
             for layer in self.layers[k:]:
                 hidden = layer(hidden)
             hidden = self._finish(hidden)
-        hidden = self._late(hidden, num_visible, num_predicted)
-        return self.head(hidden)
+        return self.head(self._late(hidden, position_ids, num_visible, num_predicted))
 
-    def _late(self, hidden: Tensor, num_visible: int, num_predicted: int) -> Tensor:
+    def _late(
+        self, hidden: Tensor, position_ids: Tensor, num_visible: int, num_predicted: int
+    ) -> Tensor:
         """The late layers: [B, T, h] encoder's output -> [B, num_predicted, h] of its last rows."""
         *rest, final = self.late_layers
         if self.masking.late_attention == "self":
+            angles = self._late_angles(position_ids)
             for layer in rest:
-                hidden = layer(hidden)
-            return self._finish_late(final(hidden, last=num_predicted))
+                hidden = layer(hidden, angles=angles)
+            return self._finish_late(final(hidden, last=num_predicted, angles=angles))
         memory = hidden[:, :num_visible]
         if self.masking.cross_queries == "all":
             for layer in rest:
@@ -126,6 +129,13 @@ class LateMaskModel(nn.Module):
         for layer in self.late_layers:
             hidden = layer(hidden, memory)
         return torch.cat([visible, self._finish_late(hidden)], dim=1)
+
+    def _late_angles(self, position_ids: Tensor) -> Tensor | None:
+        """[B, T, w / 2] for rotary late layers, else None."""
+        if self.masking.late_positions == "table":
+            return None
+        head_width = self.config.hidden_size // self.config.num_attention_heads
+        return angles_of(position_ids, head_width)
 
     def encode(self, input_ids: Tensor) -> Tensor:
         """[B, T] token ids without [MASK] -> [B, T, h]: what stock RoBERTa computes."""

@@ -12,6 +12,7 @@ from transformers import AutoModel
 from pretrain.config import MaskingConfig, ModelConfig, PretrainError
 from pretrain.initialise import initialise
 from pretrain.model import LateMaskModel
+from pretrain.rotary import angles_of
 from tests.pretrain.conftest import SEQ_LEN
 
 Exported = Callable[..., tuple[LateMaskModel, Path]]
@@ -61,6 +62,31 @@ def test_holes_that_enter_late_look_beside_them(attention: str) -> None:
             torch.testing.assert_close(layer.cross_query.weight, expected[:32])
             torch.testing.assert_close(layer.cross_key_value.weight[:32], expected[32:])
             assert not layer.cross_output.weight.any()
+
+
+def test_rotary_late_layers_look_beside_by_distance_alone() -> None:
+    config = ModelConfig(
+        vocab_size=100, hidden_size=64, num_hidden_layers=1, num_attention_heads=4,
+        intermediate_size=64, max_position_embeddings=34, position_init="neighbours", norm="pre",
+    )  # fmt: skip
+    masking = MaskingConfig(insert_layer=1, late_layers=1, late_positions="rotary")
+    model = LateMaskModel(config, masking)
+    initialise(model, seed=0)
+    layer = model.late_layers[0]
+    looked: list[torch.Tensor] = []
+
+    def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        q, k = (x.unflatten(-1, (4, -1)).transpose(1, 2) for x in (query, key))
+        looked.append((q @ k.transpose(-1, -2)).argmax(-1))  # [1, heads, places]
+        return value
+
+    layer._attend = attend
+    states = torch.randn(1, 32, 64, generator=torch.Generator().manual_seed(0))  # of any places
+    places = torch.arange(100, 132)[None]  # beyond the table's end
+    layer(states, angles=angles_of(places, 16))
+    inner = torch.arange(2, 30)
+    favourite = looked[0][0, :, inner] - inner
+    assert favourite.tolist() == [[offset] * len(inner) for offset in (-1, 1, -2, 2)]
 
 
 def test_odd_heads_have_no_pairs_to_turn() -> None:

@@ -127,8 +127,20 @@ def slow_reference(model: LateMaskModel, batch: MaskedRows) -> Tensor:
     def linear(x: Tensor, name: str) -> Tensor:
         return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
 
-    def attention(q: Tensor, k: Tensor, v: Tensor, hidden_keys: Tensor) -> Tensor:
+    def turned(x: Tensor) -> Tensor:
+        """Each head's halves as real and imaginary parts, times exp(i w p)."""
+        half = x.shape[-1] // 2
+        w = [1.5 * ((j * (5**0.5 - 1) / 2) % 1) for j in range(1, half + 1)]
+        angle = torch.arange(x.shape[-2])[:, None] * torch.tensor(w)
+        product = torch.complex(x[..., :half], x[..., half:]) * torch.exp(1j * angle)
+        return torch.cat([product.real, product.imag], dim=-1)
+
+    def attention(
+        q: Tensor, k: Tensor, v: Tensor, hidden_keys: Tensor, rotary: bool = False
+    ) -> Tensor:
         q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
+        if rotary:
+            q, k = turned(q), turned(k)
         scores = q @ k.transpose(-1, -2) / (width // heads) ** 0.5
         scores = scores.masked_fill(hidden_keys[:, None, None, :], float("-inf"))
         return (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
@@ -138,7 +150,8 @@ def slow_reference(model: LateMaskModel, batch: MaskedRows) -> Tensor:
 
     def layer(x: Tensor, name: str, hidden_keys: Tensor, memory: Tensor | None = None) -> Tensor:
         def self_attention(x: Tensor) -> Tensor:
-            mixed = attention(*linear(x, f"{name}.qkv").split(width, dim=-1), hidden_keys)
+            rotary = name.startswith("late") and masking.late_positions == "rotary"
+            mixed = attention(*linear(x, f"{name}.qkv").split(width, dim=-1), hidden_keys, rotary)
             return linear(mixed, f"{name}.attention_output")
 
         def cross_attention(x: Tensor) -> Tensor:
@@ -188,6 +201,7 @@ def slow_reference(model: LateMaskModel, batch: MaskedRows) -> Tensor:
     insert_layer=st.integers(0, 3),
     late_layers=st.integers(0, 2),
     late_attention=st.sampled_from(["self", "cross"]),
+    late_positions=st.sampled_from(["table", "rotary"]),
     cross_queries=st.sampled_from(["all", "holes"]),
     rate=st.floats(0.1, 0.8),
     loss_fraction=st.sampled_from([1.0, 0.6]),
@@ -199,6 +213,7 @@ def test_every_insertion_equals_the_slow_path(
     insert_layer: int,
     late_layers: int,
     late_attention: str,
+    late_positions: str,
     cross_queries: str,
     rate: float,
     loss_fraction: float,
@@ -210,6 +225,7 @@ def test_every_insertion_equals_the_slow_path(
         insert_layer=insert_layer,
         late_layers=late_layers or int(insert_layer == 3),
         late_attention=late_attention,
+        late_positions=late_positions if late_attention == "self" else "table",
         cross_queries=cross_queries,
         rate=rate,
         loss_fraction=loss_fraction,
