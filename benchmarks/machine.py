@@ -13,18 +13,21 @@ import torch
 
 def describe(device: torch.device) -> str:
     """Processor or GPU, threads or memory, and torch's version, in one line."""
+    threads = "" if device.type == "cuda" else f", {torch.get_num_threads()} threads"
+    return f"{processor(device)}{threads}, torch {torch.__version__}"
+
+
+def processor(device: torch.device) -> str:
+    """The GPU with its memory, or the CPU with its vector and matrix units."""
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
-        name = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
-    else:
-        info = Path("/proc/cpuinfo")
-        lines = info.read_text().splitlines() if info.is_file() else []
-        models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-        flags = next((line.split() for line in lines if line.startswith("flags")), [])
-        units = [u for u in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if u in flags]
-        name = f"{models[0] if models else platform.processor()} ({', '.join(units)}), "
-        name += f"{torch.get_num_threads()} threads"
-    return f"{name}, torch {torch.__version__}"
+        return f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    units = [u for u in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if u in flags]
+    return f"{models[0] if models else platform.processor()} ({', '.join(units)})"
 
 
 def seconds_of(step: Callable[[], object], device: torch.device) -> float:

@@ -1,27 +1,40 @@
 """From run folders to the small CSV files that are checked in: the record is made of these alone.
 
+runs.csv        arm, seed, machine, settings (a hash): where each run was made, and of what
 curves.csv      arm, seed, step, tokens, flops, hours, loss, accuracy: each evaluation at the
                 frozen corruption (15 %, all [MASK]; pretrain/evaluate.py)
 lines.csv       name, loss: unigram and bigram on the same targets
 peer.csv        as curves.csv, of Hugging Face's Trainer, and its precision
-downstream.csv  arm, seed, task, metric, value: median over the seeds of finetuning
-about.csv       name, value: size, machine, training text, the head's share of the operations
+downstream.csv  arm, seed, task, metric, value, settings (a hash): median over finetuning's seeds
+about.csv       name, value: size, training text, the head's share of the operations
+
+A record may grow in several places: what is found here takes the place of the same arm's and seed's
+rows, all others stay. record.py leaves out what was made with settings that have changed since.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.machine import describe
+from benchmarks.machine import processor
 from benchmarks.reproduce.bigram import Bigram, neighbours
-from benchmarks.reproduce.experiment import Experiment, Run, model_of, runs_of
+from benchmarks.reproduce.experiment import (
+    PEERS,
+    Experiment,
+    Run,
+    check_unchanged,
+    digest,
+    model_of,
+    runs_of,
+    settings_of,
+)
 from finetune.analysis.finding import to_csv
 from finetune.errors import FinetuneError
 from finetune.files import write_text
@@ -41,26 +54,40 @@ MAX_BIGRAM_ROWS = 200_000
 
 
 def collect(experiment: Experiment, out: Path, results: Path) -> None:
-    """Write every CSV for which there are results; the others stay as they are."""
+    """Bring the results that there are in `out` into the CSV files in `results`."""
     results.mkdir(parents=True, exist_ok=True)
     runs = [run for run in runs_of(experiment, out) if run.finished]
     if not runs:
         return
-    curves = [point for run in runs for point in curve(run)]
-    write_csv(results / "curves.csv", curves)
+    for run in runs:
+        check_unchanged(experiment, run, out)
+    arms = [*experiment.arms, *PEERS.values()]
+    update(results / "curves.csv", [point for run in runs for point in curve(run)], arms)
     data = ShardFolder(out / "data")
     lines = reference_lines(data, experiment.pretrain["run"]["eval_sequences"])
     write_csv(results / "lines.csv", [{"name": n, "loss": value} for n, value in lines.items()])
-    peers = sorted((out / "peer").glob("*/seed-*/curve.jsonl"))
-    if points := [p | {"start": f.parts[-3]} for f in peers for p in read_json_lines(f)]:
-        write_csv(results / "peer.csv", points)
+    peers = [
+        {"arm": PEERS[file.parts[-3]]} | point
+        for file in sorted((out / "peer").glob("*/seed-*/curve.jsonl"))
+        for point in read_json_lines(file)
+    ]
+    update(results / "peer.csv", peers, arms)
     chosen = [run for run in runs if run.arm in experiment.downstream.arms]
-    if scores := [score for run in chosen for score in downstream(out, run)]:
-        write_csv(results / "downstream.csv", scores)
+    finetuning = {"settings": digest(experiment.downstream.glue)}
+    scores = [score | finetuning for run in chosen for score in downstream(out, run)]
+    update(results / "downstream.csv", scores, arms)
+    made = dict.fromkeys(
+        [(run.arm, run.seed) for run in runs] + [(point["arm"], point["seed"]) for point in peers]
+    )
+    machine = processor(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    machine += f", torch {torch.__version__}"
+    update(results / "runs.csv", [
+        {"arm": a, "seed": s, "machine": machine, "settings": settings_of(experiment, a)}
+        for a, s in made
+    ], arms)  # fmt: skip
     manifest, model = data.manifest, model_of(experiment, data)
     about = {
         "size": experiment.size,
-        "machine": describe(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
         "training tokens": f"{manifest['splits']['train']['tokens']:,}",
         "sources": ", ".join(manifest["counts"]["sources"]),
         "head's share": f"{head_share(model, data.seq_len):.1%}",
@@ -120,6 +147,17 @@ def downstream(out: Path, run: Run) -> list[dict[str, Any]]:
 def read_json_lines(file: Path) -> list[dict[str, Any]]:
     """Every line of `file`."""
     return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def update(file: Path, found: Sequence[Mapping[str, Any]], arms: Sequence[str]) -> None:
+    """Write `found` over what `file` has of the same runs; in the order of `arms`, then seeds."""
+    here = {(row["arm"], row["seed"]) for row in found}
+    kept = [row for row in read_csv(file) if (row["arm"], row["seed"]) not in here]
+    places = {arm: place for place, arm in enumerate(arms)}
+    if found:
+        write_csv(file, sorted(
+            [*found, *kept], key=lambda row: (places.get(row["arm"], len(places)), row["seed"])
+        ))  # fmt: skip
 
 
 def write_csv(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:

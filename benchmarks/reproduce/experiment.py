@@ -8,7 +8,9 @@ layers, so that one list of arms serves every size.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -164,6 +166,23 @@ def merge(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def settings_of(experiment: Experiment, arm: str) -> str:
+    """A hash of all that decides what a run of `arm` finds, but for its seed.
+
+    Results of other settings don't compare with those of today's (record.py). A peer has those of
+    the reference, which it follows.
+    """
+    recipe = asdict(experiment.arms[experiment.reference if arm in PEERS.values() else arm])
+    del recipe["title"]
+    return digest(experiment.corpus, experiment.vanilla_tokens, experiment.pretrain, recipe)
+
+
+def digest(*settings: Any) -> str:
+    """SHA-256 of values from YAML; the prefix keeps it from being read as a number."""
+    text = json.dumps(settings, sort_keys=True)
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
 def runs_of(experiment: Experiment, out: Path) -> list[Run]:
     """All runs in the order in which they are made."""
     return [
@@ -174,7 +193,43 @@ def runs_of(experiment: Experiment, out: Path) -> list[Run]:
 
 
 def write_config(experiment: Experiment, run: Run, out: Path) -> Path:
-    """The run's whole config as a file for pretrain/main.py; PretrainError if it can't work."""
+    """The run's whole config as a file for pretrain/main.py.
+
+    Raises:
+        PretrainError: it can't work.
+        ReproduceError: the run is finished already, with other settings.
+    """
+    check_unchanged(experiment, run, out)
+    file = config_file(run, out)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(yaml.safe_dump(config_of(experiment, run, out), sort_keys=False))
+    load_config(file)
+    return file
+
+
+def check_unchanged(experiment: Experiment, run: Run, out: Path) -> None:
+    """ReproduceError if the run is finished, but with other settings than it would have now."""
+    file = config_file(run, out)
+    if not (run.finished and file.is_file()):
+        return
+    now, then = config_of(experiment, run, out), yaml.safe_load(file.read_text())
+    for group, path in (("data", "path"), ("run", "output_dir")):  # `out` may have been moved
+        for config in (now, then):
+            del config[group][path]
+    if changed := sorted(key for key in now.keys() | then.keys() if now.get(key) != then.get(key)):
+        raise ReproduceError(
+            f"{run.folder}: made with other settings than the experiment has now ({file}:"
+            f" {', '.join(changed)}); move it away, or give another --output_dir"
+        )
+
+
+def config_file(run: Run, out: Path) -> Path:
+    """Where the config lies with which the run is made."""
+    return out / "configs" / run.arm / f"seed-{run.seed}.yaml"
+
+
+def config_of(experiment: Experiment, run: Run, out: Path) -> dict[str, Any]:
+    """All groups of pretrain/main.py."""
     data = ShardFolder(out / "data")
     arm = experiment.arms[run.arm]
     config = merge(experiment.pretrain, {
@@ -186,11 +241,7 @@ def write_config(experiment: Experiment, run: Run, out: Path) -> Path:
     layers = config["model"]["num_hidden_layers"]
     masking = config["masking"] = with_insertion_layer(config["masking"], layers)
     masking["schedule"] = [with_insertion_layer(s, layers) for s in masking.get("schedule", [])]
-    file = out / "configs" / run.arm / f"seed-{run.seed}.yaml"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(yaml.safe_dump(config, sort_keys=False))
-    load_config(file)
-    return file
+    return config
 
 
 def with_insertion_layer(masking: dict[str, Any], layers: int) -> dict[str, Any]:

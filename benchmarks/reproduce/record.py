@@ -1,17 +1,24 @@
-"""The checked-in CSV files of an experiment, as its tables and claims ask for them."""
+"""The checked-in CSV files of an experiment, as its tables and claims ask for them.
+
+Runs whose settings are no longer those of the config are left out. A run's times count where it was
+made on the machine of the reference's run of the same seed; elsewhere they are NaN.
+"""
 
 from __future__ import annotations
 
+import logging
 import math
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from benchmarks.reproduce.collect import read_csv
-from benchmarks.reproduce.experiment import PEERS, Claim, Experiment
+from benchmarks.reproduce.experiment import Claim, Experiment, digest, settings_of
 from benchmarks.reproduce.verdicts import Interval, paired, reached_at
+
+logger = logging.getLogger(__name__)
 
 PEER_TITLES = {
     "huggingface_ours": "Hugging Face's Trainer, our initial weights",
@@ -27,30 +34,58 @@ class Record:
         self.titles = {name: arm.title for name, arm in experiment.arms.items()} | PEER_TITLES
         self.lines = {row["name"]: row["loss"] for row in read_csv(results / "lines.csv")}
         self.about = {row["name"]: row["value"] for row in read_csv(results / "about.csv")}
-        self.diagnostics = read_csv(results / "diagnostics.csv")
+        self.machines = {
+            (row["arm"], row["seed"]): row["machine"]
+            for row in read_csv(results / "runs.csv")
+            if row["arm"] in self.titles and row["settings"] == settings_of(experiment, row["arm"])
+        }
+        self.diagnostics = self._current("diagnostics.csv")
         self.trials = read_csv(results / "trials.csv")
 
     @cached_property
     def curves(self) -> dict[str, dict[int, list[dict[str, Any]]]]:
         """Arm -> seed -> evaluations in order; in the order of the config, then the peers."""
         found: dict[str, dict[int, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-        peers = [row | {"arm": PEERS[row["start"]]} for row in read_csv(self._results / "peer.csv")]
-        for row in (*read_csv(self._results / "curves.csv"), *peers):
-            found[row["arm"]][row["seed"]].append(row)
+        for row in self._current("curves.csv") + self._current("peer.csv"):
+            arm, seed = row["arm"], row["seed"]
+            hours = row["hours"] if self.timed(arm, seed) else math.nan
+            found[arm][seed].append(row | {"hours": hours})
         return {arm: dict(found[arm]) for arm in self.titles if arm in found}
 
     @cached_property
     def scores(self) -> dict[str, dict[int, dict[str, float]]]:
         """Arm -> seed -> task -> headline metric, times 100."""
         found: dict[str, dict[int, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
-        for row in read_csv(self._results / "downstream.csv"):
+        for row in self._finetuned:
             found[row["arm"]][row["seed"]][row["task"]] = 100 * row["value"]
         return {arm: dict(found[arm]) for arm in self.titles if arm in found}
 
     @cached_property
     def metrics(self) -> dict[str, str]:
         """Task -> name of its headline metric."""
-        return {row["task"]: row["metric"] for row in read_csv(self._results / "downstream.csv")}
+        return {row["task"]: row["metric"] for row in self._finetuned}
+
+    @cached_property
+    def _finetuned(self) -> list[dict[str, Any]]:
+        now = digest(self.experiment.downstream.glue)
+        return [row for row in self._current("downstream.csv") if row["settings"] == now]
+
+    def _current(self, name: str) -> list[dict[str, Any]]:
+        """Rows of the runs whose settings are the config's; the others are named."""
+        rows = read_csv(self._results / name)
+        if left_out := {(r["arm"], r["seed"]) for r in rows} - self.machines.keys():
+            runs = ", ".join(f"{arm} {seed}" for arm, seed in sorted(left_out))
+            logger.warning("%s: made with other settings, left out: %s", name, runs)
+        return [row for row in rows if (row["arm"], row["seed"]) in self.machines]
+
+    def timed(self, arm: str, seed: int) -> bool:
+        """Whether the run was made on the machine of the reference's."""
+        machine = self.machines.get((self.experiment.reference, seed))
+        return self.machines[arm, seed] == machine
+
+    def runs_by_machine(self) -> list[tuple[str, int]]:
+        """Machines and how many of the runs each made, most first."""
+        return Counter(self.machines.values()).most_common()
 
     def last(self, arm: str, key: str) -> dict[int, float]:
         """Seed -> a column of the last evaluation."""
@@ -59,7 +94,8 @@ class Record:
     def hours(self, arm: str, seed: int) -> float:
         """Wall-clock of one run to the loss at which the reference ends with the same seed.
 
-        Infinity if it never gets there, or if there is no such run of the reference.
+        Infinity if it never gets there, or if there is no such run of the reference; NaN if it gets
+        there on another machine than the reference.
         """
         target = self.last(self.experiment.reference, "loss").get(seed, -math.inf)
         return reached_at([(p["hours"], p["loss"]) for p in self.curves[arm][seed]], target)
@@ -93,12 +129,18 @@ class Record:
         if claim.measure == "score":
             tasks = self.shared_tasks(arm, baseline)
             return paired(self.mean_scores(baseline, tasks), self.mean_scores(arm, tasks))
-        if not self.curves.get(self.experiment.reference):
-            return None
-        mine, theirs = self.curves.get(arm, {}), self.last(baseline, "hours")
+        return self.time_ratio(arm, baseline)
+
+    def time_ratio(self, arm: str, baseline: str) -> Interval | None:
+        """Wall-clock to the reference's final loss over the baseline's, one value a seed.
+
+        Over the seeds that both have, on the machine of the reference; None without any.
+        """
+        ends = self.last(baseline, "hours")
         # A baseline that ends above the target would have taken longer: its end is what counts.
         ratios = [
-            self.hours(arm, seed) / min(self.hours(baseline, seed), theirs[seed])
-            for seed in sorted(mine.keys() & theirs.keys())
+            self.hours(arm, seed) / min(self.hours(baseline, seed), ends[seed])
+            for seed in sorted(self.curves.get(arm, {}).keys() & ends.keys())
+            if self.timed(arm, seed) and self.timed(baseline, seed)
         ]
         return Interval.of(ratios) if ratios else None

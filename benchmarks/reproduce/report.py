@@ -51,6 +51,7 @@ def write_report(
     text = environment.get_template("reproduction.md.jinja").render(
         experiment=experiment,
         about=record.about,
+        machines=record.runs_by_machine(),
         lines=record.lines,
         claims=[claim_row(record, claim) for claim in experiment.claims],
         arms=[arm_row(record, arm) for arm in experiment.arms if arm in record.curves],
@@ -111,11 +112,16 @@ def _side(record: Record, claim: Claim, arm: str) -> str:
     if claim.measure == "score":
         tasks = record.shared_tasks(claim.arm, claim.baseline)
         return spread(list(record.mean_scores(arm, tasks).values()), 1)
-    minutes = [60 * record.hours(arm, seed) for seed in record.curves[arm]]
+    minutes = minutes_to_target(record, arm)
     reached = [value for value in minutes if math.isfinite(value)]
     text = f"{spread(reached, 1)} min" if reached else "never"
     some = f" ({len(reached)} of {len(minutes)} seeds get there)"
     return text if reached == minutes else text + some
+
+
+def minutes_to_target(record: Record, arm: str) -> list[float]:
+    """Of each seed that has a time to compare."""
+    return [60 * record.hours(arm, seed) for seed in record.curves[arm] if record.timed(arm, seed)]
 
 
 def arm_row(record: Record, arm: str) -> dict[str, Any]:
@@ -131,6 +137,9 @@ def arm_row(record: Record, arm: str) -> dict[str, Any]:
         return mean(name, "flops") / mean(name, "tokens")
 
     has_reference = reference in record.curves
+    timed = [points[-1] for s, points in record.curves[arm].items() if record.timed(arm, s)]
+    minutes = [60 * last["hours"] for last in timed]
+    speeds = [last["tokens"] / (3600 * last["hours"]) for last in timed]
     to_bigram = record.tokens_to_bigram(arm) / 1e6
     return {
         "title": record.titles[arm],
@@ -142,21 +151,21 @@ def arm_row(record: Record, arm: str) -> dict[str, Any]:
         "tokens": mean(arm, "tokens") / 1e6,
         "to_bigram": f"{to_bigram:.2f}" if math.isfinite(to_bigram) else "not all seeds",
         "operations": per_token(arm) / per_token(reference) if has_reference else math.nan,
-        "minutes": 60 * mean(arm, "hours"),
-        "speed": mean(arm, "tokens") / (3600 * mean(arm, "hours")),
+        "minutes": number(statistics.mean(minutes), 1) if timed else "",
+        "speed": number(statistics.mean(speeds)) if timed else "",
     }
 
 
 def times(record: Record) -> list[dict[str, Any]]:
     """Arms that get to the reference's final loss with every seed, by the time they take."""
     rows = []
-    for arm, seeds in record.curves.items():
-        hours = [record.hours(arm, seed) for seed in seeds]
-        if all(map(math.isfinite, hours)):
-            minutes = [60 * value for value in hours]
+    for arm in record.curves:
+        minutes = minutes_to_target(record, arm)
+        ratio = record.time_ratio(arm, record.experiment.reference)
+        if ratio and all(map(math.isfinite, minutes)):
             rows.append(
-                {"title": record.titles[arm], "minutes": spread(minutes, 1), "n": len(hours),
-                 "mean": statistics.mean(minutes)}
+                {"title": record.titles[arm], "minutes": spread(minutes, 1), "n": ratio.n,
+                 "ratio": interval(ratio, ""), "mean": ratio.mean}
             )  # fmt: skip
     return sorted(rows, key=lambda row: row["mean"])
 

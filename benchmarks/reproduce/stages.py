@@ -148,7 +148,7 @@ def downstream(options: Options) -> None:
 
 def diagnose(options: Options) -> None:
     """Rank, attention, gradients of the first seed's models (diagnose.py)."""
-    from benchmarks.reproduce.collect import write_csv
+    from benchmarks.reproduce.collect import update
     from benchmarks.reproduce.diagnose import diagnose as measure
 
     records = []
@@ -156,9 +156,8 @@ def diagnose(options: Options) -> None:
         if run.seed == options.experiment.seeds[0]:
             records += measure(run)
             logger.info("diagnosed %s", run.name)
-    if records:
-        options.results.mkdir(parents=True, exist_ok=True)
-        write_csv(options.results / "diagnostics.csv", records)
+    options.results.mkdir(parents=True, exist_ok=True)
+    update(options.results / "diagnostics.csv", records, list(options.experiment.arms))
 
 
 def unrun_beside(experiment: Experiment) -> list[Experiment]:

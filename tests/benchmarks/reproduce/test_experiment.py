@@ -41,15 +41,16 @@ def vanilla_operations(h: int, f: int, layers: int, tokens: float) -> float:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_every_arm_is_a_run_of_equal_operations(
-    file: Path, tiny: Callable[[Path], Experiment], out: Path
+    file: Path, tiny: Callable[[Path], Experiment], out: Path, tmp_path: Path
 ) -> None:
     experiment = tiny(file)
+    (tmp_path / "data").symlink_to(out / "data")  # `out` may hold finished runs of other settings
     budget = vanilla_operations(32, 64, 4, 12_000)
-    for run in runs_of(experiment, out):
+    for run in runs_of(experiment, tmp_path):
         if run.seed != 1:
             continue
         # It is read by pretrain/main.py's own parser before it is returned.
-        config = yaml.safe_load(write_config(experiment, run, out).read_text())
+        config = yaml.safe_load(write_config(experiment, run, tmp_path).read_text())
         arm = experiment.arms[run.arm]
         assert config["budget"]["flops"] == pytest.approx(arm.compute * budget)
         assert config["run"]["seed"] == run.seed

@@ -5,16 +5,25 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks.reproduce.collect import collect, read_csv, write_csv
-from benchmarks.reproduce.experiment import Claim, Experiment, read_experiment
+from benchmarks.reproduce.experiment import (
+    Claim,
+    Experiment,
+    ReproduceError,
+    digest,
+    read_experiment,
+    settings_of,
+)
 from benchmarks.reproduce.jobs import ROOT
+from benchmarks.reproduce.record import Record
 from benchmarks.reproduce.report import write_report
-from benchmarks.reproduce.stages import CONFIGS, Options, diagnose, report, unrun_beside
+from benchmarks.reproduce.stages import CONFIGS, Options, diagnose, pretrain, report, unrun_beside
 
 PICTURE = re.compile(r"!\[[^\]]*\]\(([^)]+)\)")
 FINDING = {
@@ -23,7 +32,7 @@ FINDING = {
 }  # fmt: skip
 
 
-def plant(results: Path) -> None:
+def plant(results: Path, experiment: Experiment) -> None:
     """Vanilla ends at 5.0 + seed / 10 after an hour; the paper's arm is 0.15 better throughout."""
     results.mkdir()
     curves = [
@@ -38,17 +47,31 @@ def plant(results: Path) -> None:
     lines = [{"name": "unigram", "loss": 6.1}, {"name": "bigram", "loss": 5.25}]
     write_csv(results / "lines.csv", lines)
     peers = [
-        {"start": "ours", "seed": seed, "step": 2, "tokens": 2000.0, "hours": 3.0, "loss": 5.0}
+        {
+            "arm": "huggingface_ours",
+            "seed": seed,
+            "step": 2,
+            "tokens": 2000.0,
+            "hours": 3.0,
+            "loss": 5.0,
+        }
         for seed in (1, 2, 3)
     ]
     write_csv(results / "peer.csv", peers)
     scores = [
-        {"arm": arm, "seed": seed, "task": task, "metric": "accuracy", "value": value + seed / 100}
+        {"arm": arm, "seed": seed, "task": task, "metric": "accuracy", "value": value + seed / 100,
+         "settings": digest(experiment.downstream.glue)}
         for arm, gain in (("vanilla_15", 0.0), ("paper_78", 0.02))
         for seed in (1, 2, 3)
         for task, value in (("trec", 0.7 + gain), ("rte", 0.5 + gain))
-    ]
+    ]  # fmt: skip
     write_csv(results / "downstream.csv", scores)
+    runs = [
+        {"arm": arm, "seed": seed, "machine": "one", "settings": settings_of(experiment, arm)}
+        for arm in ("vanilla_15", "paper_78", "huggingface_ours")
+        for seed in (1, 2, 3)
+    ]
+    write_csv(results / "runs.csv", runs)
     write_csv(results / "trials.csv", [{"size": "4 x 128", "loss": 5.5}])
     (results / "weight_masks").mkdir()
     (results / "weight_masks" / "sparsity.json").write_text(json.dumps(FINDING))
@@ -68,7 +91,7 @@ def page(experiment: Experiment, tmp_path: Path) -> Path:
         claim("hours", 0.1, "a tenth of the time"),
         replace(claim("loss", 0.0, "never run"), arm="vanilla_40"),
     ]
-    plant(tmp_path / "record")
+    plant(tmp_path / "record", experiment)
     other = replace(experiment, size="a large one", not_run="takes a cluster")
     record = tmp_path / "record.md"
     write_report(replace(experiment, claims=claims), [other], record.with_suffix(""), record)
@@ -113,6 +136,77 @@ def test_all_that_was_found_is_in_it(page: Path) -> None:
         assert (page.parent / name).is_file()
 
 
+def change(file: Path, change: Callable[[dict], dict]) -> None:
+    write_csv(file, [change(found) for found in read_csv(file)])
+
+
+def test_times_compare_on_one_machine_only(experiment: Experiment, tmp_path: Path) -> None:
+    results = tmp_path / "record"
+    plant(results, experiment)
+    elsewhere = {("paper_78", 3), ("huggingface_ours", 2)}
+    change(
+        results / "runs.csv",
+        lambda r: r | ({"machine": "two"} if (r["arm"], r["seed"]) in elsewhere else {}),
+    )
+    # Ten times as slow a machine changes nothing.
+    change(
+        results / "curves.csv",
+        lambda r: r | ({"hours": 10 * r["hours"]} if (r["arm"], r["seed"]) in elsewhere else {}),
+    )
+    record = Record(experiment, results)
+    assert record.runs_by_machine() == [("one", 7), ("two", 2)]
+    half = record.time_ratio("paper_78", "vanilla_15")
+    assert half is not None
+    assert (half.n, half.mean) == (2, pytest.approx(0.34))
+    peer = record.time_ratio("vanilla_15", "huggingface_ours")
+    assert peer is not None
+    assert peer.n == 2
+    assert record.last("paper_78", "loss").keys() == {1, 2, 3}
+    write_report(experiment, [], results, tmp_path / "record.md")
+    page = (tmp_path / "record.md").read_text()
+    assert "one (7); two (2)" in page
+    paper = row(page, "k = L, d = 2, 50 %: the paper's recipe")
+    assert (paper[2], paper[9]) == ("3", "24.0")
+
+
+@pytest.mark.parametrize("changed", ["recipe", "shared", "finetuning"])
+def test_results_of_other_settings_are_left_out(
+    changed: str, experiment: Experiment, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    results = tmp_path / "record"
+    plant(results, experiment)
+    now = experiment
+    if changed == "recipe":
+        arm = replace(experiment.arms["paper_78"], masking={"depth": 0.5}, title="same")
+        now = replace(experiment, arms=experiment.arms | {"paper_78": arm})
+    elif changed == "shared":
+        now = replace(experiment, pretrain=experiment.pretrain | {"optimizer": {"lr": 1.0}})
+    else:
+        glue = experiment.downstream.glue | {"learning_rate": 1.0}
+        now = replace(experiment, downstream=replace(experiment.downstream, glue=glue))
+    record = Record(now, results)
+    arms = {"recipe": ["vanilla_15", "huggingface_ours"], "shared": []}
+    everything = ["vanilla_15", "paper_78", "huggingface_ours"]
+    assert list(record.curves) == arms.get(changed, everything)
+    assert list(record.scores) == {"recipe": ["vanilla_15"]}.get(changed, [])
+    assert ("curves.csv" in caplog.text) == (changed != "finetuning")
+
+
+def test_a_title_is_no_setting(experiment: Experiment) -> None:
+    arm = replace(experiment.arms["paper_78"], title="another")
+    renamed = replace(experiment, arms=experiment.arms | {"paper_78": arm})
+    assert settings_of(renamed, "paper_78") == settings_of(experiment, "paper_78")
+
+
+def test_a_run_of_other_settings_is_neither_kept_nor_collected(pretrained: Options) -> None:
+    arm = replace(pretrained.experiment.arms["paper_78"], compute=0.5)
+    arms = pretrained.experiment.arms | {"paper_78": arm}
+    changed = replace(pretrained, experiment=replace(pretrained.experiment, arms=arms))
+    for stage in (pretrain, report):
+        with pytest.raises(ReproduceError, match=r"paper_78/seed-1: made with .*: budget\); move"):
+            stage(changed)
+
+
 def test_no_results_make_a_page_that_says_so(experiment: Experiment, tmp_path: Path) -> None:
     (tmp_path / "record").mkdir()
     write_report(experiment, [], tmp_path / "record", tmp_path / "record.md")
@@ -128,6 +222,9 @@ def test_the_checked_in_record_is_made_from_the_checked_in_results(tmp_path: Pat
     page = tmp_path / "reproduction.md"
     write_report(small, unrun_beside(small), page.with_suffix(""), page)
     assert page.read_text() == checked_in.read_text()
+    record = Record(small, page.with_suffix(""))
+    runs = read_csv(page.with_suffix("") / "runs.csv")
+    assert len(record.machines) == len(runs), "made with settings that have changed since"
 
 
 def test_from_runs_to_the_record(pretrained: Options) -> None:
@@ -148,3 +245,14 @@ def test_from_runs_to_the_record(pretrained: Options) -> None:
     before = (pretrained.results / "curves.csv").read_bytes()
     collect(pretrained.experiment, pretrained.output_dir, pretrained.results)
     assert (pretrained.results / "curves.csv").read_bytes() == before
+    # Results that came from elsewhere stay; what was found here comes over older rows.
+    change(pretrained.results / "curves.csv", lambda r: r | {"loss": 9.0})
+    other = [{**curves[0], "seed": 2}, {**curves[0], "arm": "vanilla_40"}]
+    write_csv(
+        pretrained.results / "curves.csv", [*other, *read_csv(pretrained.results / "curves.csv")]
+    )
+    collect(pretrained.experiment, pretrained.output_dir, pretrained.results)
+    ours = [r for r in curves if r["arm"] == "vanilla_15"]
+    theirs = [r for r in curves if r["arm"] == "paper_78"]
+    merged = read_csv(pretrained.results / "curves.csv")
+    assert merged == [*ours, other[0], *theirs, other[1]]
