@@ -24,8 +24,8 @@ import torch
 
 from benchmarks.machine import describe
 from benchmarks.tiny_run import write_shard
-from pretrain.config import MaskingConfig
 from pretrain.data import FORMAT, VERSION, Batches, ShardFolder
+from pretrain.recipe import MaskingConfig
 
 VOCAB, BLOCK, MICRO_BATCH = 50265, 1024, 32
 MASKINGS = {

@@ -28,12 +28,12 @@ from transformers import AutoModelForMaskedLM
 
 from benchmarks.machine import describe, peak_flops, peak_resident_gib, seconds_of
 from pretrain.command_line import load_config
-from pretrain.config import MaskingConfig, ModelConfig
 from pretrain.convert import to_hf_config
 from pretrain.flops import TRAINING, head_flops, layer_flops, training_flops
 from pretrain.masking import mask_rows
 from pretrain.model import LateMaskModel
 from pretrain.ranks import choose_precision
+from pretrain.recipe import MaskingConfig, ModelConfig
 
 logger = logging.getLogger("benchmarks.pretrain_step")
 

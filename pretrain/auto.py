@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel, RobertaConfig
 from transformers.modeling_outputs import MaskedLMOutput
 
-from pretrain.config import PretrainError
+from pretrain.errors import PretrainError
 from pretrain.export import load
 from pretrain.model import LateMaskModel
 

@@ -13,7 +13,8 @@ from typing import NoReturn, get_type_hints
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from pretrain.config import PretrainConfig, PretrainError
+from pretrain.config import PretrainConfig
+from pretrain.errors import PretrainError
 
 
 def parse_args(argv: Sequence[str]) -> PretrainConfig:

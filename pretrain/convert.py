@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedConfig, RobertaConfig, RobertaPreLayerNormConfig
 
-from pretrain.config import ModelConfig, PretrainError
+from pretrain.errors import PretrainError
 from pretrain.layers import UNREACHABLE
+from pretrain.recipe import ModelConfig
 
 _WORDS = "embeddings.word_embeddings.weight"
 _EMBEDDINGS = {

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pretrain.config import MaskingConfig, PretrainError
+from pretrain.errors import PretrainError
 from pretrain.masking import MaskedRows, mask_rows
+from pretrain.recipe import MaskingConfig
 from pretrain.remote import is_remote, local_copy
 
 FORMAT, VERSION = "latemask-shards", 1

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint as recompute
 
-from pretrain.config import PretrainConfig, PretrainError
+from pretrain.config import PretrainConfig
+from pretrain.errors import PretrainError
 from pretrain.fault_tolerance.checkpoint import Checkpoint
 from pretrain.fault_tolerance.snapshot import Fragment, fragments, restore
 from pretrain.masking import MaskedRows

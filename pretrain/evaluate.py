@@ -22,11 +22,12 @@ import torch
 from numpy.typing import NDArray
 
 from pretrain.command_line import exit_with, load_config
-from pretrain.config import MaskingConfig, PretrainError
 from pretrain.data import Rows, ShardFolder
+from pretrain.errors import PretrainError
 from pretrain.fault_tolerance.run_folder import open_checkpoint
 from pretrain.masking import MaskedRows, mask_rows
 from pretrain.model import LateMaskModel
+from pretrain.recipe import MaskingConfig
 
 RATE = 0.15
 SEED = 2022  # of the frozen selection: never that of a run

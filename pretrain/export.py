@@ -36,7 +36,7 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from pretrain.command_line import exit_with, load_config
-from pretrain.config import MaskingConfig, PretrainConfig, PretrainError
+from pretrain.config import PretrainConfig
 from pretrain.convert import (
     from_hf_config,
     from_hf_weights,
@@ -45,9 +45,11 @@ from pretrain.convert import (
     to_hf_weights,
 )
 from pretrain.data import ShardFolder
+from pretrain.errors import PretrainError
 from pretrain.fault_tolerance.run_folder import open_checkpoint
 from pretrain.model import LateMaskModel
 from pretrain.model_card import model_card
+from pretrain.recipe import MaskingConfig
 from pretrain.remote import TOKENIZER_FILES
 
 LATE_MASK_FILE = "late_mask.safetensors"

@@ -21,7 +21,7 @@ from transformers.utils import logging as hf_logging
 
 from pretrain.auto import LateMaskForMaskedLM
 from pretrain.command_line import exit_with
-from pretrain.config import PretrainError
+from pretrain.errors import PretrainError
 
 
 @torch.no_grad()

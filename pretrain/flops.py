@@ -18,8 +18,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from pretrain.command_line import exit_with, parse_args
-from pretrain.config import MaskingConfig, ModelConfig, PretrainError
+from pretrain.errors import PretrainError
 from pretrain.masking import mask_counts
+from pretrain.recipe import MaskingConfig, ModelConfig
 
 TRAINING = 3  # forward 1, backward 2
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pretrain.config import ModelConfig
+from pretrain.recipe import ModelConfig
 from pretrain.rotary import turn
 
 UNREACHABLE = -1e4  # a logit whose probability is exactly 0, in bf16 too

@@ -32,7 +32,8 @@ if __name__ == "__main__":
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2})
 
 from pretrain.command_line import parse_args, say
-from pretrain.config import PretrainConfig, PretrainError
+from pretrain.config import PretrainConfig
+from pretrain.errors import PretrainError
 
 if TYPE_CHECKING:
     from pretrain.data import ShardFolder

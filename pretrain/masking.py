@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pretrain.config import MaskingConfig, PretrainError
+from pretrain.errors import PretrainError
+from pretrain.recipe import MaskingConfig
 
 NUM_LEADING_SPECIALS = 4  # <s> <pad> </s> <unk>; <mask> is the last id
 

@@ -18,7 +18,8 @@ import torch
 import yaml
 from tqdm import tqdm
 
-from pretrain.config import PretrainError, RunConfig
+from pretrain.config import RunConfig
+from pretrain.errors import PretrainError
 from pretrain.optim import Progress
 
 logger = logging.getLogger(__name__)

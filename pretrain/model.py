@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pretrain.config import MaskingConfig, ModelConfig
 from pretrain.layers import Block, CrossBlock, MlmHead
 from pretrain.loss import linear_cross_entropy
+from pretrain.recipe import MaskingConfig, ModelConfig
 from pretrain.rotary import angles_of
 
 PADDING_IDX = 1  # RoBERTa: the first token of a row has position id PADDING_IDX + 1

@@ -27,8 +27,8 @@ from sklearn.preprocessing import StandardScaler
 from tokenizers import Tokenizer
 
 from pretrain.command_line import exit_with, load_config
-from pretrain.config import PretrainError
 from pretrain.data import ShardFolder
+from pretrain.errors import PretrainError
 from pretrain.fault_tolerance.run_folder import open_checkpoint
 from pretrain.model import LateMaskModel
 

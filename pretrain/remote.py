@@ -19,7 +19,7 @@ from pathlib import Path
 import fsspec
 from tqdm import tqdm
 
-from pretrain.config import PretrainError
+from pretrain.errors import PretrainError
 
 logger = logging.getLogger(__name__)
 

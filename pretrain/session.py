@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from pretrain.config import PretrainConfig, PretrainError
+from pretrain.config import PretrainConfig
 from pretrain.data import Batches, ShardFolder, ShardHashes
 from pretrain.engine import Engine
+from pretrain.errors import PretrainError
 from pretrain.evaluate import (
     evaluation_batches,
     evaluation_masking,

@@ -146,7 +146,7 @@ def main(command: Sequence[str]) -> int:
     options = parser.parse_args(command)
     from finetune.errors import FinetuneError
     from pipeline.errors import PipelineError
-    from pretrain.config import PretrainError
+    from pretrain.errors import PretrainError
 
     try:
         nodes, folder = STAGES[options.stage](options.arguments, options)

@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks.reproduce.experiment import ReproduceError, read_experiment
 from benchmarks.reproduce.stages import STAGES, Options
 from finetune.errors import FinetuneError
-from pretrain.config import PretrainError
+from pretrain.errors import PretrainError
 
 CONFIG = Path("configs/reproduce/late_masking_small.yaml")
 

@@ -40,7 +40,6 @@ from finetune.errors import FinetuneError
 from finetune.files import write_text
 from finetune.results.cells import collect as collect_cells
 from finetune.results.cells import headline
-from pretrain.config import MaskingConfig, ModelConfig
 from pretrain.data import ShardFolder
 from pretrain.evaluate import (
     evaluation_batches,
@@ -49,6 +48,7 @@ from pretrain.evaluate import (
     unigram_loss,
 )
 from pretrain.flops import VANILLA, executed_flops
+from pretrain.recipe import MaskingConfig, ModelConfig
 
 MAX_BIGRAM_ROWS = 200_000
 

@@ -18,9 +18,9 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from pretrain.command_line import load_config
-from pretrain.config import ModelConfig
 from pretrain.data import ShardFolder
 from pretrain.flops import VANILLA, training_flops
+from pretrain.recipe import ModelConfig
 
 PEERS = {"ours": "huggingface_ours", "stock": "huggingface_stock"}
 

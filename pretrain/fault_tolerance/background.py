@@ -22,7 +22,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from pretrain.config import PretrainConfig, PretrainError
+from pretrain.config import PretrainConfig
+from pretrain.errors import PretrainError
 from pretrain.fault_tolerance.checkpoint import State, part_name, write_part
 from pretrain.fault_tolerance.run_folder import RunFolder
 from pretrain.fault_tolerance.snapshot import Fragment, copy_into, layout

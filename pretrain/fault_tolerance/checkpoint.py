@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from pretrain.config import PretrainError
+from pretrain.errors import PretrainError
 from pretrain.optim import Progress
 
 FORMAT, VERSION = "latemask-checkpoint", 2

@@ -12,7 +12,8 @@ import math
 import statistics
 from collections import deque
 
-from pretrain.config import PretrainError, RunConfig
+from pretrain.config import RunConfig
+from pretrain.errors import PretrainError
 
 WINDOW = 128  # accepted losses that are remembered
 ENOUGH = 32  # of them, before a spike can be told from noise

@@ -20,7 +20,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pretrain.command_line import load_config
-from pretrain.config import PretrainConfig, PretrainError, RunConfig
+from pretrain.config import PretrainConfig, RunConfig
+from pretrain.errors import PretrainError
 from pretrain.fault_tolerance.checkpoint import DAMAGE, Checkpoint
 
 logger = logging.getLogger(__name__)

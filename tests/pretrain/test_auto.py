@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
 
 from pretrain.auto import LateMaskConfig, LateMaskForMaskedLM
-from pretrain.config import PretrainError
+from pretrain.errors import PretrainError
 from pretrain.model import LateMaskModel
 
 RECIPES = (

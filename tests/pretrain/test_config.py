@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from pretrain.command_line import load_config, parse_args
-from pretrain.config import PretrainConfig, PretrainError
+from pretrain.config import PretrainConfig
+from pretrain.errors import PretrainError
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,8 +13,9 @@ import webdataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pretrain.config import PretrainConfig, PretrainError
+from pretrain.config import PretrainConfig
 from pretrain.data import Batches, ShardFolder, ShardHashes, rows_at
+from pretrain.errors import PretrainError
 
 
 def all_rows(folder: Path, split: str) -> np.ndarray:

@@ -22,8 +22,8 @@ from transformers import (
 
 from pretrain import fill_mask as fill_mask_module
 from pretrain.auto import LateMaskForMaskedLM
-from pretrain.config import PretrainError
 from pretrain.convert import to_hf_config
+from pretrain.errors import PretrainError
 from pretrain.export import export, load, start_from
 from pretrain.fill_mask import fill_mask
 from pretrain.initialise import initialise

@@ -9,10 +9,10 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from pretrain.config import MaskingConfig, ModelConfig
 from pretrain.flops import TRAINING, VANILLA, executed_flops, layer_flops, paper_flops
 from pretrain.masking import mask_counts
 from pretrain.model import LateMaskModel
+from pretrain.recipe import MaskingConfig, ModelConfig
 
 BASE = ModelConfig(vocab_size=50265)
 LARGE = ModelConfig(

@@ -9,9 +9,10 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from pretrain.config import MaskingConfig, ModelConfig, PretrainError
+from pretrain.errors import PretrainError
 from pretrain.initialise import initialise
 from pretrain.model import LateMaskModel
+from pretrain.recipe import MaskingConfig, ModelConfig
 from pretrain.rotary import angles_of
 from tests.pretrain.conftest import SEQ_LEN
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pretrain.config import MaskingConfig, PretrainError
+from pretrain.errors import PretrainError
 from pretrain.masking import MaskedRows, mask_counts, mask_rows
+from pretrain.recipe import MaskingConfig
 
 VOCAB = 500
 WORD_STARTS = np.arange(VOCAB) % 3 == 0

@@ -11,7 +11,8 @@ import pytest
 import torch
 import yaml
 
-from pretrain.config import PretrainError, RunConfig
+from pretrain.config import RunConfig
+from pretrain.errors import PretrainError
 from pretrain.metrics import Metrics, Speed, peak_tflops
 from pretrain.optim import Progress
 

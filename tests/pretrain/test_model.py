@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import RobertaForMaskedLM, RobertaPreLayerNormForMaskedLM
 
-from pretrain.config import MaskingConfig, ModelConfig
 from pretrain.convert import to_hf_config, to_hf_head, to_hf_weights
 from pretrain.initialise import initialise
 from pretrain.layers import UNREACHABLE
 from pretrain.masking import MaskedRows, mask_rows
 from pretrain.model import LateMaskModel, MlmOutput
+from pretrain.recipe import MaskingConfig, ModelConfig
 
 SEQ_LEN, VOCAB, MASK = 24, 60, 59
 

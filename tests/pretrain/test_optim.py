@@ -8,9 +8,10 @@ import pytest
 import torch
 from transformers import get_linear_schedule_with_warmup
 
-from pretrain.config import BudgetConfig, MaskingConfig, ModelConfig, OptimizerConfig
+from pretrain.config import BudgetConfig, OptimizerConfig
 from pretrain.model import LateMaskModel
 from pretrain.optim import Progress, learning_rates, make_optimizer, parameter_groups
+from pretrain.recipe import MaskingConfig, ModelConfig
 
 
 def tiny_model(layers: int = 1, late_layers: int = 0) -> LateMaskModel:

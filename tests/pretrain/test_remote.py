@@ -9,8 +9,8 @@ import fsspec
 import numpy as np
 import pytest
 
-from pretrain.config import PretrainError
 from pretrain.data import ShardFolder
+from pretrain.errors import PretrainError
 
 URL = "memory://bucket/data"
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-from pretrain.config import ModelConfig
 from pretrain.layers import Block
+from pretrain.recipe import ModelConfig
 from pretrain.rotary import angles_of, turn
 
 HEADS, WIDTH = 2, 8

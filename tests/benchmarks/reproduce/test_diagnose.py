@@ -18,10 +18,10 @@ from benchmarks.reproduce.diagnose import (
     share_to_masks,
 )
 from benchmarks.reproduce.stages import Options
-from pretrain.config import MaskingConfig, ModelConfig
 from pretrain.data import ShardFolder
 from pretrain.initialise import initialise
 from pretrain.model import LateMaskModel
+from pretrain.recipe import MaskingConfig, ModelConfig
 
 
 @pytest.mark.parametrize("spectrum", [[1.0] * 6, [5.0, 0, 0, 0, 0, 0], [4.0, 2, 1, 1, 0.5, 0.25]])

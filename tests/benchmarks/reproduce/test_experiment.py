@@ -20,8 +20,8 @@ from benchmarks.reproduce.experiment import (
 from benchmarks.reproduce.stages import CONFIGS
 from benchmarks.tiny_run import SEQ_LEN, VOCAB
 from finetune.jobs.arguments import Layers, make_parser, resolve
-from pretrain.config import MaskingConfig, MaskingStage
 from pretrain.masking import mask_counts
+from pretrain.recipe import MaskingConfig, MaskingStage
 
 FILES = sorted(CONFIGS.glob("late_masking_*.yaml"))
 FINETUNED = [file for file in FILES if read_experiment(file).downstream.arms]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from pretrain.config import PretrainError
+from pretrain.errors import PretrainError
 from pretrain.fault_tolerance.checkpoint import DAMAGE, Checkpoint, State, part_name, write_part
 from pretrain.optim import Progress
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pretrain.config import PretrainConfig, PretrainError, RunConfig
+from pretrain.config import PretrainConfig, RunConfig
+from pretrain.errors import PretrainError
 from pretrain.fault_tolerance.checkpoint import State, part_name, write_part
 from pretrain.fault_tolerance.run_folder import RunFolder, open_checkpoint
 from pretrain.optim import Progress

@@ -1,0 +1,164 @@
+"""What a run learns from, and with what: the groups `masking` and `model` of its settings.
+
+The text under a field is its `--help`; `config.py` has the other groups.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from pretrain.errors import PretrainError, require
+
+
+@dataclass(kw_only=True)
+class MaskingStage:
+    """A part of the run with another rate or insertion layer; each costs one compilation."""
+
+    start: float
+    """Share of the budget from which on it holds."""
+    rate: float | None = None
+    """Replaces masking.rate."""
+    insert_layer: int | None = None
+    """Replaces masking.insert_layer."""
+
+
+@dataclass(kw_only=True)
+class MaskingConfig:
+    """Corruption and late insertion (paper, section 3)."""
+
+    rate: float = 0.5
+    """Share of the tokens of a row (specials apart) that are selected."""
+    loss_fraction: float = 1.0
+    """Of the selected tokens, the share that is predicted; the others leave the row altogether."""
+    masked_share: float = 0.8
+    """Of the predicted tokens, the share that becomes a [MASK] (a hole in the early layers)."""
+    random_share: float = 0.1
+    """Of the predicted tokens, the share replaced by a random token; the rest stays as it is."""
+    select: Literal["token", "whole_word", "span"] = "token"
+    """What is selected at once: tokens, words, or stretches of `span_length` tokens on average."""
+    span_length: float = 3.0
+    """Mean length of a span, geometrically distributed."""
+    insert_layer: int = 0
+    """Encoder layers that run on the visible tokens only; 0 is ordinary masked LM."""
+    late_layers: int = 0
+    """Extra layers after the encoder, for pretraining only: not exported."""
+    late_attention: Literal["self", "cross"] = "self"
+    """Of the late layers: self-attention alone, or also attention to the encoder's output."""
+    late_positions: Literal["table", "rotary"] = "table"
+    """How late self-attention tells places apart: by what the position table put into the states,
+    or by their distance, too."""
+    cross_queries: Literal["all", "holes"] = "all"
+    """Places that cross-attention layers compute; `holes` predicts visible tokens before them."""
+    mask_embedding: Literal["separate", "shared"] = "separate"
+    """The [MASK] vector: a parameter of its own, or the row of <mask> in the word embedding."""
+    schedule: list[MaskingStage] = field(default_factory=list)
+    """Later stages of the run, by rising `start`."""
+
+    def __post_init__(self) -> None:
+        for name, rate in [("rate", self.rate)] + [
+            (f"schedule: at {stage.start}, rate", stage.rate)
+            for stage in self.schedule
+            if stage.rate is not None
+        ]:
+            require(0 < rate < 1, f"masking.{name} is {rate}; it must lie between 0 and 1")
+        require(
+            0 < self.loss_fraction <= 1,
+            f"masking.loss_fraction is {self.loss_fraction}; above 0, at most 1",
+        )
+        require(
+            min(self.masked_share, self.random_share) >= 0
+            and self.masked_share + self.random_share <= 1,
+            f"masking.masked_share = {self.masked_share} and masking.random_share = "
+            f"{self.random_share} must not be negative and may add up to 1 at most",
+        )
+        require(
+            self.late_positions == "table" or self.late_attention == "self",
+            f"masking.late_positions is {self.late_positions}, which cross-attention doesn't know; "
+            "set it to table, or masking.late_attention to self",
+        )
+        require(self.span_length >= 1, f"masking.span_length is {self.span_length}; 1 or more")
+        require(self.late_layers >= 0, f"masking.late_layers is {self.late_layers}; 0 or more")
+        starts = [stage.start for stage in self.schedule]
+        require(
+            all(0 < start < 1 for start in starts) and starts == sorted(set(starts)),
+            f"masking.schedule starts at {starts}; they must rise, between 0 and 1",
+        )
+
+    def at(self, fraction: float) -> MaskingConfig:
+        """What holds when `fraction` of the budget is used: this, with the stage's values."""
+        current = replace(self, schedule=[])
+        for stage in self.schedule:
+            if stage.start <= fraction:
+                current = replace(
+                    current,
+                    rate=stage.rate if stage.rate is not None else current.rate,
+                    insert_layer=(
+                        stage.insert_layer
+                        if stage.insert_layer is not None
+                        else current.insert_layer
+                    ),
+                )
+        return current
+
+    def stages(self) -> list[MaskingConfig]:
+        """Everything that `at` can return, in order."""
+        return [self.at(start) for start in (0.0, *(stage.start for stage in self.schedule))]
+
+
+@dataclass(kw_only=True)
+class ModelConfig:
+    """The encoder; names and defaults (base) are those of Hugging Face's RobertaConfig."""
+
+    hidden_size: int = 768
+    """Width h."""
+    num_hidden_layers: int = 12
+    """Encoder layers L, late layers not counted."""
+    num_attention_heads: int = 12
+    """Attention heads per layer."""
+    intermediate_size: int = 3072
+    """Width of the feed-forward layer."""
+    max_position_embeddings: int = 514
+    """Rows of the position table: longest sequence + 2."""
+    layer_norm_eps: float = 1e-5
+    """RoBERTa's epsilon."""
+    norm: Literal["post", "pre"] = "post"
+    """Layer norm after each block (RoBERTa) or before it (RoBERTa-PreLayerNorm)."""
+    dropout: float = 0.1
+    """On hidden states and attention weights, in training."""
+    initializer_range: float | None = 0.02
+    """Standard deviation of the initial weights; null: 1/sqrt(fan-in), better for narrow models."""
+    position_init: Literal["normal", "sinusoidal", "neighbours"] = "normal"
+    """Start of the position table; neighbours: sinusoidal, and heads look at the places beside."""
+    tie_word_embeddings: bool = True
+    """The head multiplies with the word embedding, or with a matrix of its own."""
+    unigram_bias: bool = False
+    """Start the head's bias at the log frequencies of the training tokens."""
+    vocab_size: int | None = None
+    """Pieces of the tokenizer; null: taken from the data."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.hidden_size % self.num_attention_heads == 0,
+            f"model.hidden_size = {self.hidden_size} is not divisible by "
+            f"model.num_attention_heads = {self.num_attention_heads}",
+        )
+        require(
+            self.position_init != "neighbours"
+            or self.hidden_size % (2 * self.num_attention_heads) == 0,
+            f"model.position_init neighbours needs heads of even width; model.hidden_size = "
+            f"{self.hidden_size} over model.num_attention_heads = {self.num_attention_heads} isn't",
+        )
+        require(0 <= self.dropout < 1, f"model.dropout is {self.dropout}; from 0 to below 1")
+
+    @property
+    def pieces(self) -> int:
+        """V, the vocabulary's size; PretrainError while it is left to the data."""
+        if self.vocab_size is None:
+            raise PretrainError("model.vocab_size is not set; give --model.vocab_size 50265, say")
+        return self.vocab_size
+
+    @property
+    def padded_pieces(self) -> int:
+        """Rows of the embedding: a multiple of 64, for which matrix products are fastest."""
+        return -(-self.pieces // 64) * 64
