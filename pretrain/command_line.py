@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn, get_type_hints
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from pretrain.config import PretrainConfig
 from pretrain.errors import PretrainError
@@ -23,6 +23,7 @@ def parse_args(argv: Sequence[str]) -> PretrainConfig:
     Raises:
         PretrainError: an unknown key, a wrong type, a missing field or an impossible combination.
     """
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)  # --help explains each field
     parser = ArgumentParser(
         prog="pretrain/main.py",
         description="Pretrain RoBERTa with late [MASK] insertion.",

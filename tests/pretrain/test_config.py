@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,6 +52,21 @@ def test_refusals_name_the_key(
 ) -> None:
     with pytest.raises(PretrainError, match=f"(?s){message}"):
         tiny_config(*overrides)
+
+
+def test_help_explains_every_field(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_args(["--help"])
+    options = re.split(r"\n  --", capsys.readouterr().out)[1:]
+    found = {}
+    for option in options:
+        name, *words = re.sub(r"\((required, )?type:.*", "", option, flags=re.DOTALL).split()
+        if "." in name and not name.endswith(".help"):
+            found[name] = words[1:]  # without the values that it takes
+    saved = yaml.safe_load((ROOT / "configs/pretrain/demo.yaml").read_text())
+    assert {f"masking.{key}" for key in saved["masking"]} <= found.keys()
+    assert len(found) > 60
+    assert [name for name, words in found.items() if len(words) < 2] == []
 
 
 def test_an_unknown_key_names_the_file_and_the_nearest(tmp_path: Path) -> None:
