@@ -95,6 +95,8 @@ class Experiment:
     """The arm that tables compare with: vanilla 15 %."""
     claims: list[Claim] = field(default_factory=list)
     """Tested in the record, in this order."""
+    curves: list[str] = field(default_factory=list)
+    """Arms in the picture of loss curves."""
     downstream: Downstream = field(default_factory=Downstream)
     """Finetuning."""
     diagnose: list[str] = field(default_factory=list)
@@ -109,7 +111,8 @@ class Experiment:
 
     def __post_init__(self) -> None:
         named = [name for claim in self.claims for name in (claim.arm, claim.baseline)]
-        for name in (self.reference, *named, *self.downstream.arms, *self.diagnose):
+        drawn = (*self.curves, *self.downstream.arms, *self.diagnose)
+        for name in (self.reference, *named, *drawn):
             if name not in {*self.arms, *PEERS.values()}:
                 raise ReproduceError(f"{name!r} is no arm; arms: {', '.join(self.arms)}")
 

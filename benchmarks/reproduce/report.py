@@ -25,7 +25,6 @@ from finetune.results.comparison import Pairs, overall
 
 FINDING_KEYS = {"figure", "claim", "paper", "ours", "setting", "rule", "verdict"}
 DPI = 130
-SHOWN = 6  # arms in the picture of curves
 
 
 def write_report(
@@ -60,6 +59,7 @@ def write_report(
         tasks=record.metrics,
         downstream=downstream_rows(record),
         diagnosed=bool(record.diagnostics),
+        drawn=any(arm in record.curves for arm in experiment.curves),
         trials=record.trials,
         findings=findings(results),
         others=others,
@@ -71,13 +71,11 @@ def write_report(
 def draw(record: Record, results: Path) -> None:
     """The pictures for which there are results."""
     if record.curves:
-        reference, named = record.experiment.reference, [c.arm for c in record.experiment.claims]
-        names = list(dict.fromkeys([reference, *named, *record.curves]))
-        ours = [a for a in names if a in record.curves and not a.startswith("huggingface")][:SHOWN]
-        shown = {arm: record.curves[arm] for arm in ours}
-        axes = ("tokens", "flops", "hours")
-        figure = figures.loss_curves(shown, axes, record.titles, record.lines)
-        write_figure(results / "curves.png", figure, DPI)
+        reference = record.experiment.reference
+        if shown := {a: record.curves[a] for a in record.experiment.curves if a in record.curves}:
+            axes = ("tokens", "flops", "hours")
+            figure = figures.loss_curves(shown, axes, record.titles, record.lines)
+            write_figure(results / "curves.png", figure, DPI)
         finals = {arm: record.last(arm, "loss") for arm in record.curves}
         figure = figures.final_losses(finals, record.titles, reference)
         write_figure(results / "arms.png", figure, DPI)
