@@ -15,7 +15,7 @@ choose where ordinary RoBERTa weights start; training is free to change them.
 
 With [MASK]s after several layers the plateau still lasted. `optimizer.lower_warmup` shortens it, as
 lower rates for those layers did, though not with every seed; 100/0/0 instead of 80/10/10 does so
-with all that were tried (docs/reproduction.md).
+with all that were tried, and rotary late layers most of all (docs/reproduction.md).
 """
 
 from __future__ import annotations
