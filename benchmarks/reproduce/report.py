@@ -20,6 +20,7 @@ from benchmarks.reproduce import figures
 from benchmarks.reproduce.experiment import Claim, Experiment
 from benchmarks.reproduce.record import Record
 from benchmarks.reproduce.verdicts import Interval, at_most, paired
+from finetune.analysis import FIGURES
 from finetune.files import write_figure, write_text
 from finetune.results.comparison import Pairs, overall
 
@@ -38,7 +39,7 @@ def write_report(
         results: folder of CSV files, and of findings in folders of their own.
         page: the Markdown.
     """
-    record = Record(experiment, results)
+    record, found = Record(experiment, results), findings(results)
     draw(record, results)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -61,7 +62,8 @@ def write_report(
         diagnosed=bool(record.diagnostics),
         drawn=any(arm in record.curves for arm in experiment.curves),
         trials=record.trials,
-        findings=findings(results),
+        findings=found,
+        undrawn=[name for name in FIGURES if name not in {row["figure"] for row in found}],
         others=others,
         folder=results.name,
     )

@@ -127,6 +127,7 @@ def test_all_that_was_found_is_in_it(page: Path) -> None:
     assert arm[8] == f"{1 / 1.2:.3f}"  # operations a token
     assert row(text, "vanilla, 15 %")[7] == "not all seeds"  # one ends at 5.3
     assert row(text, "sparsity")[5] == "undecided"
+    assert "Not drawn yet: layers, memory, tsne," in text
     assert "takes a cluster" in text
     assert "5.250 nats" in text
     assert row(text, "4 x 128") == ["4 x 128", "5.5"]
