@@ -48,7 +48,8 @@ def loss_curves(
         panel.set(xlabel=label)
         _clean(panel)
     panels[0].set(ylabel="validation loss at 15 %, nats")
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    columns = 2 if len(axes) > 1 else 1  # as many as the width holds
+    figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
     return figure
 
 
