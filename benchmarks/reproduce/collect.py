@@ -30,6 +30,7 @@ from benchmarks.reproduce.experiment import (
     Experiment,
     Run,
     check_unchanged,
+    config_of,
     digest,
     model_of,
     runs_of,
@@ -60,7 +61,7 @@ def collect(experiment: Experiment, out: Path, results: Path) -> None:
     if not runs:
         return
     for run in runs:
-        check_unchanged(experiment, run, out)
+        check_unchanged(run, config_of(experiment, run, out), out)
     arms = [*experiment.arms, *PEERS.values()]
     update(results / "curves.csv", [point for run in runs for point in curve(run)], arms)
     data = ShardFolder(out / "data")

@@ -202,23 +202,23 @@ def write_config(experiment: Experiment, run: Run, out: Path) -> Path:
         PretrainError: it can't work.
         ReproduceError: the run is finished already, with other settings.
     """
-    check_unchanged(experiment, run, out)
+    config = config_of(experiment, run, out)
+    check_unchanged(run, config, out)
     file = config_file(run, out)
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(yaml.safe_dump(config_of(experiment, run, out), sort_keys=False))
+    file.write_text(yaml.safe_dump(config, sort_keys=False))
     load_config(file)
     return file
 
 
-def check_unchanged(experiment: Experiment, run: Run, out: Path) -> None:
-    """ReproduceError if the run is finished, but with other settings than it would have now."""
+def check_unchanged(run: Run, config: dict[str, Any], out: Path) -> None:
+    """ReproduceError if the run is finished, but with other settings than `config`, its own now."""
     file = config_file(run, out)
     if not (run.finished and file.is_file()):
         return
-    now, then = config_of(experiment, run, out), yaml.safe_load(file.read_text())
-    for group, path in (("data", "path"), ("run", "output_dir")):  # `out` may have been moved
-        for config in (now, then):
-            del config[group][path]
+    # `out` may have been moved.
+    paths = {"data": {"path": ""}, "run": {"output_dir": ""}}
+    now, then = (merge(found, paths) for found in (config, yaml.safe_load(file.read_text())))
     if changed := sorted(key for key in now.keys() | then.keys() if now.get(key) != then.get(key)):
         raise ReproduceError(
             f"{run.folder}: made with other settings than the experiment has now ({file}:"
