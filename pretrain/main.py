@@ -135,7 +135,8 @@ def run_from_command_line(argv: Sequence[str]) -> int:
 
 def end_process(exit_code: int) -> NoReturn:
     """End without the interpreter's own end, in which a library's thread that still runs may abort
-    the process and so hide the exit code (seen once; whose thread it was is not known).
+    the process and so hide the exit code: gloo's do where an error left the process group as it
+    was (pytorch issue 190489).
     """
     logging.shutdown()
     sys.stdout.flush()

@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from benchmarks.reproduce import figures
 from benchmarks.reproduce.experiment import Claim, Experiment
-from benchmarks.reproduce.record import Record
+from benchmarks.reproduce.record import PEER_TITLES, Record
 from benchmarks.reproduce.verdicts import Interval, at_most, paired
 from finetune.analysis import FIGURES
 from finetune.files import write_figure, write_text
@@ -60,6 +60,7 @@ def write_report(
         tasks=record.metrics,
         downstream=downstream_rows(record),
         diagnosed=bool(record.diagnostics),
+        peers=peers_of(record),
         drawn=any(arm in record.curves for arm in experiment.curves),
         trials=record.trials,
         findings=found,
@@ -81,7 +82,7 @@ def draw(record: Record, results: Path) -> None:
         finals = {arm: record.last(arm, "loss") for arm in record.curves}
         figure = figures.final_losses(finals, record.titles, reference)
         write_figure(results / "arms.png", figure, DPI)
-    if peers := [arm for arm in record.curves if arm.startswith("huggingface")]:
+    if peers := peers_of(record):
         shown = {arm: record.curves[arm] for arm in (reference, *peers) if arm in record.curves}
         figure = figures.loss_curves(shown, ("hours",), record.titles, record.lines)
         write_figure(results / "peer.png", figure, DPI)
@@ -90,13 +91,20 @@ def draw(record: Record, results: Path) -> None:
         write_figure(results / "layers.png", figure, DPI)
 
 
+def peers_of(record: Record) -> list[str]:
+    """Hugging Face's runs that have results."""
+    return [arm for arm in record.curves if arm in PEER_TITLES]
+
+
 def claim_row(record: Record, claim: Claim) -> dict[str, Any]:
     """What was found for a claim, with its spread, and the verdict."""
     found = record.worsening(claim)
     unit = {"loss": " nats", "score": " points", "hours": " of the time"}[claim.measure]
     row = {"text": claim.text, "paper": claim.paper, "rule": f"at most {claim.limit:g}{unit}"}
     if found is None:
-        return row | {"ours": "not run yet", "verdict": ""}
+        run = {claim.arm, claim.baseline} <= record.curves.keys()
+        why = "no times on one machine" if run and claim.measure == "hours" else "not run yet"
+        return row | {"ours": why, "verdict": ""}
     sides = " against ".join(_side(record, claim, arm) for arm in (claim.arm, claim.baseline))
     change = "ratio" if claim.measure == "hours" else "worse by"
     return row | {

@@ -132,7 +132,7 @@ def test_all_that_was_found_is_in_it(page: Path) -> None:
     assert "5.250 nats" in text
     assert row(text, "4 x 128") == ["4 x 128", "5.5"]
     pictures = PICTURE.findall(text)
-    assert len(pictures) == 3
+    assert len(pictures) == 4  # curves, arms, the peer, the finding
     for name in pictures:
         assert (page.parent / name).is_file()
 
@@ -168,6 +168,22 @@ def test_times_compare_on_one_machine_only(experiment: Experiment, tmp_path: Pat
     assert "one (7); two (2)" in page
     paper = row(page, "k = L, d = 2, 50 %: the paper's recipe")
     assert (paper[2], paper[9]) == ("3", "24.0")
+
+
+def test_a_claim_of_times_on_two_machines_says_that_none_compare(
+    experiment: Experiment, tmp_path: Path
+) -> None:
+    results = tmp_path / "record"
+    plant(results, experiment)
+    change(
+        results / "runs.csv",
+        lambda r: r | ({"machine": "two"} if r["arm"] == "paper_78" else {}),
+    )
+    claim = Claim(text="half the time", paper="p", arm="paper_78", baseline="vanilla_15",
+                  measure="hours", limit=0.5)  # fmt: skip
+    write_report(replace(experiment, claims=[claim]), [], results, tmp_path / "record.md")
+    page = (tmp_path / "record.md").read_text()
+    assert row(page, "half the time")[2] == "no times on one machine"
 
 
 @pytest.mark.parametrize("changed", ["recipe", "shared", "finetuning"])

@@ -24,6 +24,7 @@ torch.distributed.barrier()
 watchdog.close()
 torch.distributed.barrier()
 print("rank", rank, "is through")
+torch.distributed.destroy_process_group()
 """
 
 
