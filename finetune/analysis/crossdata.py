@@ -161,7 +161,7 @@ def draw(rows: Sequence[dict[str, Any]]) -> Figure:
         source if method == PRETRAINED else f"{source}, {METHODS[method]}"
         for source, method in encoders
     ]
-    figure, axes = panels(["dev score of a linear probe; colour: gain over pretrained"])
+    figure, axes = panels(["dev score of a linear probe\ncolour: gain over pretrained"])
     gains = scores - scores[0]
     reach = float(np.abs(gains).max()) or 1.0
     heat(axes[0, 0], gains, names, tasks, (-reach, reach), scores)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from finetune.analysis.__main__ import main
-from finetune.analysis.crossdata import conclude, probe
+from finetune.analysis.crossdata import conclude, draw, probe
 from finetune.analysis.runs import obtain
 
 
@@ -37,6 +37,20 @@ def test_a_probe_finds_what_is_planted(runs: Path, flags: list[str], tmp_path: P
     majority = np.bincount(train).argmax()
     blind = probe(Planted(blind=True), encoded, found, 2000, 0)  # type: ignore[arg-type]
     assert blind == pytest.approx(np.mean(dev == majority))
+
+
+def test_the_title_is_not_cut() -> None:
+    encoders = [("pretrained", "pretrained"), ("trec", "mask")]
+    rows = [
+        {"source": source, "method": method, "target": target, "score": 0.5}
+        for source, method in encoders
+        for target in ("trec", "sst2")
+    ]
+    figure = draw(rows)
+    figure.draw_without_rendering()
+    extent = figure.axes[0].title.get_window_extent()
+    assert extent.x0 >= 0
+    assert extent.x1 <= figure.bbox.width
 
 
 def test_figure(runs: Path, flags: list[str], tmp_path: Path, read: Callable) -> None:
