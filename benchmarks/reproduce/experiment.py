@@ -73,6 +73,8 @@ class Downstream:
     """Names, in the order in which they are finetuned."""
     glue: dict[str, Any] = field(default_factory=dict)
     """A config file of `python -m finetune.glue`, without model and folders."""
+    left_out: str = ""
+    """Tasks that are not finetuned, and why, for the record."""
 
 
 @dataclass(kw_only=True)

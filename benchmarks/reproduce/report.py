@@ -219,9 +219,9 @@ def _array(side: dict[int, dict[str, float]], seeds: list[int], task: str) -> np
 
 
 def findings(results: Path) -> list[dict[str, Any]]:
-    """Of the weight-mask analyses: their JSON, and the picture's path from the page's folder."""
+    """Of the weight-mask analyses, by figure: their JSON, and the picture's path for the page."""
     found = []
-    for file in sorted(results.rglob("*.json")):
+    for file in sorted(results.rglob("*.json"), key=lambda file: (file.stem, file)):
         content = json.loads(file.read_text(encoding="utf-8"))
         if isinstance(content, dict) and content.keys() >= FINDING_KEYS:
             picture = file.with_suffix(".png")
