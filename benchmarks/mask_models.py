@@ -24,7 +24,7 @@ def make_model(labels: int = 2) -> PreTrainedModel:
 
 
 def lora() -> LoraConfig:
-    """The usual recipe (methods §2.12)."""
+    """The usual recipe."""
     return LoraConfig(r=8, target_modules=["query", "value"], modules_to_save=["classifier"])
 
 

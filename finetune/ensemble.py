@@ -1,4 +1,4 @@
-"""Several models of one task decide together (methods §2.6, the paper's ensembles)."""
+"""Several models of one task decide together (Zhao et al. 2020, their ensembles)."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""The masking paper's figures (Zhao et al. 2020, methods §2.6 and §2.9), a module each.
+"""The masking paper's figures (Zhao et al. 2020), a module each.
 
 Every one writes a picture, the numbers behind it and a finding (`finding.py`).
 """

@@ -1,5 +1,5 @@
 """Mode connectivity: score and loss between the masked and the finetuned minimum (paper, figures 6
-and 7; methods §2.6).
+and 7).
 
 A straight path and a quadratic Bézier curve (`paths.py`) from the masked (g = 0) to the finetuned
 run (g = 1) of equal task and seed, evaluated on the dev rows at an even grid and at both ends. The

@@ -1,4 +1,4 @@
-"""Representations carried to another task (paper, its intrinsic evaluation; methods §2.9, E9).
+"""Representations carried to another task (paper, its intrinsic evaluation).
 
 The encoder of a run of task A is frozen, and a linear probe (scikit-learn's logistic regression on
 standardised first-token states) learns task B on it; the pretrained encoder is the yardstick. The

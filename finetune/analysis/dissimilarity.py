@@ -1,4 +1,4 @@
-"""Dissimilarity of two tasks' masks, by block and matrix (paper, figure 5; methods §2.6).
+"""Dissimilarity of two tasks' masks, by block and matrix (paper, figure 5).
 
 s = ‖M1 - M2‖₁ / (‖M1 - M1⁰‖₁ + ‖M2 - M2⁰‖₁), over the bits of one matrix; M⁰ is the mask that
 training began with, which depends on the seed alone and is drawn again here. Two runs of one seed

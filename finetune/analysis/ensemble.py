@@ -1,4 +1,4 @@
-"""Ensembles of masked, of finetuned and of both kinds of models (methods §2.6, §2.9 E8).
+"""Ensembles of masked, of finetuned and of both kinds of models (paper, its ensembles).
 
 Every ensemble has the same number of members, runs of one task with different seeds; a mixed one
 has half of each kind. All that the seeds allow are scored, by three votes (finetune/ensemble.py).

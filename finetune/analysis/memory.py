@@ -1,4 +1,4 @@
-"""Parameters and bytes against the number of tasks (paper, figure 3; methods §2.5).
+"""Parameters and bytes against the number of tasks (paper, figure 3).
 
 Three ways to keep t tasks: t finetuned copies in fp32; one backbone and t masks of a bit a weight;
 one backbone and t masks at the entropy of their share of zeros. Heads are left out, as the paper

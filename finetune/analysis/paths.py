@@ -1,4 +1,4 @@
-"""Paths between two minima of one model, and the bend of a curved one (methods §2.6).
+"""Paths between two minima of one model, and the bend of a curved one.
 
 A point is every parameter of the model by name, those that it computes with: W ⊙ M_bin where there
 is a mask, the classifier included. Buffers (position indices) are not part of it.

@@ -25,7 +25,7 @@ EVERY_METHOD = {
 }
 METHOD_DEFAULTS: dict[str, dict[str, Any]] = {
     "finetune": {},
-    # The masking paper's recipe (methods §2.1): Adam, no decay, no clipping, a constant rate.
+    # The masking paper's recipe: Adam, no decay, no clipping, a constant rate.
     "mask": {
         "learning_rate": 1e-3,
         "lr_scheduler_type": "constant",

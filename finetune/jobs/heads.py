@@ -2,8 +2,8 @@
 
 A pretrained encoder gets a fresh head, drawn from the seed; so does the encoder of another task's
 model. A model that was finetuned on this very task keeps its head, with its classes put into our
-order by their names: the orders in use differ (methods §3.4), and an accuracy of 5 to 35 % on MNLI
-is what mapping by index gives.
+order by their names: the orders in use differ, and mapping by index gives an accuracy of 5 to 35 %
+on MNLI.
 """
 
 import logging

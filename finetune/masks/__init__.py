@@ -1,4 +1,4 @@
-"""Binary masks over frozen weights as a PEFT method (methods §2, contract C).
+"""Binary masks over frozen weights as a PEFT method (Zhao et al. 2020; docs/formats.md, section C).
 
 Importing this package registers the method "mask", after which PEFT's own functions work:
 `get_peft_model(model, MaskConfig())`, `save_pretrained`, `PeftModel.from_pretrained(base, folder)`,

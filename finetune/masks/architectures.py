@@ -1,4 +1,4 @@
-"""Where an encoder keeps the matrices that masks (and LoRA) work on (methods §2.1, the table)."""
+"""Where an encoder keeps the matrices that masks (and LoRA) work on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""From scores to bits and back: the four binarizers, and the scores they start from (methods §2.3).
+"""From scores to bits and back: the four binarizers, and the scores they start from.
 
 Every binarizer maps scores of any shape to a boolean mask, True where a weight is kept, and passes
 the mask's gradient straight through to the scores:

@@ -65,7 +65,7 @@ class MaskConfig(PeftConfig):
     threshold: float = field(
         default=0.01, metadata={"help": "τ: a score above it keeps its weight"}
     )
-    init_scale: float = field(default=0.02, metadata={"help": "c, see methods §2.1"})
+    init_scale: float = field(default=0.02, metadata={"help": "c: the lowest uniform start is -c"})
     seed: int = field(default=0, metadata={"help": "of the initial scores, equal for every task"})
     frozen_dtype: str | None = field(
         default=None, metadata={"help": "cast the base to float32 or bfloat16; None: as loaded"}

@@ -1,4 +1,4 @@
-"""A linear layer whose frozen weight is multiplied by a learned binary mask (methods §2.1).
+"""A linear layer whose frozen weight is multiplied by a learned binary mask (Zhao et al. 2020).
 
 forward:  y = x (W ⊙ M_bin)ᵀ + b, M_bin from the scores by a binarizer
 backward: straight-through, dL/dscores = (dL/dW_hat) ⊙ W, summed over what a score governs;
@@ -189,7 +189,8 @@ class MaskedLinear(nn.Module, BaseTunerLayer):
     def _move_adapter_to_device_of_base_layer(
         self, adapter_name: str, device: torch.device | None = None
     ) -> None:
-        # PEFT's version casts to the base's dtype; scores stay in fp32 (methods §2.4).
+        # PEFT's version casts to the base's dtype; scores stay in fp32: a step may be
+        # less than bf16 can tell.
         device = device or self.base_layer.weight.device
         for values in (self.mask_scores, self.mask_weight, self.mask_bias):
             if adapter_name in values:

@@ -2,7 +2,7 @@
 
 Of each task's finished jobs with predictions, the one with the best dev score; AX is predicted by
 MNLI's. A task without one gets a constant (`baseline` in the table of tasks), and is named. Rows,
-labels and order are checked before anything is written (methods §3.7).
+labels and order are checked before anything is written.
 """
 
 import io

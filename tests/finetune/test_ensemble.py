@@ -1,4 +1,4 @@
-"""The three votes against counting by hand; the tie rule (methods §2.11, M16)."""
+"""The three votes against counting by hand; the tie rule."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""Path ends reproduce both runs' scores (M13); the barrier by hand."""
+"""Path ends reproduce both runs' scores; the barrier by hand."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""s between masks against brute force; 0 for equal masks, 1 for disjoint flips (M12)."""
+"""s between masks against brute force; 0 for equal masks, 1 for disjoint flips."""
 
 from collections.abc import Callable
 from pathlib import Path

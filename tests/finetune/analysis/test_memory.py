@@ -16,7 +16,7 @@ def test_the_papers_figures(tmp_path: Path, read: Callable) -> None:
     main(["memory", "--output_dir", str(tmp_path)])
     rows, finding = read(tmp_path / "memory")
     megabytes = {(r["storage"], int(r["tasks"])): int(r["bytes"]) / 1e6 for r in rows}
-    # Methods §2.5: BERT-base, blocks 2-11 and the pooler masked.
+    # BERT-base, blocks 2-11 and the pooler masked.
     expected = {
         ("finetuned", 1): 437.9,
         ("finetuned", 2): 875.9,

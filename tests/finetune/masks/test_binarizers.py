@@ -1,4 +1,4 @@
-"""Binarizers and starting scores against their formulas (methods §2.3; §2.11: M1, M2, M14)."""
+"""Binarizers and starting scores against their formulas."""
 
 import math
 
@@ -20,7 +20,7 @@ MAGNITUDE = torch.rand(200, 300, generator=torch.Generator().manual_seed(5))
         ("topk", [0.3, 0.1, 0.1, -4.0], [1, 1, 0, 0]),
     ],
 )
-def test_m2_what_is_kept_in_evaluation(
+def test_what_is_kept_in_evaluation(
     binarizer: str, scores: list[float], expected: list[int]
 ) -> None:
     mask = keep(Rule(binarizer, sparsity=0.5), torch.tensor(scores), training=False)
@@ -41,7 +41,7 @@ def test_bernoulli_draws_anew_in_training_at_the_sigmoid() -> None:
     assert agree == pytest.approx(share**2 + (1 - share) ** 2, abs=0.01)
 
 
-def test_m14_gradients_pass_as_specified() -> None:
+def test_gradients_pass_as_specified() -> None:
     scores = torch.tensor([-3.0, -0.5, 0.2, 1.0, 2.0])
     grad = torch.arange(1.0, 6.0)
     mask = scores > 0
@@ -67,7 +67,7 @@ def test_the_backward_uses_the_forwards_mask(binarizer: str) -> None:
 @pytest.mark.parametrize("binarizer", ["threshold", "hardtanh", "topk"])
 @pytest.mark.parametrize("sparsity", [0.05, 0.3])
 @pytest.mark.parametrize("init", ["uniform", "magnitude", "random", "ones"])
-def test_m1_initial_sparsity(binarizer: str, init: str, sparsity: float) -> None:
+def test_initial_sparsity(binarizer: str, init: str, sparsity: float) -> None:
     if (binarizer, init) == ("topk", "ones"):
         return
     rule = Rule(binarizer, sparsity=sparsity)
@@ -87,7 +87,7 @@ def test_bernoulli_starts_at_the_asked_for_probability() -> None:
     rule = Rule("bernoulli", sparsity=0.05)
     scores = initial_scores(rule, "uniform", 0.02, MAGNITUDE, seed=0)
     assert scores.unique().numel() == 1
-    assert scores[0, 0].item() == pytest.approx(2.944, abs=1e-3)  # methods §2.3
+    assert scores[0, 0].item() == pytest.approx(2.944, abs=1e-3)  # log(0.95 / 0.05)
     assert (~keep(rule, scores, True)).float().mean().item() == pytest.approx(0.05, abs=0.005)
 
 

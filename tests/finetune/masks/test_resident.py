@@ -1,4 +1,4 @@
-"""Many masks on one backbone against the merged model of each (methods §2.11, M9, M10)."""
+"""Many masks on one backbone against the merged model of each."""
 
 import json
 from collections.abc import Callable

@@ -9,7 +9,7 @@ import pytest
 from finetune.errors import FinetuneError
 from finetune.glue import main
 
-# methods §3.1 and §3.7, written out again: official test rows and the labels of each file.
+# Written out again: official test rows and the labels of each file.
 ENTAILED = {"entailment", "not_entailment"}
 INFERRED = {"entailment", "neutral", "contradiction"}
 OFFICIAL = {

@@ -86,7 +86,7 @@ def test_what_a_sweeps_config_names_and_is_not_there_is_unfinished(
 
 
 def test_glue_averages_are_those_of_the_papers(tmp_path: Path) -> None:
-    """RoBERTa-base's published row averages to 86.35 (methods §3.5)."""
+    """RoBERTa-base's published row averages to 86.35."""
     published = {
         "mnli": 87.6, "qnli": 92.8, "qqp": 91.9, "rte": 78.7, "sst2": 94.8, "mrpc": 90.2,
         "cola": 63.6, "stsb": 91.2,

@@ -1,0 +1,96 @@
+"""Late masking as the paper defines it, written out with no code of the model's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pretrain.masking import MaskedRows
+from pretrain.model import LateMaskModel
+from tests.pretrain.small_model import VOCAB, in_place
+
+
+def slow_logits(model: LateMaskModel, batch: MaskedRows) -> Tensor:
+    """[B, T, VOCAB] logits: all positions everywhere; holes are no keys before `insert_layer`, and
+    their rows are overwritten when they enter.
+    """
+    ids, is_hole, is_gone = in_place(batch)
+    w = dict(model.named_parameters())
+    width, heads = model.config.hidden_size, model.config.num_attention_heads
+    pre, masking = model.config.norm == "pre", model.masking
+
+    def norm(x: Tensor, name: str) -> Tensor:
+        return F.layer_norm(x, (width,), w[f"{name}.weight"], w[f"{name}.bias"], 1e-5)
+
+    def linear(x: Tensor, name: str) -> Tensor:
+        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+
+    def turned(x: Tensor) -> Tensor:
+        """Each head's halves as real and imaginary parts, times exp(i w p)."""
+        half = x.shape[-1] // 2
+        w = [1.5 * ((j * (5**0.5 - 1) / 2) % 1) for j in range(1, half + 1)]
+        angle = torch.arange(x.shape[-2])[:, None] * torch.tensor(w)
+        product = torch.complex(x[..., :half], x[..., half:]) * torch.exp(1j * angle)
+        return torch.cat([product.real, product.imag], dim=-1)
+
+    def attention(
+        q: Tensor, k: Tensor, v: Tensor, hidden_keys: Tensor, rotary: bool = False
+    ) -> Tensor:
+        q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
+        if rotary:
+            q, k = turned(q), turned(k)
+        scores = q @ k.transpose(-1, -2) / (width // heads) ** 0.5
+        scores = scores.masked_fill(hidden_keys[:, None, None, :], float("-inf"))
+        return (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
+
+    def sublayer(x: Tensor, name: str, compute: Callable[[Tensor], Tensor]) -> Tensor:
+        return x + compute(norm(x, name)) if pre else norm(x + compute(x), name)
+
+    def layer(x: Tensor, name: str, hidden_keys: Tensor, memory: Tensor | None = None) -> Tensor:
+        def self_attention(x: Tensor) -> Tensor:
+            rotary = name.startswith("late") and masking.late_positions == "rotary"
+            mixed = attention(*linear(x, f"{name}.qkv").split(width, dim=-1), hidden_keys, rotary)
+            return linear(mixed, f"{name}.attention_output")
+
+        def cross_attention(x: Tensor) -> Tensor:
+            assert memory is not None
+            key, value = linear(memory, f"{name}.cross_key_value").split(width, dim=-1)
+            query = linear(x, f"{name}.cross_query")
+            return linear(attention(query, key, value, is_hole | is_gone), f"{name}.cross_output")
+
+        def feed_forward(x: Tensor) -> Tensor:
+            return linear(F.gelu(linear(x, f"{name}.intermediate")), f"{name}.output")
+
+        x = sublayer(x, f"{name}.attention_norm", self_attention)
+        if memory is not None:
+            x = sublayer(x, f"{name}.cross_norm", cross_attention)
+        return sublayer(x, f"{name}.output_norm", feed_forward)
+
+    places = w["position_embeddings.weight"][2 : 2 + ids.shape[1]]
+    x = norm(w["word_embeddings.weight"][ids] + places, "embedding_norm")
+    entering = norm(w["mask_embedding"] + places, "embedding_norm").expand_as(x)
+    k, depth, d = masking.insert_layer, model.config.num_hidden_layers, masking.late_layers
+    for index in range(depth):
+        if index == k:
+            x = torch.where(is_hole[..., None], entering, x)
+        x = layer(x, f"layers.{index}", is_gone | is_hole if index < k else is_gone)
+    if pre:
+        x = norm(x, "final_norm")
+    if d:
+        if k == depth:
+            x = torch.where(is_hole[..., None], entering, x)
+        encoded = x
+        cross = masking.late_attention == "cross"
+        holes_only = cross and masking.cross_queries == "holes"
+        for index in range(d):
+            hidden_keys = ~is_hole if holes_only else is_gone
+            x = layer(x, f"late_layers.{index}", hidden_keys, encoded if cross else None)
+        if pre:
+            x = norm(x, "late_norm")
+        if holes_only:
+            x = torch.where(is_hole[..., None], x, encoded)
+    state = norm(F.gelu(linear(x, "head.dense")), "head.norm")
+    return (state @ w["word_embeddings.weight"].T + w["head.bias"])[..., :VOCAB]

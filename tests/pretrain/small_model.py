@@ -1,0 +1,69 @@
+"""A small model whose every weight matters, rows for it, and what it is fed."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pretrain.initialise import initialise
+from pretrain.masking import MaskedRows, mask_rows
+from pretrain.model import LateMaskModel
+from pretrain.recipe import MaskingConfig, ModelConfig
+
+SEQ_LEN, VOCAB, MASK = 24, 60, 59
+
+
+def make_model(norm: str = "post", tied: bool = True, **masking: object) -> LateMaskModel:
+    config = ModelConfig(
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=SEQ_LEN + 2,
+        norm=norm,  # type: ignore[arg-type]
+        initializer_range=None,  # 0.02 would make every effect too small to be seen here
+        tie_word_embeddings=tied,
+        vocab_size=VOCAB,
+    )
+    model = LateMaskModel(config, MaskingConfig(**masking))  # type: ignore[arg-type]
+    initialise(model, seed=1)
+    with torch.no_grad():  # biases and norms away from 0 and 1, or mistakes there would not show
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter += 0.3 * torch.randn_like(parameter)
+    return model.eval()
+
+
+def make_rows(count: int = 5, seed: int = 0) -> np.ndarray:
+    rows = np.random.default_rng(seed).integers(4, VOCAB - 1, size=(count, SEQ_LEN))
+    rows[:, 0], rows[:, -1] = 0, 2
+    return rows
+
+
+def corrupt(model: LateMaskModel, rows: np.ndarray, seed: int = 0) -> MaskedRows:
+    return mask_rows(
+        rows,
+        np.arange(len(rows)),
+        masking=model.masking,
+        vocab_size=VOCAB,
+        seed=seed,
+        epoch=0,
+    )
+
+
+def tensors(batch: MaskedRows) -> list[Tensor]:
+    return [torch.from_numpy(array) for array in batch]
+
+
+def in_place(batch: MaskedRows) -> tuple[Tensor, Tensor, Tensor]:
+    """[B, SEQ_LEN] the rows in reading order with <mask> at the holes; which places are holes;
+    which hold nothing at all.
+    """
+    input_ids, positions, _ = tensors(batch)
+    holes = positions[:, input_ids.shape[1] :]
+    ids = torch.zeros(len(positions), SEQ_LEN, dtype=torch.long).scatter(
+        1, positions, torch.cat([input_ids, torch.full_like(holes, MASK)], dim=1)
+    )
+    nowhere = torch.zeros_like(ids, dtype=torch.bool)
+    return ids, nowhere.scatter(1, holes, True), ~nowhere.scatter(1, positions, True)
