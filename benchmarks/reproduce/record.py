@@ -46,11 +46,21 @@ class Record:
     def curves(self) -> dict[str, dict[int, list[dict[str, Any]]]]:
         """Arm -> seed -> evaluations in order; in the order of the config, then the peers."""
         found: dict[str, dict[int, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-        for row in self._current("curves.csv") + self._current("peer.csv"):
+        for row in self._evaluations:
             arm, seed = row["arm"], row["seed"]
             hours = row["hours"] if self.timed(arm, seed) else math.nan
             found[arm][seed].append(row | {"hours": hours})
         return {arm: dict(found[arm]) for arm in self.titles if arm in found}
+
+    @cached_property
+    def hours_of_all(self) -> float:
+        """Wall-clock of all runs, one after another."""
+        ends = {(row["arm"], row["seed"]): row["hours"] for row in self._evaluations}
+        return sum(ends.values())
+
+    @cached_property
+    def _evaluations(self) -> list[dict[str, Any]]:
+        return self._current("curves.csv") + self._current("peer.csv")
 
     @cached_property
     def scores(self) -> dict[str, dict[int, dict[str, float]]]:

@@ -52,6 +52,7 @@ def write_report(
         experiment=experiment,
         about=record.about,
         machines=record.runs_by_machine(),
+        hours=record.hours_of_all,
         lines=record.lines,
         claims=[claim_row(record, claim) for claim in experiment.claims],
         arms=[arm_row(record, arm) for arm in experiment.arms if arm in record.curves],

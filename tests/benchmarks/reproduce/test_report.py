@@ -131,6 +131,7 @@ def test_all_that_was_found_is_in_it(page: Path) -> None:
     assert "takes a cluster" in text
     assert "5.250 nats" in text
     assert row(text, "4 x 128") == ["4 x 128", "5.5"]
+    assert "13.2 hours of pretraining" in text  # 3 of 1 hour, 3 of 0.4, 3 of 3
     pictures = PICTURE.findall(text)
     assert len(pictures) == 4  # curves, arms, the peer, the finding
     for name in pictures:
