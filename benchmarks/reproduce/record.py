@@ -101,14 +101,15 @@ class Record:
         """Seed -> a column of the last evaluation."""
         return {seed: points[-1][key] for seed, points in self.curves.get(arm, {}).items()}
 
-    def hours(self, arm: str, seed: int) -> float:
-        """Wall-clock of one run to the loss at which the reference ends with the same seed.
+    def reached(self, arm: str, seed: int, key: str = "hours") -> float:
+        """What one run spent until it came to the loss at which the reference ends with the seed.
 
         Infinity if it never gets there, or if there is no such run of the reference; NaN if it gets
-        there on another machine than the reference.
+        there and has no such column, or hours of another machine than the reference's.
         """
         target = self.last(self.experiment.reference, "loss").get(seed, -math.inf)
-        return reached_at([(p["hours"], p["loss"]) for p in self.curves[arm][seed]], target)
+        points = [(p.get(key, math.nan), p["loss"]) for p in self.curves[arm][seed]]
+        return reached_at(points, target)
 
     def tokens_to_bigram(self, arm: str) -> float:
         """Mean over seeds of the tokens read until the loss is that of bigram frequencies."""
@@ -149,8 +150,18 @@ class Record:
         ends = self.last(baseline, "hours")
         # A baseline that ends above the target would have taken longer: its end is what counts.
         ratios = [
-            self.hours(arm, seed) / min(self.hours(baseline, seed), ends[seed])
+            self.reached(arm, seed) / min(self.reached(baseline, seed), ends[seed])
             for seed in sorted(self.curves.get(arm, {}).keys() & ends.keys())
             if self.timed(arm, seed) and self.timed(baseline, seed)
         ]
         return Interval.of(ratios) if ratios else None
+
+    def share_of_operations(self, arm: str) -> Interval | None:
+        """Operations to the reference's final loss over all of the reference's, one value a seed.
+
+        Over the seeds that both have; None without any, or if the arm's are not counted.
+        """
+        ends = self.last(self.experiment.reference, "flops") if self.curves else {}
+        seeds = sorted(self.curves.get(arm, {}).keys() & ends.keys())
+        shares = [self.reached(arm, seed, "flops") / ends[seed] for seed in seeds]
+        return Interval.of(shares) if shares and not any(map(math.isnan, shares)) else None

@@ -57,7 +57,7 @@ def write_report(
         claims=[claim_row(record, claim) for claim in experiment.claims],
         arms=[arm_row(record, arm) for arm in experiment.arms if arm in record.curves],
         missing=[experiment.arms[arm].title for arm in experiment.arms if arm not in record.curves],
-        times=times(record),
+        to_reference=to_reference(record),
         tasks=record.metrics,
         downstream=downstream_rows(record),
         diagnosed=bool(record.diagnostics),
@@ -130,7 +130,9 @@ def _side(record: Record, claim: Claim, arm: str) -> str:
 
 def minutes_to_target(record: Record, arm: str) -> list[float]:
     """Of each seed that has a time to compare."""
-    return [60 * record.hours(arm, seed) for seed in record.curves[arm] if record.timed(arm, seed)]
+    return [
+        60 * record.reached(arm, seed) for seed in record.curves[arm] if record.timed(arm, seed)
+    ]
 
 
 def arm_row(record: Record, arm: str) -> dict[str, Any]:
@@ -165,18 +167,24 @@ def arm_row(record: Record, arm: str) -> dict[str, Any]:
     }
 
 
-def times(record: Record) -> list[dict[str, Any]]:
-    """Arms that get to the reference's final loss with every seed, by the time they take."""
+def to_reference(record: Record) -> list[dict[str, Any]]:
+    """Arms that get to the reference's final loss with every seed, by the time that they take;
+    those without a time to compare follow, by their operations."""
     rows = []
-    for arm in record.curves:
+    for arm, seeds in record.curves.items():
         minutes = minutes_to_target(record, arm)
-        ratio = record.time_ratio(arm, record.experiment.reference)
-        if ratio and all(map(math.isfinite, minutes)):
-            rows.append(
-                {"title": record.titles[arm], "minutes": spread(minutes, 1), "n": ratio.n,
-                 "ratio": interval(ratio, ""), "mean": ratio.mean}
-            )  # fmt: skip
-    return sorted(rows, key=lambda row: row["mean"])
+        time = record.time_ratio(arm, record.experiment.reference)
+        operations = record.share_of_operations(arm)
+        if not all(math.isfinite(found.mean) for found in (time, operations) if found):
+            continue
+        rows.append(
+            {"title": record.titles[arm], "n": len(seeds),
+             "minutes": spread(minutes, 1) if minutes else "",
+             "time": interval(time, "") if time else "",
+             "operations": interval(operations, "") if operations else "",
+             "order": [found.mean if found else math.inf for found in (time, operations)]}
+        )  # fmt: skip
+    return sorted(rows, key=lambda row: row["order"])
 
 
 def downstream_rows(record: Record) -> list[dict[str, Any]]:

@@ -163,6 +163,11 @@ def test_times_compare_on_one_machine_only(experiment: Experiment, tmp_path: Pat
     peer = record.time_ratio("vanilla_15", "huggingface_ours")
     assert peer is not None
     assert peer.n == 2
+    # It gets there after 1.7 steps of as many operations as vanilla's 2, on any machine.
+    operations = record.share_of_operations("paper_78")
+    assert operations is not None
+    assert (operations.n, operations.mean) == (3, pytest.approx(0.85))
+    assert record.share_of_operations("huggingface_ours") is None
     assert record.last("paper_78", "loss").keys() == {1, 2, 3}
     write_report(experiment, [], results, tmp_path / "record.md")
     page = (tmp_path / "record.md").read_text()
