@@ -145,15 +145,17 @@ class Record:
     def time_ratio(self, arm: str, baseline: str) -> Interval | None:
         """Wall-clock to the reference's final loss over the baseline's, one value a seed.
 
-        Over the seeds that both have, on the machine of the reference; None without any.
+        Over the seeds that both have on the machine of the reference, and those with which the arm
+        never gets there, wherever it ran; None without any.
         """
         ends = self.last(baseline, "hours")
         # A baseline that ends above the target would have taken longer: its end is what counts.
         ratios = [
             self.reached(arm, seed) / min(self.reached(baseline, seed), ends[seed])
             for seed in sorted(self.curves.get(arm, {}).keys() & ends.keys())
-            if self.timed(arm, seed) and self.timed(baseline, seed)
+            if self.timed(baseline, seed)
         ]
+        ratios = [ratio for ratio in ratios if not math.isnan(ratio)]
         return Interval.of(ratios) if ratios else None
 
     def share_of_operations(self, arm: str) -> Interval | None:

@@ -129,10 +129,9 @@ def _side(record: Record, claim: Claim, arm: str) -> str:
 
 
 def minutes_to_target(record: Record, arm: str) -> list[float]:
-    """Of each seed that has a time to compare."""
-    return [
-        60 * record.reached(arm, seed) for seed in record.curves[arm] if record.timed(arm, seed)
-    ]
+    """Of each seed that has a time to compare, or never gets there."""
+    minutes = [60 * record.reached(arm, seed) for seed in record.curves[arm]]
+    return [value for value in minutes if not math.isnan(value)]
 
 
 def arm_row(record: Record, arm: str) -> dict[str, Any]:

@@ -190,6 +190,15 @@ def test_a_claim_of_times_on_two_machines_says_that_none_compare(
     write_report(replace(experiment, claims=[claim]), [], results, tmp_path / "record.md")
     page = (tmp_path / "record.md").read_text()
     assert row(page, "half the time")[2] == "no times on one machine"
+    # What never gets there takes longer on any machine.
+    change(
+        results / "curves.csv",
+        lambda r: r | ({"loss": r["loss"] + 0.3} if r["arm"] == "paper_78" else {}),
+    )
+    write_report(replace(experiment, claims=[claim]), [], results, tmp_path / "record.md")
+    found = row((tmp_path / "record.md").read_text(), "half the time")
+    assert found[2].startswith("never (0 of 3 seeds get there) against 60.0 ± 0.0 min")
+    assert found[4] == "disagrees"
 
 
 @pytest.mark.parametrize("changed", ["recipe", "shared", "finetuning"])
