@@ -2,8 +2,8 @@
 
 Each pair of a head's dimensions is turned by its place times a frequency, so that products of
 queries and keys see the distance alone. Late layers may use it (`masking.late_positions`): they are
-thrown away after pretraining, and the exported encoder stays a stock RoBERTa. In the one trial made
-(docs/reproduction.md) the loss fell far, and the encoder was worse: what the late layers find
+thrown away after pretraining, and the exported encoder stays a stock RoBERTa. In the small runs
+made (docs/reproduction.md) the loss fell far, and the encoder was worse: what the late layers find
 alone, it need not learn.
 """
 
