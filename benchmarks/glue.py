@@ -24,7 +24,8 @@ from benchmarks.machine import describe
 from benchmarks.plain_trainer import make_trainer
 from finetune.console import set_up
 from finetune.jobs.flags import EVERY_METHOD
-from finetune.jobs.train import Job, bf16_is_fast, run_job
+from finetune.jobs.precision import bf16_is_fast
+from finetune.jobs.train import Job, run_job
 from finetune.tasks import TaskData, load_task
 from finetune.tasks.encode import Backbone, EncodedTask, encode_task
 

@@ -30,9 +30,10 @@ from benchmarks.machine import describe, peak_flops, peak_resident_gib, seconds_
 from pretrain.command_line import load_config
 from pretrain.convert import to_hf_config
 from pretrain.flops import TRAINING, head_flops, layer_flops, training_flops
+from pretrain.initialise import initialise
 from pretrain.masking import mask_rows
 from pretrain.model import LateMaskModel
-from pretrain.ranks import choose_precision
+from pretrain.precision import choose_precision
 from pretrain.recipe import MaskingConfig, ModelConfig
 
 logger = logging.getLogger("benchmarks.pretrain_step")
@@ -91,7 +92,9 @@ def make_step(
                 return run(**batch).loss
 
     else:
-        model = LateMaskModel(config, variant.masking).to(device)
+        model = LateMaskModel(config, variant.masking)
+        initialise(model, seed=0)  # with torch's own draw softmax would meet denormal numbers
+        model.to(device)
         if variant.bf16:
             model.bfloat16()
         masked = mask_rows(

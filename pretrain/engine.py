@@ -23,7 +23,8 @@ from pretrain.fault_tolerance.snapshot import Fragment, fragments, restore
 from pretrain.masking import MaskedRows
 from pretrain.model import LateMaskModel
 from pretrain.optim import Rates, make_optimizer
-from pretrain.ranks import choose_precision, has_compiler
+from pretrain.precision import choose_precision
+from pretrain.ranks import has_compiler
 from pretrain.timing import Parts
 
 logger = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""This process among the others of its run: device, threads, precision, process group.
+"""This process among the others of its run: device, threads, process group.
 
 python -m pretrain.ranks      build DeepSpeed's C++ parts now (`make` does this once)
 """
@@ -12,27 +12,10 @@ import sys
 import warnings
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 logger = logging.getLogger(__name__)
-
-
-def choose_precision(wanted: str, device: torch.device) -> Literal["bf16", "fp32"]:
-    """bf16 where the hardware is fast at it: CUDA, CPUs with AMX or AVX-512 BF16; else fp32.
-
-    A CPU without bf16 units is some 60 times slower in bf16 than in fp32, so this is decided by
-    capability, never by a fixed setting.
-    """
-    if wanted == "bf16" or wanted == "fp32":
-        return wanted  # type: ignore[return-value]
-    fast = (
-        torch.cuda.is_bf16_supported()
-        if device.type == "cuda"
-        else torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    )
-    return "bf16" if fast else "fp32"
 
 
 def start_ranks(timeout: timedelta = timedelta(minutes=30)) -> tuple[int, int, torch.device]:

@@ -30,7 +30,7 @@ from finetune.jobs.flags import (
     MaskArguments,
 )
 from finetune.jobs.methods import METHODS
-from finetune.jobs.train import bf16_is_fast
+from finetune.jobs.precision import bf16_is_fast
 from finetune.tasks import GLUE, DataFlags
 
 

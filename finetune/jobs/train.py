@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 from torch.utils.data import Subset
 from transformers import (
@@ -220,12 +219,3 @@ class Writer:
 
 def _label_rows(rows: Rows) -> list[np.ndarray]:
     return [np.asarray(row["labels"]) for row in rows]
-
-
-def bf16_is_fast() -> bool:
-    """Whether this machine is made for bf16: GPUs that have it, CPUs with AMX or AVX-512 BF16
-    (docs/benchmarks/glue.md). A CPU without multiplies it tens of times slower than fp32.
-    """
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()

@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import load_file
 
 from finetune.glue import main
-from finetune.jobs.train import bf16_is_fast
 
 
 def words(model: Path, data: Path, out: Path, *more: str) -> list[str]:
@@ -53,23 +52,6 @@ def test_the_best_epoch_and_tensorboard(tiny_model: Path, tiny_tasks: Path, tmp_
     results = json.loads((job / "all_results.json").read_text())
     assert len(found) == 4 and results["eval_accuracy"] == pytest.approx(max(found))
     assert list(job.rglob("events.out.tfevents*"))
-
-
-@pytest.mark.parametrize("cuda", [True, False])
-@pytest.mark.parametrize("amx", [True, False])
-@pytest.mark.parametrize("avx512", [True, False])
-def test_precision_follows_the_hardware(
-    monkeypatch: pytest.MonkeyPatch, cuda: bool, amx: bool, avx512: bool
-) -> None:
-    old_gpu = False
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: old_gpu)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
-    # What the processor can do is no help to a GPU without bf16.
-    assert bf16_is_fast() == (not cuda and (amx or avx512))
-    old_gpu = True
-    assert bf16_is_fast() == (cuda or amx or avx512)
 
 
 def test_bf16_may_be_asked_for_without_a_gpu(
