@@ -1,4 +1,4 @@
-"""The machine a benchmark runs on: what it is, its fastest matrix product, memory at its peak."""
+"""The machine a benchmark runs on: what it is, its fastest matrix product."""
 
 from __future__ import annotations
 
@@ -48,16 +48,3 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
         times = [seconds_of(lambda a=a, b=b: a @ b.t(), device) for _ in range(12)]  # type: ignore[misc]
         best = max(best, 2 * m * n * k / statistics.median(times[2:]))
     return best
-
-
-def peak_resident_gib(process: int | str = "self") -> float:
-    """Most memory that a process has held so far; 0 where it is gone.
-
-    Not getrusage's ru_maxrss, which begins at the peak of the process that started this one.
-    """
-    try:
-        status = Path(f"/proc/{process}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0.0
-    kibibytes = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")]
-    return int(kibibytes[0]) / 2**20 if kibibytes else 0.0

@@ -30,7 +30,7 @@ import torch
 from peft import get_peft_model
 from transformers import Adafactor
 
-from benchmarks.machine import describe, peak_resident_gib, seconds_of
+from benchmarks.machine import describe, seconds_of
 from benchmarks.mask_models import (
     Server,
     inputs,
@@ -43,6 +43,7 @@ from benchmarks.mask_table import table
 from finetune.masks import MaskConfig
 from finetune.masks.coding import entropy_bits
 from finetune.masks.folder import TENSOR_FILE, MaskFolder
+from pretrain.memory import peak_resident_gib
 
 logger = logging.getLogger("benchmarks.masks")
 

@@ -32,12 +32,13 @@ from typing import Any
 import psutil
 import torch
 
-from benchmarks.machine import describe, peak_resident_gib
+from benchmarks.machine import describe
 from benchmarks.pipeline_rivals import Seconds, datatrove, encode_batch, hugging_face, timed
 from pipeline.config import Source
 from pipeline.config import Tokenizer as TokenizerConfig
 from pipeline.sources import plan, read
 from pipeline.sources.records import Document
+from pretrain.memory import peak_resident_gib
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "benchmarks"
 FILES = 32  # that the corpus lies in

@@ -26,12 +26,14 @@ import numpy as np
 import torch
 from transformers import AutoModelForMaskedLM
 
-from benchmarks.machine import describe, peak_flops, peak_resident_gib, seconds_of
+from benchmarks.machine import describe, peak_flops, seconds_of
+from benchmarks.pretrain_step_report import REFERENCE, group_of, plot, table
 from pretrain.command_line import load_config
 from pretrain.convert import to_hf_config
 from pretrain.flops import TRAINING, head_flops, layer_flops, training_flops
 from pretrain.initialise import initialise
 from pretrain.masking import mask_rows
+from pretrain.memory import peak_memory_gib
 from pretrain.model import LateMaskModel
 from pretrain.precision import choose_precision
 from pretrain.recipe import MaskingConfig, ModelConfig
@@ -40,7 +42,6 @@ logger = logging.getLogger("benchmarks.pretrain_step")
 
 VANILLA = MaskingConfig(rate=0.15)
 OUT = Path("docs/benchmarks")
-REFERENCE = "vanilla, 15 %"
 _NAMES = {True: "bf16", False: "fp32"}
 
 
@@ -134,9 +135,7 @@ def peak_gib(device: torch.device, step: Callable[[], None]) -> float:
         Path("/proc/self/clear_refs").write_text("5")  # the same for VmHWM
     step()
     step()
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    return peak_resident_gib()
+    return peak_memory_gib(device)
 
 
 def measure(
@@ -196,73 +195,6 @@ def peak_in_own_process(name: str, size: str, seq_len: int, batch: int, bf16: bo
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def _group(record: dict) -> tuple[str, int, int, str]:
-    """What is compared with each other."""
-    return record["size"], record["seq_len"], record["batch"], record["best"]
-
-
-def _title(record: dict) -> str:
-    precision = "bf16 where it is faster" if record["best"] == "bf16" else "fp32 alone"
-    return f"{record['size']}, {record['batch']} x {record['seq_len']}, {precision}"
-
-
-def _ratio(speed: float, peer: float | None) -> str:
-    return f"{speed / peer:.2f}" if peer else ""
-
-
-def table(records: list[dict], machine: str) -> str:
-    """Markdown; ratios are of tokens per second within the same size and length."""
-    lines = [
-        "# A pretraining step, forward and backward", "",
-        f"{machine}. Median of interleaved repeats; the spread is that between quartiles. Made by",
-        "`python -m benchmarks.pretrain_step`. Operations are the executed ones.", "",
-    ]  # fmt: skip
-    for key in dict.fromkeys(_group(r) for r in records):
-        group = [r for r in records if _group(r) == key]
-        speeds = {r["variant"]: r["tokens_per_second"] for r in group}
-        compiled = speeds.get("Hugging Face, 15 %, compiled")
-        eager = max(
-            (v for k, v in speeds.items() if k.endswith(", eager") and "Hug" in k), default=None
-        )
-        vanilla = next(r for r in group if r["variant"] == REFERENCE)
-        lines += [
-            f"## {_title(group[0])}", "",
-            "| variant | tokens/s | spread | x HF eager | x HF compiled | step time / vanilla | "
-            "operations / vanilla | TFLOP/s | of peak | peak GiB |",
-            "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-        ]  # fmt: skip
-        for r in group:
-            speed = r["tokens_per_second"]
-            memory = "" if r["peak_gib"] is None else f"{r['peak_gib']:.2f}"
-            lines.append(
-                f"| {r['variant']} ({r['precision']}) | {speed:,.0f} | {r['spread']:.0%} | "
-                f"{_ratio(speed, eager)} | {_ratio(speed, compiled)} | "
-                f"{r['seconds'] / vanilla['seconds']:.3f} | "
-                f"{r['operations'] / vanilla['operations']:.3f} | {r['tflops']:.2f} | "
-                f"{r['share_of_peak']:.0%} | {memory} |"
-            )
-        lines.append("")
-    return "\n".join(lines)
-
-
-def plot(records: list[dict], path: Path) -> None:
-    """Tokens per second of every variant, a panel for each size and length."""
-    from matplotlib.figure import Figure
-
-    groups = list(dict.fromkeys(_group(r) for r in records))
-    figure = Figure(figsize=(9, 3.2 * len(groups)), layout="constrained")
-    for axes, key in zip(figure.subplots(len(groups), squeeze=False)[:, 0], groups, strict=True):
-        group = [r for r in records if _group(r) == key]
-        colours = ["#999" if "Hugging" in r["variant"] else "#0f766e" for r in group]
-        names = [f"{r['variant']} ({r['precision']})" for r in group]
-        bars = axes.barh(names, [r["tokens_per_second"] for r in group], color=colours)
-        axes.bar_label(bars, fmt="{:,.0f}", padding=3)
-        axes.invert_yaxis()
-        axes.set(title=_title(group[0]), xlabel="tokens per second")
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=110)
-
-
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -274,7 +206,7 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--only", nargs="+", help="parts of names; vanilla comes along")
-    parser.add_argument("--no_memory", action="store_true", help="skip the memory processes")
+    parser.add_argument("--no_memory", action="store_true", help="keep the memory found before")
     parser.add_argument("--memory_of", help=argparse.SUPPRESS)
     args = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
@@ -298,10 +230,14 @@ def main() -> None:
     records: list[dict] = found["records"] if found.get("machine") == machine else []
     for size, seq_len, precision in itertools.product(args.size, args.seq_len, args.precision):
         bf16 = choose_precision(precision, device) == "bf16"
-        records = [r for r in records if _group(r) != (size, seq_len, args.batch, _NAMES[bf16])]
+        peaks = {(group_of(r), r["variant"]): r["peak_gib"] for r in records}
+        records = [r for r in records if group_of(r) != (size, seq_len, args.batch, _NAMES[bf16])]
         records += measure(
             size, seq_len, args.batch, bf16, args.repeats, device, args.only, not args.no_memory
         )
+        if args.no_memory:
+            records = [r | {"peak_gib": peaks.get((group_of(r), r["variant"]))} for r in records]
+        records.sort(key=group_of)
         torch._dynamo.reset()
         text = table(records, machine)
         report.with_suffix(".md").write_text(text)

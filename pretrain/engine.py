@@ -1,15 +1,12 @@
-"""A model under DeepSpeed: its JSON completed, a step, an evaluation, words to other ranks."""
+"""A model under DeepSpeed: a step, an evaluation, words to other ranks."""
 
 from __future__ import annotations
 
 import functools
 import gc
-import json
 import logging
 import math
-import resource
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +14,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint as recompute
 
 from pretrain.config import PretrainConfig
+from pretrain.deepspeed_config import complete_deepspeed_config
 from pretrain.errors import PretrainError
 from pretrain.fault_tolerance.checkpoint import Checkpoint
 from pretrain.fault_tolerance.snapshot import Fragment, fragments, restore
@@ -28,16 +26,6 @@ from pretrain.ranks import has_compiler
 from pretrain.timing import Parts
 
 logger = logging.getLogger(__name__)
-
-_FILLED_IN = (
-    "train_batch_size",
-    "train_micro_batch_size_per_gpu",
-    "gradient_accumulation_steps",
-    "gradient_clipping",
-    "bf16",
-    "optimizer",
-    "scheduler",
-)
 
 
 class Step(NamedTuple):
@@ -251,12 +239,6 @@ class Engine:
         torch.distributed.all_reduce(values)
         return values.tolist()
 
-    def peak_memory_gib(self) -> float:
-        """Most memory that this rank has held: of the GPU, or resident where there is none."""
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated() / 2**30
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
-
     def _set_rates(self, rates: Rates) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = getattr(rates, group["rate"]) * group["lr_scale"]
@@ -271,35 +253,3 @@ class Engine:
         if pinned:
             tensors = [tensor.pin_memory() for tensor in tensors]
         return [tensor.to(self.device, non_blocking=pinned) for tensor in tensors]
-
-
-def complete_deepspeed_config(
-    config: PretrainConfig, num_ranks: int, precision: str
-) -> dict[str, Any]:
-    """The user's DeepSpeed JSON with batch sizes, clipping and precision filled in.
-
-    Raises:
-        PretrainError: the file is missing, no JSON, or sets what this config already says.
-    """
-    path = Path(config.run.deepspeed_config)
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise PretrainError(f"run.deepspeed_config: {path} does not exist") from None
-    except json.JSONDecodeError as error:
-        raise PretrainError(f"{path}: no valid JSON: {error}") from None
-    if twice := [key for key in _FILLED_IN if key in content]:
-        raise PretrainError(
-            f"{path} sets {', '.join(twice)}; these come from the run's own config "
-            "(data.*, optimizer.*, run.precision): remove them there"
-        )
-    data = config.data
-    return content | {
-        "train_batch_size": data.global_batch_size,
-        "train_micro_batch_size_per_gpu": data.micro_batch_size,
-        "gradient_accumulation_steps": data.global_batch_size
-        // (data.micro_batch_size * num_ranks),
-        "gradient_clipping": config.optimizer.gradient_clipping,
-        "bf16": {"enabled": precision == "bf16"},
-        "steps_per_print": 10**12,  # its own log lines; ours are in metrics.py
-    }

@@ -16,6 +16,7 @@ from pretrain.fault_tolerance.run_folder import RunFolder
 from pretrain.fault_tolerance.signals import StopFlag
 from pretrain.fault_tolerance.watchdog import Watchdog
 from pretrain.flops import training_flops
+from pretrain.memory import peak_memory_gib
 from pretrain.metrics import peak_tflops
 from pretrain.optim import learning_rates
 from pretrain.session import Session, begin
@@ -145,7 +146,7 @@ def loop(config: PretrainConfig, session: Session, stop: StopFlag, watchdog: Wat
                 "train/gradient_norm": step.gradient_norm,
                 "train/lr": rates.full,
                 "train/skipped_steps": progress.skipped,
-                "speed/memory_gib": engine.peak_memory_gib(),
+                "speed/memory_gib": peak_memory_gib(engine.device),
             }
             values |= speed.take(progress, saver.stalled, peak and peak * engine.num_ranks)
             session.metrics.log(progress, fraction, values | engine.parts.take())

@@ -47,7 +47,7 @@ def check_pretrain(arguments: Sequence[str], options: argparse.Namespace) -> tup
     """The config, the data under it, the batch on these ranks, the run that is gone on with."""
     from pretrain.command_line import parse_args
     from pretrain.data import ShardFolder
-    from pretrain.engine import complete_deepspeed_config
+    from pretrain.deepspeed_config import complete_deepspeed_config
     from pretrain.fault_tolerance.run_folder import RunFolder
     from pretrain.main import resolve
 
