@@ -33,22 +33,24 @@ def cpu_is_faster_in_bf16() -> bool:
 
     bf16 is some 5 times as fast as fp32 with AMX; with AVX-512 BF16 alone 2.5 times on an AMD EPYC,
     but half as fast on an Intel Xeon; without either 60 times slower. One thread and the fastest of
-    many products, taken in turn, since other work on the machine must not decide it.
+    many products, since other work on the machine must not decide it.
     """
-    factors = [torch.ones(_WIDTH, _WIDTH, dtype=dtype) for dtype in (torch.bfloat16, torch.float32)]
-    best = [float("inf")] * len(factors)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        for factor in factors:
-            factor @ factor  # the first product is slower: its kernel is made
-        begin, rounds = time.perf_counter(), 0
-        while rounds < 3 or time.perf_counter() - begin < _SECONDS:
-            for index, factor in enumerate(factors):
-                start = time.perf_counter()
-                factor @ factor
-                best[index] = min(best[index], time.perf_counter() - start)
-            rounds += 1
+        return _fastest(torch.bfloat16) < _fastest(torch.float32)
     finally:
         torch.set_num_threads(threads)
-    return best[0] < best[1]
+
+
+def _fastest(dtype: torch.dtype) -> float:
+    """Seconds of the fastest of many products."""
+    factor = torch.ones(_WIDTH, _WIDTH, dtype=dtype)
+    factor @ factor  # the first product is slower: its kernel is made
+    times: list[float] = []
+    begin = time.perf_counter()
+    while len(times) < 3 or time.perf_counter() - begin < _SECONDS:
+        start = time.perf_counter()
+        factor @ factor
+        times.append(time.perf_counter() - start)
+    return min(times)
