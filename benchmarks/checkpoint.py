@@ -25,8 +25,8 @@ import torch
 
 from benchmarks.loader import VOCAB, write_shards
 from benchmarks.machine import describe
-from pretrain.command_line import load_config
-from pretrain.config import BudgetConfig, PretrainConfig
+from pretrain.budget import Progress
+from pretrain.config import BudgetConfig, PretrainConfig, load_config
 from pretrain.data import Batches, ShardFolder
 from pretrain.engine import Engine
 from pretrain.fault_tolerance.background import Saver
@@ -35,7 +35,7 @@ from pretrain.fault_tolerance.run_folder import RunFolder
 from pretrain.initialise import initialise
 from pretrain.metrics import Metrics
 from pretrain.model import LateMaskModel
-from pretrain.optim import Progress, Rates
+from pretrain.optim import Rates
 from pretrain.ranks import start_ranks
 
 OUT = Path("docs/benchmarks")

@@ -28,7 +28,7 @@ from transformers import AutoModelForMaskedLM
 
 from benchmarks.machine import describe, peak_flops, seconds_of
 from benchmarks.pretrain_step_report import REFERENCE, group_of, plot, table
-from pretrain.command_line import load_config
+from pretrain.config import load_config
 from pretrain.convert import to_hf_config
 from pretrain.flops import TRAINING, head_flops, layer_flops, training_flops
 from pretrain.initialise import initialise

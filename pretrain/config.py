@@ -1,25 +1,28 @@
 """Every setting of a pretraining run: typed, checked before anything is loaded, written to the run.
 
 `configs/pretrain/*.yaml` hold these fields; `--group.field value` on the command line overrides
-them (`command_line.py`). The text under a field is its `--help`. The DeepSpeed JSON is completed in
-`engine.py`.
+them. The text under a field is its `--help`.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 import yaml
 
-from pretrain.errors import require
-from pretrain.recipe import MaskingConfig, ModelConfig
+from pretrain.budget import BudgetConfig
+from pretrain.errors import PretrainError, require
+from pretrain.recipe import MaskingConfig, ModelConfig, OptimizerConfig
 
 
 @dataclass(kw_only=True)
 class DataConfig:
-    """Where the rows come from and how many make a step."""
+    """Where the sequences come from and how many make a step."""
 
     path: str
     """Folder of shards with its manifest.json, as `python -m pipeline` writes it, or its URL."""
@@ -41,76 +44,13 @@ class DataConfig:
 
 
 @dataclass(kw_only=True)
-class OptimizerConfig:
-    """The update rule and its schedule: linear warm-up, linear decay to 0 at the budget's end."""
-
-    name: Literal["adamw", "muon"] = "adamw"
-    """muon: Muon for the matrices of the layers, AdamW for all else; not with ZeRO-3."""
-    lr: float = 5e-4
-    """Peak learning rate, of AdamW."""
-    muon_lr: float = 0.02
-    """Peak learning rate of Muon, in spectral norm per update."""
-    muon_momentum: float = 0.95
-    """Muon's momentum (Nesterov's)."""
-    betas: tuple[float, float] = (0.9, 0.98)
-    """Adam's decay rates (RoBERTa)."""
-    eps: float = 1e-6
-    """Adam's epsilon (RoBERTa)."""
-    weight_decay: float = 0.01
-    """Decoupled; not on biases, norms and embeddings of positions."""
-    gradient_clipping: float = 0.0
-    """Largest global gradient norm; 0 clips nothing (RoBERTa)."""
-    warmup: float = 0.06
-    """Share of the budget over which the learning rate rises."""
-    lower_warmup: float = 0.0
-    """Share of the budget over which the rate of all layers but the last two, late layers counted,
-    rises as a square to the others': a shallow model sooner leaves the plateau at frequencies."""
-
-    def __post_init__(self) -> None:
-        for key in ("lr", "muon_lr"):
-            require(
-                getattr(self, key) > 0,
-                f"optimizer.{key} is {getattr(self, key)}; it must be positive",
-            )
-        # DeepSpeed clips what Muon has made of the gradient, whose norm says nothing.
-        require(
-            self.name != "muon" or self.gradient_clipping == 0,
-            f"optimizer.gradient_clipping is {self.gradient_clipping}, but Muon's updates have a "
-            "norm of their own; set it to 0",
-        )
-        for key in ("warmup", "lower_warmup"):
-            share = getattr(self, key)
-            require(0 <= share < 1, f"optimizer.{key} is {share}; from 0 to below 1")
-
-
-@dataclass(kw_only=True)
-class BudgetConfig:
-    """When the run ends: at whichever of these comes first."""
-
-    steps: int | None = None
-    """Optimizer steps."""
-    tokens: float | None = None
-    """Tokens read (rows x length; holes count)."""
-    flops: float | None = None
-    """Floating-point operations of forward and backward passes, as `python -m pretrain.flops`."""
-    hours: float | None = None
-    """Hours of training, over all restarts."""
-
-    def __post_init__(self) -> None:
-        given = {key: value for key, value in asdict(self).items() if value is not None}
-        require(bool(given), "no budget: set one or more of budget.steps, tokens, flops, hours")
-        for key, value in given.items():
-            require(value > 0, f"budget.{key} is {value}; it must be positive")
-
-
-@dataclass(kw_only=True)
 class RunConfig:
     """Where results go and how often."""
 
     output_dir: str
-    """The run's folder; a rerun of the same command goes on where the folder stands."""
+    """The run's folder; the same command again resumes from its newest checkpoint."""
     seed: int = 0
-    """Of initial weights, row order, masks and dropout."""
+    """Of initial weights, order of sequences, masks and dropout."""
     init_from: str | None = None
     """Start from the weights of this folder (an `hf/`, any RoBERTa's) or this name on the Hub."""
     log_every: int = 10
@@ -118,7 +58,7 @@ class RunConfig:
     eval_every: int = 500
     """Steps between evaluations on the validation split."""
     eval_sequences: int = 2048
-    """Validation rows that an evaluation reads."""
+    """Validation sequences that an evaluation reads: the first ones, on any number of ranks."""
     save_minutes: float = 15.0
     """Minutes between checkpoints; they are written in the background."""
     save_every: int | None = None
@@ -133,10 +73,10 @@ class RunConfig:
     """Hours after which this start saves and ends with exit code 75, below a time limit."""
     spike_sigmas: float = 6.0
     """Standard deviations of the last losses by which a step's loss may exceed their mean; a step
-    beyond is skipped, as is one whose loss or gradient is no number. 0: only the latter."""
+    beyond is skipped, as is one with a NaN or infinite loss or gradient. 0: only the latter."""
     max_skipped_steps: int = 10
     """Steps skipped in a row after which the run goes back to the last checkpoint before them and
-    on with the rows behind them."""
+    reads on behind their sequences."""
     max_rollbacks: int = 3
     """Times that it may go back; then it ends with exit code 65."""
     rank_seconds: float = 120.0
@@ -157,13 +97,18 @@ class RunConfig:
     """[FIRST, COUNT]: write a torch.profiler trace of these steps of this start to traces/."""
     report_to: list[Literal["wandb"]] = field(default_factory=list)
     """Trackers besides metrics.jsonl and TensorBoard."""
-    deepspeed_config: str = "configs/deepspeed/zero2.json"
-    """DeepSpeed JSON; batch sizes, clipping and precision are filled in from this config."""
+    deepspeed_config: str | None = None
+    """DeepSpeed JSON; null: ZeRO-1. Batch sizes, clipping and precision come from this config."""
 
     def __post_init__(self) -> None:
         for key in (
-            *("log_every", "eval_every", "eval_sequences", "keep_checkpoints"),
-            *("save_every", "keep_every", "max_skipped_steps"),
+            "log_every",
+            "eval_every",
+            "eval_sequences",
+            "keep_checkpoints",
+            "save_every",
+            "keep_every",
+            "max_skipped_steps",
         ):
             value = getattr(self, key)
             require(value is None or value > 0, f"run.{key} is {value}; 1 or more")
@@ -219,3 +164,75 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def parse_args(argv: Sequence[str]) -> PretrainConfig:
+    """`--config FILE` (one or more, later ones win) and `--group.field value` to a checked config.
+
+    Raises:
+        PretrainError: an unknown key, a wrong type, a missing field or an impossible combination.
+    """
+    # Imported here: whoever only names a config need not load the parser.
+    from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)  # --help explains each field
+    parser = ArgumentParser(
+        prog="pretrain/main.py",
+        description="Pretrain RoBERTa with late [MASK] insertion.",
+        exit_on_error=False,
+    )
+    parser.add_argument("--config", action="config", help="YAML file with the fields below")
+    parser.add_class_arguments(PretrainConfig, None)
+    _refuse_unknown_keys(argv)
+    try:
+        namespace: Namespace = parser.instantiate(parser.parse_args(list(argv)))
+    except Exception as error:  # jsonargparse wraps what __post_init__ raises, too
+        raise PretrainError(_one_screen(error)) from None
+    return PretrainConfig(**{f.name: getattr(namespace, f.name) for f in fields(PretrainConfig)})
+
+
+def load_config(path: Path) -> PretrainConfig:
+    """Read a YAML written by `PretrainConfig.save` or by hand; errors name the file and the key."""
+    if not path.is_file():
+        raise PretrainError(f"{path}: no such config file")
+    return parse_args(["--config", str(path)])
+
+
+def _one_screen(error: BaseException) -> str:
+    """Our own words where they are the cause, else jsonargparse's, which name the key."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, PretrainError):
+        cause = cause.__cause__ or cause.__context__
+    return str(cause or error).strip()
+
+
+def _known_keys(kind: type = PretrainConfig, prefix: str = "") -> list[str]:
+    keys = []
+    for name, hint in get_type_hints(kind).items():
+        nested = isinstance(hint, type) and is_dataclass(hint)
+        keys += _known_keys(hint, f"{prefix}{name}.") if nested else [f"{prefix}{name}"]
+    return keys
+
+
+def _refuse_unknown_keys(argv: Sequence[str]) -> None:
+    """Name an unknown key, where it stands and the nearest known one, before types are checked."""
+    known = _known_keys()
+    for index, argument in enumerate(argv):
+        if match := re.match(r"--([a-z_]+\.[a-z_.]+)", argument):
+            _refuse(match[1], known, "the command line")
+        if argument == "--config" or argument.startswith("--config="):
+            path = Path(argument.partition("=")[2] or next(iter(argv[index + 1 : index + 2]), ""))
+            if not path.is_file():
+                raise PretrainError(f"--config {path}: no such file")
+            for group, content in (yaml.safe_load(path.read_text()) or {}).items():
+                keys = [f"{group}.{key}" for key in content] if isinstance(content, dict) else []
+                for key in keys or [group]:
+                    _refuse(key, known, str(path))
+
+
+def _refuse(key: str, known: list[str], where: str) -> None:
+    if key in known or any(name.startswith(f"{key}.") for name in known):
+        return
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else "--help lists the known ones"
+    raise PretrainError(f"{where}: unknown key {key}; {hint}")

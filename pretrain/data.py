@@ -229,9 +229,15 @@ class Batches:
         micro_batch_size: int,
         rank: int = 0,
         num_ranks: int = 1,
+        hashes: ShardHashes | None = None,
     ) -> None:
-        self.data, self.rows, self.seed = data, data.rows("train"), seed
-        self.global_batch_size, self.micro_batch_size = global_batch_size, micro_batch_size
+        """`hashes`: whose finding ends the run as soon as it is there."""
+        self.data = data
+        self.rows = data.rows("train")
+        self.seed = seed
+        self.global_batch_size = global_batch_size
+        self.micro_batch_size = micro_batch_size
+        self._hashes = hashes
         at_once = micro_batch_size * num_ranks
         if global_batch_size % at_once:
             raise PretrainError(
@@ -272,6 +278,8 @@ class Batches:
         with ThreadPoolExecutor(1, thread_name_prefix="batches") as ahead:
             upcoming = ahead.submit(make, position)
             while True:
+                if self._hashes:
+                    self._hashes.check()
                 batch = upcoming.result()
                 position += self.global_batch_size
                 upcoming = ahead.submit(make, position)

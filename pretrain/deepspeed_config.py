@@ -9,12 +9,20 @@ from typing import Any
 from pretrain.config import PretrainConfig
 from pretrain.errors import PretrainError
 
+# Each rank keeps the whole gradient and communicates once a step; ZeRO-2 and -3 do so at every
+# micro-batch, which pays only where the memory is needed.
+DEFAULT: dict[str, Any] = {
+    "zero_optimization": {"stage": 1, "overlap_comm": False, "contiguous_gradients": True}
+}
+
 _FILLED_IN = (
     "train_batch_size",
     "train_micro_batch_size_per_gpu",
     "gradient_accumulation_steps",
     "gradient_clipping",
     "bf16",
+    "data_types",
+    "communication_data_type",
     "optimizer",
     "scheduler",
 )
@@ -25,23 +33,28 @@ def complete_deepspeed_config(
 ) -> dict[str, Any]:
     """The user's DeepSpeed JSON with batch sizes, clipping and precision filled in.
 
+    Under bf16, gradients are accumulated and reduced in fp32: a bf16 sum of 32 micro-batches loses
+    what is below 1/256 of it at every addition.
+
     Raises:
-        PretrainError: the file is missing, no JSON, or sets what this config already says.
+        PretrainError: the file is missing, no JSON, sets what this config already says, or asks for
+            ZeRO-0 in bf16, where DeepSpeed accumulates in bf16 only.
     """
-    path = Path(config.run.deepspeed_config)
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise PretrainError(f"run.deepspeed_config: {path} does not exist") from None
-    except json.JSONDecodeError as error:
-        raise PretrainError(f"{path}: no valid JSON: {error}") from None
+    content = _read(config.run.deepspeed_config)
+    source = config.run.deepspeed_config or "the default"
     if twice := [key for key in _FILLED_IN if key in content]:
         raise PretrainError(
-            f"{path} sets {', '.join(twice)}; these come from the run's own config "
+            f"{source} sets {', '.join(twice)}; these come from the run's own config "
             "(data.*, optimizer.*, run.precision): remove them there"
         )
+    if precision == "bf16" and content.get("zero_optimization", {}).get("stage", 0) == 0:
+        raise PretrainError(
+            f"run.deepspeed_config: {source} has ZeRO stage 0, under which DeepSpeed accumulates "
+            "bf16 gradients in bf16; take configs/deepspeed/zero1.json, which costs no more, or "
+            "set run.precision to fp32"
+        )
     data = config.data
-    return content | {
+    content |= {
         "train_batch_size": data.global_batch_size,
         "train_micro_batch_size_per_gpu": data.micro_batch_size,
         "gradient_accumulation_steps": data.global_batch_size
@@ -50,3 +63,29 @@ def complete_deepspeed_config(
         "bf16": {"enabled": precision == "bf16"},
         "steps_per_print": 10**12,  # its own log lines; ours are in metrics.py
     }
+    # DeepSpeed's own timer would wait for the device twice a step; ours is in metrics.py.
+    content.setdefault("timers", {"throughput": {"enabled": False}})
+    if precision == "bf16":
+        content |= {
+            "data_types": {"grad_accum_dtype": "fp32"},
+            "communication_data_type": "fp32",
+        }
+    return content
+
+
+def _read(file: str | None) -> dict[str, Any]:
+    if file is None:
+        return dict(DEFAULT)
+    path = Path(file)
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise PretrainError(
+            f"run.deepspeed_config: {path} does not exist, seen from {Path.cwd()}; leave it out "
+            "for ZeRO-1"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise PretrainError(f"{path}: no valid JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise PretrainError(f"{path}: a JSON object is expected, as in configs/deepspeed/")
+    return content

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pretrain.command_line import exit_with, load_config
+from pretrain.config import load_config
 from pretrain.data import Rows, ShardFolder
-from pretrain.errors import PretrainError
+from pretrain.errors import PretrainError, exit_with
 from pretrain.fault_tolerance.run_folder import open_checkpoint
 from pretrain.masking import MaskedRows, mask_rows
 from pretrain.model import LateMaskModel

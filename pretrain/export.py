@@ -35,8 +35,7 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from pretrain.command_line import exit_with, load_config
-from pretrain.config import PretrainConfig
+from pretrain.config import PretrainConfig, load_config
 from pretrain.convert import (
     from_hf_config,
     from_hf_weights,
@@ -45,7 +44,7 @@ from pretrain.convert import (
     to_hf_weights,
 )
 from pretrain.data import ShardFolder
-from pretrain.errors import PretrainError
+from pretrain.errors import PretrainError, exit_with
 from pretrain.fault_tolerance.run_folder import open_checkpoint
 from pretrain.model import LateMaskModel
 from pretrain.model_card import model_card
@@ -55,13 +54,13 @@ from pretrain.remote import TOKENIZER_FILES
 LATE_MASK_FILE = "late_mask.safetensors"
 
 
-def export(source: Path, folder: Path) -> None:
+def export(source: Path, folder: Path, *, replace_existing: bool = False) -> None:
     """Write `folder` from a run folder's newest checkpoint, or from one `step-*` folder.
 
     Raises:
         PretrainError: no complete checkpoint, or `folder` exists already.
     """
-    if folder.exists():
+    if folder.exists() and not replace_existing:
         raise PretrainError(f"{folder} exists; choose another folder, or remove it first")
     checkpoint = open_checkpoint(source)
     config = load_config(checkpoint.run_folder / "config.yaml")
@@ -80,14 +79,35 @@ def export(source: Path, folder: Path) -> None:
     save_file(
         {n: t for n, t in weights.items() if not n.startswith(tuple(f"{e}." for e in encoder))},
         partial / LATE_MASK_FILE,
-        metadata={"format": "pt", "masking": json.dumps(asdict(config.masking))},
+        metadata={
+            "format": "pt",
+            "masking": json.dumps(asdict(config.masking)),
+            "step": str(checkpoint.progress.step),
+        },
     )
     for name in TOKENIZER_FILES:
         if (data.path / name).exists():
             shutil.copy(data.path / name, partial / name)
-    history = checkpoint.run_folder / "metrics.jsonl"
-    (partial / "README.md").write_text(model_card(config, data, checkpoint.progress, history))
-    partial.replace(folder)
+    card = model_card(config, data, checkpoint, folder.name)
+    (partial / "README.md").write_text(card)
+    if folder.exists():
+        old = folder.with_name(f".{folder.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        folder.replace(old)
+        partial.replace(folder)
+        shutil.rmtree(old)
+    else:
+        partial.replace(folder)
+
+
+def exported_step(folder: Path) -> int | None:
+    """The step of the checkpoint that `folder` was exported from; None where it doesn't say."""
+    file = folder / LATE_MASK_FILE
+    if not file.is_file() or not (folder / "model.safetensors").is_file():
+        return None
+    with safe_open(file, framework="pt") as content:
+        step = (content.metadata() or {}).get("step")
+    return None if step is None else int(step)
 
 
 def _stock_model(weights: dict[str, Tensor], config: PretrainConfig) -> PreTrainedModel:

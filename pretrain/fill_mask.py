@@ -20,8 +20,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as hf_logging
 
 from pretrain.auto import LateMaskForMaskedLM
-from pretrain.command_line import exit_with
-from pretrain.errors import PretrainError
+from pretrain.errors import PretrainError, exit_with
 
 
 @torch.no_grad()

@@ -17,8 +17,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from pretrain.command_line import exit_with, parse_args
-from pretrain.errors import PretrainError
+from pretrain.config import parse_args
+from pretrain.errors import PretrainError, exit_with
 from pretrain.masking import mask_counts
 from pretrain.recipe import MaskingConfig, ModelConfig
 

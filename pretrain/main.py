@@ -5,11 +5,11 @@
 
 Exit codes (docs/operations.md):
     0   the budget is used and `hf/` is written
-    2   something in the config or the data must be mended
+    2   something in the config, the data or the launch must be fixed
     65  too many steps had to be skipped, again and again
-    69  another rank died, stopped or hung; the same command goes on from the last checkpoint
+    69  another rank died, stopped or hung; the same command resumes from the last checkpoint
     74  stopped or finished, but the last checkpoint could not be written
-    75  stopped by a signal or `run.stop_after_hours`, and saved; the same command goes on
+    75  stopped by a signal or `run.stop_after_hours`, and saved; the same command resumes
 """
 
 from __future__ import annotations
@@ -28,16 +28,20 @@ from typing import TYPE_CHECKING, NoReturn
 if __name__ == "__main__":
     # Run as a script, Python puts this folder first on the path, and `import data` would be ours.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
-    # slurm/node.py blocks these on the way here, for DeepSpeed's launchers not to die of them.
+    # slurm/node.py blocks these on the way here, so that DeepSpeed's launchers survive them.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2})
 
-from pretrain.command_line import parse_args, say
-from pretrain.config import PretrainConfig
-from pretrain.errors import PretrainError
+from pretrain.config import PretrainConfig, parse_args
+from pretrain.errors import PretrainError, say
 
 if TYPE_CHECKING:
+    import torch
+
     from pretrain.data import ShardFolder
+    from pretrain.fault_tolerance.checkpoint import Checkpoint
     from pretrain.fault_tolerance.run_folder import RunFolder
+    from pretrain.fault_tolerance.watchdog import Watchdog
+    from pretrain.ranks import Launch
 
 STOPPED = 75  # EX_TEMPFAIL: what Slurm scripts requeue on
 
@@ -47,59 +51,87 @@ logger = logging.getLogger(__name__)
 def main(config: PretrainConfig) -> int:
     """Train, then export; returns the exit code."""
     from pretrain.data import ShardFolder
-    from pretrain.export import export
     from pretrain.fault_tolerance.run_folder import RunFolder
+    from pretrain.fault_tolerance.watchdog import Watchdog
+    from pretrain.ranks import Launch
 
-    run = RunFolder(config.run.output_dir)
+    launch = Launch.from_environment()
+    hang_seconds = 60 * config.run.hang_minutes
+    watchdog = Watchdog(launch.rank, launch.num_ranks, config.run.rank_seconds, hang_seconds)
+    watchdog.enter("opening the data")
     data = ShardFolder(config.data.path, config.data.cache_dir)
     config = resolve(config, data)
-    newest = run.newest()
-    if newest is None or newest.progress.fraction(config.budget) < 1:
-        if not train_with_others(config, data, run):
-            return STOPPED
-    elif leads():
-        run.adopt(config)
-        logger.info("%s is finished: its budget is used", run.path)
-    if not leads():
-        return 0
-    hf = run.path / "hf"
-    if not (hf / "model.safetensors").exists():
-        export(run.path, hf)
-        logger.info("wrote %s", hf)
-    return 0
+    run = RunFolder(config.run.output_dir)
+    with run.lock() if launch.is_main_process else nullcontext():
+        try:
+            finished = train_with_others(config, data, run, launch, watchdog)
+        except PretrainError as error:
+            watchdog.fail(error.exit_code, str(error))
+            raise
+        except Exception:
+            watchdog.wait_for_news()  # a collective that failed since a rank is lost: it says which
+            raise
+        watchdog.close()
+        if finished and launch.is_main_process:
+            export_newest(run)
+    return 0 if finished else STOPPED
 
 
-def train_with_others(config: PretrainConfig, data: ShardFolder, run: RunFolder) -> bool:
-    """Join the other ranks and train; whether the budget is used. An error ends all ranks."""
+def train_with_others(
+    config: PretrainConfig, data: ShardFolder, run: RunFolder, launch: Launch, watchdog: Watchdog
+) -> bool:
+    """Join the other ranks and train; whether the budget is used."""
     import torch
 
-    from pretrain.fault_tolerance.watchdog import Watchdog
-    from pretrain.ranks import start_ranks
+    from pretrain.ranks import broadcast, join, on_main_process
+
+    device = join(
+        launch,
+        run=str(run.path.absolute()),
+        timeout=timedelta(minutes=config.run.hang_minutes),
+        waiting_for=lambda ranks: watchdog.enter(f"waiting for {ranks}"),
+    )
+    watchdog.enter("meeting the other ranks' watchdogs")
+    watchdog.connect(broadcast, launch.address)
+    watchdog.enter("looking for a checkpoint")
+    checkpoint = on_main_process(lambda: claim(config, run, device, launch.num_ranks))
+    if checkpoint and checkpoint.progress.fraction(config.budget) >= 1:
+        if launch.is_main_process:
+            logger.info("%s is finished: its budget is used", run.path)
+        return True
+
+    from pretrain.session import begin
     from pretrain.train import train
 
-    hang = timedelta(minutes=config.run.hang_minutes)
-    rank, num_ranks, device = start_ranks(timeout=hang)
-    watchdog = Watchdog(rank, num_ranks, config.run.rank_seconds, hang.total_seconds())
-    try:
-        with run.lock() if rank == 0 else nullcontext():
-            if rank == 0:
-                run.adopt(config)
-            finished = train(config, data, run, device, watchdog)
-    except PretrainError as error:
-        watchdog.fail(error.exit_code, str(error))
-        raise
-    except Exception:
-        watchdog.wait_for_news()  # a collective that failed since a rank is lost: it says which
-        raise
-    watchdog.close()
+    session = begin(config, data, run, device, watchdog, checkpoint)
+    finished = train(session)
+    session.close()
     # A launcher ends all ranks when one exits with a code.
     torch.distributed.barrier()
     return finished
 
 
-def leads() -> bool:
-    """Whether this process is rank 0, asked before the ranks have met."""
-    return os.environ.get("RANK", "0") == "0"
+def claim(
+    config: PretrainConfig, run: RunFolder, device: torch.device, num_ranks: int
+) -> Checkpoint | None:
+    """Make the folder this run's, on rank 0: its config, this start, the checkpoint to resume."""
+    from pretrain.provenance import describe_start
+
+    run.claim(config)
+    run.record_start(describe_start(device, num_ranks))
+    run.remove_unfinished()
+    return run.newest(verify=True)
+
+
+def export_newest(run: RunFolder) -> None:
+    """Write `hf/`, unless it holds the newest step already."""
+    from pretrain.export import export, exported_step
+
+    newest = run.newest()
+    hf = run.path / "hf"
+    if newest and exported_step(hf) != newest.progress.step:
+        export(run.path, hf, replace_existing=True)
+        logger.info("wrote %s", hf)
 
 
 def resolve(config: PretrainConfig, data: ShardFolder) -> PretrainConfig:
@@ -109,12 +141,12 @@ def resolve(config: PretrainConfig, data: ShardFolder) -> PretrainConfig:
     if wanted not in (None, vocab_size):
         raise PretrainError(
             f"model.vocab_size is {wanted}, the tokenizer of {config.data.path} has {vocab_size} "
-            "pieces; leave model.vocab_size out"
+            "tokens; leave model.vocab_size out"
         )
     if config.model.max_position_embeddings < seq_len + 2:
         raise PretrainError(
-            f"model.max_position_embeddings is {config.model.max_position_embeddings}, rows of "
-            f"{config.data.path} have {seq_len} tokens: it must be at least {seq_len + 2}"
+            f"model.max_position_embeddings is {config.model.max_position_embeddings}, sequences "
+            f"of {config.data.path} have {seq_len} tokens: it must be at least {seq_len + 2}"
         )
     return replace(config, model=replace(config.model, vocab_size=vocab_size))
 
@@ -130,7 +162,17 @@ def run_from_command_line(argv: Sequence[str]) -> int:
     try:
         return main(parse_args(argv))
     except PretrainError as error:
-        return say(error) if leads() else error.exit_code  # one rank says it
+        return say(error) if is_main_process() else error.exit_code  # one rank says it
+
+
+def is_main_process() -> bool:
+    """Whether this is rank 0, asked where the launch itself may be what is wrong."""
+    from pretrain.ranks import Launch
+
+    try:
+        return Launch.from_environment().is_main_process
+    except PretrainError:
+        return os.environ.get("SLURM_PROCID", "0") == "0"
 
 
 def end_process(exit_code: int) -> NoReturn:

@@ -27,6 +27,10 @@ class MaskedRows(NamedTuple):
     position_ids: NDArray[np.int64]  # [B, T] 0-based places: of `input_ids`, then of the holes
     labels: NDArray[np.int64]  # [B, s] the originals at the last s places
 
+    @property
+    def num_predicted(self) -> int:
+        return int((self.labels != -100).sum())
+
 
 @dataclass(frozen=True)
 class MaskCounts:

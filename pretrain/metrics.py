@@ -7,46 +7,106 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import uuid
+from contextlib import suppress
 from datetime import timedelta
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 import yaml
 from tqdm import tqdm
 
+from pretrain.budget import Progress
 from pretrain.config import RunConfig
 from pretrain.errors import PretrainError
-from pretrain.optim import Progress
+from pretrain.timing import Speed
+
+if TYPE_CHECKING:
+    from pretrain.fault_tolerance.status import Verdict
 
 logger = logging.getLogger(__name__)
 
 
-class Metrics:
-    """One rank writes; the others hold one that does nothing.
+class Recorder:
+    """What a run says of its steps. Rank 0's writes; the others' only keep the sums.
 
     A disk that is full costs the records that found no room, never the run.
     """
 
     def __init__(
-        self, folder: Path, settings: RunConfig, *, writes: bool, start: Progress, fraction: float
+        self,
+        folder: Path,
+        settings: RunConfig,
+        *,
+        writes: bool,
+        start: Progress,
+        fraction: float,
+        sums: dict[str, float] | None = None,
+        peak_tflops: float | None = None,
     ) -> None:
+        """Continue where a run stands.
+
+        Args:
+            folder: the run's.
+            settings: trackers.
+            writes: whether this is rank 0's.
+            start: how far the run has come; later records are those of an interrupted start.
+            fraction: of the budget that is used.
+            sums: what the checkpoint holds of them.
+            peak_tflops: of all devices, for the MFU.
+        """
         self.writes = writes
+        self.sums = dict(sums or {})
+        """Of the steps since the last line."""
+        self.speed = Speed(start)
+        self._peak_tflops = peak_tflops
+        self._folder = folder
+        self._start = start
+        self._losing = False
+        self._board: Any = None
         if not writes:
             return
-        self._folder, self._start, self._losing = folder, start, False
         self._file = _keep_up_to(folder / "metrics.jsonl", start.step)
-        self._board: Any = None
         self._tracker = _wandb_run(folder) if "wandb" in settings.report_to else None
         self._bar = (
             tqdm(total=100, initial=100 * fraction, bar_format=_BAR, leave=True)
             if sys.stderr.isatty()
             else None
         )
-        self._begin, self._begin_fraction = time.monotonic(), fraction
+        self._begin = time.monotonic()
+        self._begin_fraction = fraction
+
+    def add_step(self, verdict: Verdict) -> None:
+        """Count a step in the means of the next line, unless its loss is NaN or infinite."""
+        if math.isfinite(verdict.loss):
+            count = verdict.num_predicted
+            self._add("loss", verdict.loss * count)
+            self._add("accuracy", verdict.accuracy * count)
+            self._add("num_predicted", count)
+
+    def _add(self, key: str, value: float) -> None:
+        self.sums[key] = self.sums.get(key, 0.0) + value
+
+    def log_steps(
+        self, progress: Progress, fraction: float, values: dict[str, float], stalled: float
+    ) -> None:
+        """A line: means over the steps since the last one, `values`, and the speed.
+
+        Args:
+            progress: now.
+            fraction: share of the budget that is used.
+            values: of the last step.
+            stalled: seconds that checkpoints have cost so far.
+        """
+        count = self.sums.get("num_predicted", 0.0)
+        means = {
+            f"train/{key}": self.sums[key] / count if count else math.nan
+            for key in ("loss", "accuracy")
+        }
+        self.sums = {}
+        speed = self.speed.take(progress, stalled, self._peak_tflops)
+        self.log(progress, fraction, means | values | speed)
 
     def log(self, progress: Progress, fraction: float, values: dict[str, float]) -> None:
         """Record `values` at this step; `fraction` of the budget is used."""
@@ -56,31 +116,44 @@ class Metrics:
             "step": progress.step,
             "tokens": progress.tokens,
             "flops": progress.flops,
+            "hours": round(progress.hours, 6),
         }
-        record |= {"hours": round(progress.hours, 6)}
-        # JSON has no word for a loss of a skipped step that is no number.
+        # JSON has no word for NaN.
         record |= {key: v if math.isfinite(v) else None for key, v in values.items()}
         try:
             self._write(progress.step, record, values)
             self._losing = False
         except OSError as error:
             if not self._losing:
-                logger.warning("metrics are being lost, the run goes on: %s", error)
+                logger.warning("metrics are being lost, the run continues: %s", error)
             self._losing = True
         if self._tracker is not None:
             self._tracker.log(record, step=progress.step)
-        text = " ".join(f"{_SHORT.get(k, k)} {_number(v)}" for k, v in values.items())
+        shown = [
+            f"{_SHORT[key]} {_number(value)}"
+            for key, value in values.items()
+            if key in _SHORT and (key not in _SHOWN_FROM or value >= _SHOWN_FROM[key])
+        ]
+        text = " | ".join([f"step {progress.step:,}", *shown])
         if self._bar is not None:
             self._bar.n = round(100 * fraction, 1)
-            self._bar.set_postfix_str(f"step {progress.step} {text}")
+            self._bar.set_postfix_str(text)
         else:
-            logger.info(
-                "%5.1f %% step %d %s ETA %s",
-                100 * fraction,
-                progress.step,
-                text,
-                self._remaining(fraction),
-            )
+            remaining = self._remaining(fraction)
+            logger.info("%5.1f %% | %s | ETA %s", 100 * fraction, text, remaining)
+
+    def rewind(self, progress: Progress, fraction: float, sums: dict[str, float]) -> None:
+        """Go back with the run: what was recorded after `progress` is forgotten."""
+        self.sums = dict(sums)
+        self.speed = Speed(progress)
+        self._start = progress
+        if not self.writes:
+            return
+        self._file.close()
+        self._file = _keep_up_to(self._folder / "metrics.jsonl", progress.step)
+        self._close_board()
+        self._begin = time.monotonic()
+        self._begin_fraction = fraction
 
     def _write(self, step: int, record: dict[str, Any], values: dict[str, float]) -> None:
         end = self._file.tell()
@@ -111,59 +184,17 @@ class Metrics:
         if not self.writes:
             return
         self._file.close()
-        if self._board is not None:
-            with suppress(OSError):
-                self._board.close()
+        self._close_board()
         if self._bar is not None:
             self._bar.close()
         if self._tracker is not None:
             self._tracker.finish()
 
-
-class Speed:
-    """How fast it goes since the last log line, and what of the time is lost."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._since = time.monotonic()
-        self._tokens, self._flops = progress.tokens, progress.flops
-        self._waited = self._stalled = 0.0
-
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """The loop waits for data."""
-        begin = time.monotonic()
-        yield
-        self._waited += time.monotonic() - begin
-
-    @contextmanager
-    def pause(self) -> Iterator[None]:
-        """Something that is not training: left out."""
-        begin = time.monotonic()
-        yield
-        self._since += time.monotonic() - begin
-
-    def take(self, progress: Progress, stalled: float, peak: float | None) -> dict[str, float]:
-        """The metrics; begins anew.
-
-        Args:
-            progress: now.
-            stalled: seconds that checkpoints have cost so far.
-            peak: TFLOP/s of all devices, for the MFU.
-        """
-        now = time.monotonic()
-        seconds = now - self._since
-        tflops = (progress.flops - self._flops) / seconds / 1e12
-        values = {
-            "speed/tokens_per_second": (progress.tokens - self._tokens) / seconds,
-            "speed/tflops": tflops,
-            "speed/data_wait": self._waited / seconds,
-            "speed/checkpoint_stall": (stalled - self._stalled) / seconds,
-        }
-        if peak:
-            values["speed/mfu"] = tflops / peak
-        self._since, self._waited, self._stalled = now, 0.0, stalled
-        self._tokens, self._flops = progress.tokens, progress.flops
-        return values
+    def _close_board(self) -> None:
+        if self._board is not None:
+            with suppress(OSError):
+                self._board.close()
+        self._board = None
 
 
 def _board(folder: Path, start: Progress) -> Any:
@@ -174,19 +205,27 @@ def _board(folder: Path, start: Progress) -> Any:
 
 
 def _wandb_run(folder: Path) -> Any:
-    """The tracker's run, named after the folder and gone on with after a restart."""
+    """The tracker's run: named after the folder, resumed by an id of its own after a restart."""
     try:
         import wandb
     except ImportError:
         raise PretrainError(
             "run.report_to: wandb is not installed; pip install 'latemask[tracking]'"
         ) from None
-    name = folder.resolve().name
-    config = yaml.safe_load((folder / "config.yaml").read_text())
-    return wandb.init(dir=folder, id=name, name=name, resume="allow", config=config)
+    # Folders of one name in two places are two runs.
+    file = folder / "wandb_id"
+    if not file.exists():
+        file.write_text(uuid.uuid4().hex)
+    return wandb.init(
+        dir=folder,
+        id=file.read_text().strip(),
+        name=folder.resolve().name,
+        resume="allow",
+        config=yaml.safe_load((folder / "config.yaml").read_text()),
+    )
 
 
-_BAR = "{percentage:5.1f} % |{bar:24}| {elapsed}<{remaining} {postfix}"
+_BAR = "{percentage:5.1f} % |{bar:12}| {remaining} left | {postfix}"
 _SHORT = {
     "train/loss": "loss",
     "train/accuracy": "acc",
@@ -201,6 +240,12 @@ _SHORT = {
     "train/skipped_steps": "skipped",
     "valid/loss": "valid loss",
     "valid/accuracy": "valid acc",
+}
+# What is as it should be needs no room in the line.
+_SHOWN_FROM = {
+    "speed/data_wait": 0.01,
+    "speed/checkpoint_stall": 0.01,
+    "train/skipped_steps": 1,
 }
 
 
@@ -224,16 +269,3 @@ def _keep_up_to(path: Path, step: int) -> FileIO:
         temporary.write_text("".join(kept))
         temporary.replace(path)
     return path.open("ab", buffering=0)
-
-
-# Dense bf16, from the makers' data sheets; first match wins.
-_PEAK_TFLOPS = {"B200": 2250, "GH200": 989, "H200": 989, "H100 PCIe": 756, "H100": 989,
-                "A100": 312, "A800": 312, "L40S": 362, "L40": 181, "L4": 121}  # fmt: skip
-
-
-def peak_tflops(settings: RunConfig, device: torch.device, precision: str) -> float | None:
-    """Of one device: as configured, else of a GPU known by name; None if neither."""
-    if settings.peak_tflops or device.type != "cuda" or precision != "bf16":
-        return settings.peak_tflops
-    name = torch.cuda.get_device_name(device)
-    return next((peak for key, peak in _PEAK_TFLOPS.items() if key in name), None)

@@ -4,24 +4,39 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from pretrain.config import PretrainConfig
 from pretrain.data import ShardFolder
-from pretrain.optim import Progress
+from pretrain.fault_tolerance.checkpoint import Checkpoint
+from pretrain.fault_tolerance.run_folder import RunFolder
 
 _LATE = """The [MASK]s entered at layer {k} of {layers}{late}, so the early layers never saw one:
 use this encoder for finetuning as any RoBERTa; to fill masks, use
-`python -m pretrain.fill_mask {{folder}}`, which inserts them where they belong. No stock `lm_head`
+`python -m pretrain.fill_mask {folder}`, which inserts them where they belong. No stock `lm_head`
 is in the folder, since the stock forward pass could not use it."""
 _VANILLA = "Ordinary masked language modelling: the stock fill-mask pipeline works."
 
 
-def model_card(config: PretrainConfig, data: ShardFolder, progress: Progress, history: Path) -> str:
-    """Markdown with the YAML head that the Hub reads; `history` is the run's metrics.jsonl."""
-    masking, model = config.masking, config.model
+def model_card(
+    config: PretrainConfig, data: ShardFolder, checkpoint: Checkpoint, folder: str
+) -> str:
+    """Markdown with the YAML head that the Hub reads.
+
+    Args:
+        config: the run's, its masking that of the last stage.
+        data: the shards.
+        checkpoint: the one that is exported.
+        folder: what the exported folder is called.
+    """
+    masking = config.masking
+    model = config.model
+    progress = checkpoint.progress
     late = f" and {masking.late_layers} extra late layers" if masking.late_layers else ""
     kind = (
-        _LATE.format(k=masking.insert_layer, layers=model.num_hidden_layers, late=late)
+        _LATE.format(
+            k=masking.insert_layer, layers=model.num_hidden_layers, late=late, folder=folder
+        )
         if masking.insert_layer or masking.late_layers
         else _VANILLA
     )
@@ -29,6 +44,7 @@ def model_card(config: PretrainConfig, data: ShardFolder, progress: Progress, hi
         f"{source.get('name', source.get('type'))}"
         for source in data.manifest.get("config", {}).get("sources", [])
     )
+    history = checkpoint.run_folder / "metrics.jsonl"
     losses = "\n".join(
         f"| {step:,} | {tokens / 1e6:,.2f} | {flops:.3g} | {loss:.4f} |"
         for step, tokens, flops, loss in _validation_losses(history)
@@ -41,15 +57,16 @@ tags: [masked-lm, late-masking, latemask]
 # {Path(config.run.output_dir).name}
 
 {"RoBERTa-PreLayerNorm" if model.norm == "pre" else "RoBERTa"}, {model.num_hidden_layers} layers x
-{model.hidden_size}, {model.pieces:,} pieces, pretrained with latemask. {kind}
+{model.hidden_size}, {model.pieces:,} tokens of vocabulary, pretrained with latemask. {kind}
 
-- Data: {sources or data.path} ({data.manifest["splits"]["train"]["tokens"]:,} tokens in rows of
+- Data: {sources or data.path} ({data.manifest["splits"]["train"]["tokens"]:,} tokens in sequences of
   {data.seq_len}; tokenizer sha256 {data.tokenizer_sha256[:16]})
 - Masking: {100 * masking.rate:g} % selected, {100 * masking.loss_fraction:g} % of it predicted, of
   which {100 * masking.masked_share:g} % [MASK], {100 * masking.random_share:g} % random
-- Optimizer: AdamW, peak {config.optimizer.lr:g}, {config.data.global_batch_size} rows a step
+- Optimizer: {_optimizer(config)}, {config.data.global_batch_size:,} sequences a step
 - Seen: {progress.step:,} steps, {progress.tokens:,} tokens, {progress.flops:.4g} FLOPs,
   {progress.hours:.3f} hours
+{_code(RunFolder(checkpoint.run_folder).starts())}
 
 Validation loss at 15 % [MASK]s (nats, comparable between recipes):
 
@@ -57,6 +74,28 @@ Validation loss at 15 % [MASK]s (nats, comparable between recipes):
 | --- | --- | --- | --- |
 {losses}
 """
+
+
+def _optimizer(config: PretrainConfig) -> str:
+    optimizer = config.optimizer
+    if optimizer.name == "muon":
+        return f"Muon, peak {optimizer.muon_lr:g}, and AdamW, peak {optimizer.lr:g}"
+    return f"AdamW, peak {optimizer.lr:g}"
+
+
+def _code(starts: list[dict[str, Any]]) -> str:
+    """With what code and where the run was made: the last start, and how many there were."""
+    if not starts:
+        return ""
+    last = starts[-1]
+    commit = f"commit {last['commit']}" if last["commit"] else "an installed package"
+    changed = " with uncommitted changes" if last["clean"] is False else ""
+    others = {start.get("commit") for start in starts} - {last["commit"]}
+    earlier = f"; begun with {', '.join(sorted(map(str, others)))}" if others else ""
+    versions = ", ".join(f"{name} {found}" for name, found in last["versions"].items())
+    return f"""- Code: {commit}{changed}{earlier}; {versions}
+- Machine: {last["ranks"]} x {last["device"]}; {len(starts)} start{"s" if len(starts) > 1 else ""}
+- Command: `{last["command"]}`"""
 
 
 def _validation_losses(history: Path) -> list[tuple[int, int, float, float]]:

@@ -1,53 +1,17 @@
-"""Parameter groups, AdamW and Muon, and the schedule as a pure function of progress."""
+"""Parameter groups, and the learning rate as a pure function of progress."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import asdict, dataclass
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-import torch
 from torch import nn
 
-from pretrain.config import BudgetConfig, OptimizerConfig
 from pretrain.model import LateMaskModel
+from pretrain.recipe import OptimizerConfig
 
 FULL_RATE_LAYERS = 2  # enough to learn what stands beside a token
-
-
-@dataclass
-class Progress:
-    """How far a run has come, over all its restarts; saved with every checkpoint."""
-
-    step: int = 0  # optimizer steps
-    sequences: int = 0  # rows consumed: the position of the loader
-    tokens: int = 0
-    flops: float = 0.0
-    hours: float = 0.0
-    skipped: int = 0  # steps that changed nothing (faults.py), all in all
-    skipped_in_row: int = 0  # and at the end
-    rollbacks: int = 0  # times that the run went back to a checkpoint
-
-    def advance(self, rows: int, tokens: int, flops: float, *, skipped: bool) -> None:
-        """Count one step."""
-        self.step += 1
-        self.sequences += rows
-        self.tokens += tokens
-        self.flops += flops
-        self.skipped += skipped
-        self.skipped_in_row = self.skipped_in_row + 1 if skipped else 0
-
-    def fraction(self, budget: BudgetConfig) -> float:
-        """Share of the budget that is used, 0 to 1; the limit that is nearest counts."""
-        used = {
-            "steps": self.step,
-            "tokens": self.tokens,
-            "flops": self.flops,
-            "hours": self.hours,
-        }
-        limits = {key: limit for key, limit in asdict(budget).items() if limit is not None}
-        return min(1.0, max(used[key] / limit for key, limit in limits.items()))
 
 
 class Rates(NamedTuple):
@@ -98,24 +62,3 @@ def parameter_groups(model: LateMaskModel, config: OptimizerConfig) -> list[dict
         }
         for (muon, is_lower, plain), parameters in sorted(members.items(), key=itemgetter(0))
     ]
-
-
-def make_optimizer(model: LateMaskModel, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """Fused AdamW over `parameter_groups`, or DeepSpeed's Muon beside it.
-
-    torch's own Muon takes matrices only, and ZeRO leaves it flat stretches of them; DeepSpeed's
-    puts them together for the update, under every stage.
-    """
-    groups = parameter_groups(model, config)
-    adam = {"betas": config.betas, "eps": config.eps}
-    if config.name == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr, fused=True, **adam)  # type: ignore[arg-type]
-    # Imported here, since this compiles its kernels.
-    from deepspeed.runtime.zero.muon.muon_optimizer import MuonWithAuxAdam
-
-    for group in groups:
-        group |= {"momentum": config.muon_momentum} if group["use_muon"] else adam
-        group["lr"] = config.lr * group["lr_scale"]
-        for parameter in group["params"]:
-            parameter.use_muon = group["use_muon"]  # where ZeRO looks
-    return MuonWithAuxAdam(groups, torch.optim.AdamW, {"fused": True, **adam})

@@ -26,9 +26,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tokenizers import Tokenizer
 
-from pretrain.command_line import exit_with, load_config
+from pretrain.config import load_config
 from pretrain.data import ShardFolder
-from pretrain.errors import PretrainError
+from pretrain.errors import PretrainError, exit_with
 from pretrain.fault_tolerance.run_folder import open_checkpoint
 from pretrain.model import LateMaskModel
 

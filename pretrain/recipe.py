@@ -1,6 +1,6 @@
-"""What a run learns from, and with what: the groups `masking` and `model` of its settings.
+"""What decides the result of a run: the groups `masking`, `model` and `optimizer` of its settings.
 
-The text under a field is its `--help`; `config.py` has the other groups.
+The text under a field is its `--help`; `config.py` has the groups that say where and how it runs.
 """
 
 from __future__ import annotations
@@ -162,3 +162,46 @@ class ModelConfig:
     def padded_pieces(self) -> int:
         """Rows of the embedding: a multiple of 64, for which matrix products are fastest."""
         return -(-self.pieces // 64) * 64
+
+
+@dataclass(kw_only=True)
+class OptimizerConfig:
+    """The update rule and its schedule: linear warm-up, linear decay to 0 at the budget's end."""
+
+    name: Literal["adamw", "muon"] = "adamw"
+    """muon: Muon for the matrices of the layers, AdamW for all else; not with ZeRO-3."""
+    lr: float = 5e-4
+    """Peak learning rate, of AdamW."""
+    muon_lr: float = 0.02
+    """Peak learning rate of Muon, in spectral norm per update."""
+    muon_momentum: float = 0.95
+    """Muon's momentum (Nesterov's)."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    """Adam's decay rates (RoBERTa)."""
+    eps: float = 1e-6
+    """Adam's epsilon (RoBERTa)."""
+    weight_decay: float = 0.01
+    """Decoupled; not on biases, norms and embeddings of positions."""
+    gradient_clipping: float = 0.0
+    """Largest global gradient norm; 0 clips nothing (RoBERTa)."""
+    warmup: float = 0.06
+    """Share of the budget over which the learning rate rises."""
+    lower_warmup: float = 0.0
+    """Share of the budget over which the rate of all layers but the last two, late layers counted,
+    rises as a square to the others': a shallow model sooner leaves the plateau at frequencies."""
+
+    def __post_init__(self) -> None:
+        for key in ("lr", "muon_lr"):
+            require(
+                getattr(self, key) > 0,
+                f"optimizer.{key} is {getattr(self, key)}; it must be positive",
+            )
+        # DeepSpeed clips what Muon has made of the gradient, whose norm says nothing.
+        require(
+            self.name != "muon" or self.gradient_clipping == 0,
+            f"optimizer.gradient_clipping is {self.gradient_clipping}, but Muon's updates have a "
+            "norm of their own; set it to 0",
+        )
+        for key in ("warmup", "lower_warmup"):
+            share = getattr(self, key)
+            require(0 <= share < 1, f"optimizer.{key} is {share}; from 0 to below 1")

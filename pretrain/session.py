@@ -1,18 +1,18 @@
-"""Everything that stands before a run's first step: the model with its weights, the engine, the
-batches, from nothing or from a checkpoint.
+"""Everything that stands before a run's first step: the model with its weights, the engine, data.
 
-A run that goes back to a checkpoint without ending begins another session.
+A run resumes from its newest usable checkpoint, or begins with initial weights where there is none.
 """
 
 from __future__ import annotations
 
 import logging
-import platform
-import time
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
+from pretrain.budget import Progress
 from pretrain.config import PretrainConfig
 from pretrain.data import Batches, ShardFolder, ShardHashes
 from pretrain.engine import Engine
@@ -24,68 +24,37 @@ from pretrain.evaluate import (
     unigram_loss,
 )
 from pretrain.export import start_from
-from pretrain.fault_tolerance.background import Saver
-from pretrain.fault_tolerance.checkpoint import Checkpoint, State
-from pretrain.fault_tolerance.faults import LossGuard
+from pretrain.fault_tolerance.checkpoint import Checkpoint
 from pretrain.fault_tolerance.run_folder import RunFolder
+from pretrain.fault_tolerance.supervisor import Supervisor
+from pretrain.fault_tolerance.watchdog import Watchdog
 from pretrain.initialise import initialise
 from pretrain.masking import MaskedRows, mask_counts
-from pretrain.metrics import Metrics, Speed
+from pretrain.metrics import Recorder
 from pretrain.model import LateMaskModel
-from pretrain.optim import Progress
-from pretrain.timing import Trace
+from pretrain.timing import Trace, peak_tflops
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Session:
     """What the loop works with."""
 
-    progress: Progress
+    config: PretrainConfig
     engine: Engine
     batches: Batches
     validation: list[MaskedRows]
-    guard: LossGuard
-    metrics: Metrics
-    speed: Speed
+    """This rank's share of the frozen validation set."""
+    supervisor: Supervisor
+    recorder: Recorder
     trace: Trace
-    saver: Saver
-    hashes: ShardHashes | None
-    hours_before: float
-    """Of the progress, when the session began at `began`."""
-    began: float
-    best: float
-    """Lowest validation loss that a checkpoint has kept."""
-    entropy: float
-    """Unigram loss of `validation`."""
-    data_sha256: str
-
-    @property
-    def hours(self) -> float:
-        """Of training, over all restarts, by this rank's clock."""
-        return self.hours_before + (time.monotonic() - self.began) / 3600
-
-    def save(self, valid_loss: float | None) -> None:
-        """Begin to save what is trained by now; on all ranks at the same step."""
-        self.saver.begin(self.engine.share(), self.state(valid_loss))
-
-    def state(self, valid_loss: float | None) -> State:
-        """What a checkpoint says besides the tensors."""
-        return State(
-            progress=replace(self.progress),
-            shapes=self.engine.shapes(),
-            adam_steps=self.engine.updates,
-            losses=self.guard.remembered,
-            valid_loss=valid_loss,
-            data_sha256=self.data_sha256,
-            written_by=f"{self.engine.num_ranks} ranks under ZeRO-{self.engine.stage}, "
-            f"{self.engine.precision}, on {platform.node()}",
-        )
+    unigram_loss: float
+    """Of the validation set: what knowing token frequencies alone gives, nats."""
 
     def close(self) -> None:
-        """Free what the next session needs."""
-        self.metrics.close()
+        """Write what is open, and give the memory back."""
+        self.recorder.close()
         self.trace.close()
         self.engine.close()
 
@@ -95,44 +64,39 @@ def begin(
     data: ShardFolder,
     run: RunFolder,
     device: torch.device,
-    back_from: Progress | None = None,
+    watchdog: Watchdog,
+    checkpoint: Checkpoint | None,
 ) -> Session:
-    """From the newest good checkpoint, or from the initial weights where there is none.
+    """Build everything on this rank; collective.
 
     Args:
         config: resolved (`model.vocab_size` set).
         data: the shards.
         run: the run's folder.
         device: this rank's.
-        back_from: where a run stood that goes back: the rows up to there are jumped over.
+        watchdog: told what this rank does.
+        checkpoint: to resume from, the same on all ranks; None: a new run.
 
     Raises:
-        PretrainError: no checkpoint can be used, or it belongs to other data.
+        PretrainError: the checkpoint belongs to other data, or settings can't work together.
     """
-    rank = torch.distributed.get_rank()
-    checkpoint = _agreed_checkpoint(run, rank, back_from)
     if checkpoint and checkpoint.state.data_sha256 not in ("", data.sha256):
         raise PretrainError(
             f"{checkpoint.path} was trained on other data: {data.path}/manifest.json has another "
             "sha256 by now; put the old data back, or choose another run.output_dir"
         )
-    progress = replace(checkpoint.progress) if checkpoint else Progress()
-    if back_from:
-        progress.sequences, progress.hours = back_from.sequences, back_from.hours
-        progress.skipped, progress.rollbacks = back_from.skipped, back_from.rollbacks + 1
-    masking = config.masking.at(progress.fraction(config.budget))
-
+    watchdog.enter("counting tokens")
     frequencies = unigram_log_frequencies(data.rows("train"), data.vocab_size)
-    model = LateMaskModel(config.model, masking)
-    if checkpoint:
-        checkpoint.load_into(model)
-    else:
-        initialise(model, config.run.seed, torch.from_numpy(frequencies))
-        if config.run.init_from:
-            start_from(model, config.run.init_from)
+    watchdog.enter("making the model")
+    model = LateMaskModel(config.model, config.masking)
+    if not checkpoint:
+        set_initial_weights(model, config, torch.from_numpy(frequencies))
     engine = Engine(model, config, device)
     if checkpoint:
-        engine.restore(checkpoint)
+        watchdog.enter(f"reading {checkpoint.path}")
+        engine.load(checkpoint)
+    watchdog.enter("opening the data")
+    is_main = engine.rank == 0
     batches = Batches(
         data,
         seed=config.run.seed,
@@ -140,60 +104,91 @@ def begin(
         micro_batch_size=config.data.micro_batch_size,
         rank=engine.rank,
         num_ranks=engine.num_ranks,
+        hashes=ShardHashes(data, engine.rank, engine.num_ranks) if config.data.verify else None,
     )
-    validation = list(
+    progress = checkpoint.progress if checkpoint else Progress()
+    fraction = progress.fraction(config.budget)
+    peak = peak_tflops(config.run, device, engine.precision)
+    recorder = Recorder(
+        run.path,
+        config.run,
+        writes=is_main,
+        start=progress,
+        fraction=fraction,
+        sums=checkpoint.state.log_sums if checkpoint else {},
+        peak_tflops=peak * engine.num_ranks if peak else None,
+    )
+    entropy = unigram_loss(_validation(config, data), frequencies)
+    if is_main:
+        _describe(config, data, engine, batches, checkpoint)
+    if not checkpoint:
+        recorder.log(progress, fraction, {"valid/unigram_loss": entropy})
+    return Session(
+        config=config,
+        engine=engine,
+        batches=batches,
+        validation=_validation(config, data, engine.rank, engine.num_ranks),
+        supervisor=Supervisor(
+            config,
+            run,
+            engine,
+            recorder,
+            watchdog,
+            seq_len=data.seq_len,
+            data_sha256=data.sha256,
+            resumed_from=checkpoint.state if checkpoint else None,
+            best_loss=engine.on_main_process(run.best_loss),
+            initial_weights=lambda: InitialWeights(config, torch.from_numpy(frequencies)),
+        ),
+        recorder=recorder,
+        trace=Trace(config.run, run.path, engine.rank),
+        unigram_loss=entropy,
+    )
+
+
+def set_initial_weights(
+    model: LateMaskModel, config: PretrainConfig, log_frequencies: Tensor
+) -> None:
+    """The weights that a new run begins with; `log_frequencies` [V] of the training tokens."""
+    initialise(model, config.run.seed, log_frequencies)
+    if config.run.init_from:
+        start_from(model, config.run.init_from)
+
+
+class InitialWeights:
+    """The weights that a run began with, for one that goes back beyond its first checkpoint."""
+
+    adam_steps = 0
+
+    def __init__(self, config: PretrainConfig, log_frequencies: Tensor) -> None:
+        model = LateMaskModel(config.model, config.masking)
+        set_initial_weights(model, config, log_frequencies)
+        self._weights = dict(model.named_parameters())
+
+    def kinds(self, name: str) -> list[str]:
+        """No moments."""
+        return ["weight"] if name in self._weights else []
+
+    def read(self, _kind: str, name: str, start: int, count: int) -> Tensor:
+        """[count] elements of the flattened parameter `name`."""
+        return self._weights[name].detach().view(-1)[start : start + count]
+
+
+def _validation(
+    config: PretrainConfig, data: ShardFolder, rank: int = 0, num_ranks: int = 1
+) -> list[MaskedRows]:
+    """A rank's share of the frozen set; all of it where there is one."""
+    return list(
         evaluation_batches(
             data.rows("valid"),
-            evaluation_masking(masking),
+            evaluation_masking(config.masking),
             data.vocab_size,
             batch_size=config.data.micro_batch_size,
             sequences=config.run.eval_sequences,
-            rank=engine.rank,
-            num_ranks=engine.num_ranks,
+            rank=rank,
+            num_ranks=num_ranks,
         )
     )
-    fraction = progress.fraction(config.budget)
-    if rank == 0:
-        _describe(config, data, engine, batches, checkpoint)
-    metrics = Metrics(run.path, config.run, writes=rank == 0, start=progress, fraction=fraction)
-    entropy = unigram_loss(validation, frequencies)
-    if back_from:
-        metrics.log(progress, fraction, {"train/rollbacks": progress.rollbacks})
-    elif not checkpoint:
-        metrics.log(progress, fraction, {"valid/unigram_loss": entropy})
-    return Session(
-        progress=progress,
-        engine=engine,
-        batches=batches,
-        validation=validation,
-        guard=LossGuard(config.run, checkpoint.state.losses if checkpoint else []),
-        metrics=metrics,
-        speed=Speed(progress),
-        trace=Trace(config.run, run.path, rank),
-        saver=Saver(run, config, rank, engine.num_ranks),
-        hashes=ShardHashes(data, rank, engine.num_ranks) if config.data.verify else None,
-        hours_before=progress.hours,
-        began=time.monotonic(),
-        best=run.best_loss(),
-        entropy=entropy,
-        data_sha256=data.sha256,
-    )
-
-
-def _agreed_checkpoint(run: RunFolder, rank: int, back_from: Progress | None) -> Checkpoint | None:
-    """What rank 0 finds good, every byte compared; the same on all ranks."""
-    found: list[Checkpoint | PretrainError | None] = [None]
-    if rank == 0:
-        run.remove_unfinished()
-        try:
-            found = [run.good() if back_from else run.newest(verify=True)]
-        except PretrainError as error:
-            found = [error]
-    torch.distributed.broadcast_object_list(found)
-    (checkpoint,) = found
-    if isinstance(checkpoint, PretrainError):
-        raise checkpoint
-    return checkpoint
 
 
 def _describe(
@@ -203,11 +198,12 @@ def _describe(
     batches: Batches,
     checkpoint: Checkpoint | None,
 ) -> None:
-    parameters = sum(p.numel() for p in engine.names.values())
-    rows = f"{len(batches.rows):,}"
-    logger.info("data: %s rows of %d tokens in %s", rows, data.seq_len, data.path)
+    parameters = sum(math.prod(shape) for shape in engine.shapes().values())
     logger.info(
-        "model: %s parameters, %d layers, %d late layers",
+        "data: %s sequences of %d tokens in %s", f"{len(batches.rows):,}", data.seq_len, data.path
+    )
+    logger.info(
+        "model: %s parameters, %d layers, %d decoder layers",
         f"{parameters:,}",
         config.model.num_hidden_layers,
         config.masking.late_layers,
@@ -216,7 +212,7 @@ def _describe(
     for start, masking in zip(starts, config.masking.stages(), strict=True):
         counts = mask_counts(masking, data.seq_len)
         logger.info(
-            "row%s: %d tokens = %d visible + %d [MASK] that enter at layer %d + %d left out; "
+            "sequence%s: %d tokens = %d visible + %d [MASK] that enter at layer %d + %d dropped; "
             "%d predicted",
             f" from {100 * start:.0f} % of the run on" if start else "",
             data.seq_len,
@@ -227,7 +223,7 @@ def _describe(
             counts.predicted,
         )
     logger.info(
-        "step: %d rows a micro-batch x %d ranks x %d accumulated = %d rows = %s tokens",
+        "step: %d sequences a micro-batch x %d ranks x %d accumulated = %d sequences = %s tokens",
         config.data.micro_batch_size,
         engine.num_ranks,
         batches.accumulation_steps,

@@ -43,8 +43,7 @@ from transformers import (
 )
 
 from finetune.files import write_text
-from pretrain.command_line import load_config
-from pretrain.config import PretrainConfig
+from pretrain.config import PretrainConfig, load_config
 from pretrain.convert import to_hf_config, to_hf_head, to_hf_weights
 from pretrain.data import Rows, ShardFolder
 from pretrain.evaluate import evaluation_batches, evaluation_masking, unigram_log_frequencies

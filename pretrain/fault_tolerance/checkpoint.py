@@ -1,10 +1,10 @@
 """A checkpoint on disk: what it holds, and any range of any tensor of it, whoever wrote it.
 
-It does not depend on the number of ranks or the ZeRO stage. Each rank wrote one part: the stretches
+It does not depend on the number of ranks or the ZeRO stage. Each rank wrote one part: the ranges
 of the flattened fp32 parameters and moments that it trained, named by parameter and first element.
-Whoever reads asks for a stretch of a parameter and gets it from the parts that hold it, through
-their memory map, so nobody holds more than it needs. Noise and dropout need no state, since both
-are functions of (seed, step).
+A reader asks for a range of a parameter and gets it from the parts that hold it, through their
+memory map, so no reader holds more than it needs. Noise and dropout need no state, since both are
+functions of (seed, step).
 
     checkpoints/step-00001000/part-00000-of-00008.safetensors   weight/NAME@START [n] fp32,
                               …                                 exp_avg/…, exp_avg_sq/…
@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -30,13 +30,40 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from pretrain.budget import Progress
 from pretrain.errors import PretrainError
-from pretrain.optim import Progress
 
 FORMAT, VERSION = "latemask-checkpoint", 2
 MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # AdamW's two, Muon's one
 KINDS = ("weight", *MOMENTS)
 CHUNK_BYTES = 2**24
+
+
+class WeightSource(Protocol):
+    """Where weights and moments are read from: a checkpoint, or the initial weights."""
+
+    @property
+    def adam_steps(self) -> int:
+        """Updates made, for Adam's bias correction."""
+
+    def kinds(self, name: str) -> list[str]:
+        """What there is of parameter `name`: "weight", and moments once it was updated."""
+
+    def read(self, kind: str, name: str, start: int, count: int) -> Tensor:
+        """[count] fp32 elements, from `start` on, of the flattened `kind` of parameter `name`."""
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """A range of one flattened parameter that one rank trains."""
+
+    name: str
+    start: int
+    values: dict[str, Tensor]
+    """[n] fp32 by kind, views of what is trained; a moment is missing before the first update."""
+
+    def __len__(self) -> int:
+        return self.values["weight"].numel()
 
 
 @dataclass
@@ -50,6 +77,10 @@ class State:
     """Updates made: the steps without the skipped ones."""
     losses: list[float] = field(default_factory=list)
     """What the next steps' losses are judged by (`faults.py`)."""
+    losses_stage: list[float] = field(default_factory=list)
+    """Masking rate and insertion layer of the steps that gave `losses`."""
+    log_sums: dict[str, float] = field(default_factory=dict)
+    """What the next log line averages, summed since the last one (`metrics.py`)."""
     valid_loss: float | None = None
     """Validation loss of these very weights, where it was measured."""
     data_sha256: str = ""
@@ -113,6 +144,11 @@ class Checkpoint:
         return self.state.progress
 
     @property
+    def adam_steps(self) -> int:
+        """Updates made, for Adam's bias correction."""
+        return self.state.adam_steps
+
+    @property
     def run_folder(self) -> Path:
         """`runs/NAME` of `runs/NAME/checkpoints/step-N`."""
         return self.path.parent.parent
@@ -164,7 +200,7 @@ class Checkpoint:
 
     @cached_property
     def _index(self) -> dict[tuple[str, str], list[tuple[int, int, Any, str]]]:
-        """The stretches of each kind and parameter in order: begin, end, open part, key."""
+        """The ranges of each kind and parameter in order: begin, end, open part, key."""
         index: dict[tuple[str, str], list[tuple[int, int, Any, str]]] = {}
         for file in self.state.parts:
             part = safe_open(self.path / file, framework="pt")
@@ -172,11 +208,27 @@ class Checkpoint:
                 kind, _, rest = key.partition("/")
                 name, _, start = rest.rpartition("@")
                 (count,) = part.get_slice(key).get_shape()
-                stretch = (int(start), int(start) + count, part, key)
-                index.setdefault((kind, name), []).append(stretch)
-        for stretches in index.values():
-            stretches.sort(key=lambda stretch: stretch[0])
+                entry = (int(start), int(start) + count, part, key)
+                index.setdefault((kind, name), []).append(entry)
+        for entries in index.values():
+            entries.sort(key=lambda entry: entry[0])
         return index
+
+
+def layout(share: list[Fragment]) -> dict[str, int]:
+    """`KIND/NAME@START` to number of elements: what a part of a checkpoint holds, in order."""
+    return {f"{kind}/{f.name}@{f.start}": len(f) for f in share for kind in f.values}
+
+
+def copy_into(buffer: Tensor, share: list[Fragment]) -> None:
+    """Copy everything that `layout` names into `buffer` on the host, and wait for it."""
+    position = 0
+    for fragment in share:
+        for value in fragment.values.values():
+            buffer[position : position + len(fragment)].copy_(value, non_blocking=True)
+            position += len(fragment)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def part_name(rank: int, num_ranks: int) -> str:

@@ -1,26 +1,28 @@
 """What a run folder holds: its config, its checkpoints, and one writer at a time.
 
-    runs/NAME/config.yaml  metrics.jsonl  tensorboard/  checkpoints/step-00001000/  hf/
+    runs/NAME/config.yaml  starts.jsonl  metrics.jsonl  checkpoints/step-00001000/  hf/
 
 The newest checkpoint is found by looking, not by a pointer that can dangle. A folder whose name
-begins with a dot is one that was not finished.
+begins with a dot is one that was not finished. What can't be read is passed over, never removed:
+the next look may find it whole.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import logging
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from pretrain.command_line import load_config
-from pretrain.config import PretrainConfig, RunConfig
+from pretrain.config import PretrainConfig, RunConfig, load_config
 from pretrain.errors import PretrainError
 from pretrain.fault_tolerance.checkpoint import DAMAGE, Checkpoint
 
@@ -69,7 +71,7 @@ class RunFolder:
             file.flush()
             yield
 
-    def adopt(self, config: PretrainConfig) -> None:
+    def claim(self, config: PretrainConfig) -> None:
         """Write the resolved config, or check that the folder was begun with the same one.
 
         Raises:
@@ -82,7 +84,7 @@ class RunFolder:
                 raise PretrainError(
                     f"{self.path} holds a run begun with another config:\n  "
                     + "\n  ".join(refused)
-                    + "\nchoose another run.output_dir, or set these back to go on with it"
+                    + "\nchoose another run.output_dir, or set these back to resume it"
                 )
             for text in changed.values():
                 logger.info("changed since the last start: %s", text)
@@ -90,44 +92,82 @@ class RunFolder:
         config.save(temporary)
         temporary.replace(file)
 
+    def record_start(self, start: dict[str, Any]) -> None:
+        """Append a start's provenance to starts.jsonl; warns where the code has changed."""
+        file = self.path / "starts.jsonl"
+        before = self.starts()
+        with file.open("a") as stream:
+            stream.write(json.dumps(start) + "\n")
+        if before and before[-1].get("commit") != start.get("commit"):
+            logger.warning(
+                "the code has changed since the last start: commit was %s, is %s",
+                before[-1].get("commit"),
+                start.get("commit"),
+            )
+
+    def starts(self) -> list[dict[str, Any]]:
+        """Every start of the run that was recorded, in order."""
+        file = self.path / "starts.jsonl"
+        found = []
+        for line in file.read_text().splitlines() if file.exists() else []:
+            with suppress(json.JSONDecodeError):  # cut off by a kill
+                found.append(json.loads(line))
+        return found
+
     def newest(self, *, verify: bool = False) -> Checkpoint | None:
-        """The good checkpoint with the most steps; damaged ones are passed over and named.
+        """The usable checkpoint with the most steps; damaged ones are passed over and named.
 
         Args:
             verify: read every byte and compare the hashes, too.
 
         Raises:
-            PretrainError: there are checkpoints, and every one is damaged.
+            PretrainError: there are checkpoints, and none can be used.
         """
-        paths = sorted(self.checkpoints.glob("step-*"), reverse=True)
-        for path in paths:
+        return self._newest_where(lambda _checkpoint: True, verify=verify)
+
+    def rollback_target(self) -> Checkpoint | None:
+        """The newest checkpoint that was not made amid skipped steps; None where none was made.
+
+        Later ones, made amid skipped steps, are removed: the next start must not take them.
+
+        Raises:
+            PretrainError: there are checkpoints, and none can be used.
+        """
+        target = self._newest_where(lambda c: c.progress.skipped_in_row == 0, verify=True)
+        for path in self._paths() if target else []:
+            with suppress(*DAMAGE):
+                progress = Checkpoint.open(path).progress
+                if progress.step > target.progress.step and progress.skipped_in_row:  # type: ignore[union-attr]
+                    _remove(path)
+        return target
+
+    def _newest_where(
+        self, wanted: Callable[[Checkpoint], bool], *, verify: bool
+    ) -> Checkpoint | None:
+        paths = self._paths()
+        for path in reversed(paths):
             try:
-                return Checkpoint.open(path, verify=verify)
+                checkpoint = Checkpoint.open(path, verify=verify)
             except DAMAGE as error:
-                logger.warning("%s is damaged (%s): passed over for the one before", path, error)
+                logger.warning("%s can't be used (%s): trying the one before", path, error)
+                continue
+            if wanted(checkpoint):
+                return checkpoint
         if paths:
             raise PretrainError(
                 f"{self.checkpoints}: none of its {len(paths)} checkpoints can be used (reasons "
-                "above); put a copy back, or remove them all to begin the run again"
+                "above, or made amid skipped steps); put a copy back, or move them away to begin "
+                "the run again"
             )
         return None
 
-    def good(self) -> Checkpoint | None:
-        """The newest checkpoint that was not made amid skipped steps; newer ones are removed."""
-        for path in sorted(self.checkpoints.glob("step-*"), reverse=True):
-            try:
-                checkpoint = Checkpoint.open(path)
-                if checkpoint.progress.skipped_in_row == 0:
-                    return checkpoint
-            except DAMAGE as error:
-                logger.warning("%s is damaged (%s): passed over for the one before", path, error)
-            shutil.rmtree(path)
-        return None
+    def _paths(self) -> list[Path]:
+        return sorted(self.checkpoints.glob("step-*"))
 
     def best_loss(self) -> float:
         """The lowest validation loss of any checkpoint; infinity where none was measured."""
         losses = []
-        for path in self.checkpoints.glob("step-*"):
+        for path in self._paths():
             with suppress(*DAMAGE):
                 losses.append(Checkpoint.open(path).state.valid_loss)
         return min((loss for loss in losses if loss is not None), default=math.inf)
@@ -139,26 +179,25 @@ class RunFolder:
 
     def prune(self, settings: RunConfig) -> None:
         """Remove checkpoints but the newest, every `keep_every`-th step's, and the best."""
-        paths = sorted(self.checkpoints.glob("step-*"))
-        kept = set(paths[-settings.keep_checkpoints :])
-        losses = {}
-        for path in paths:
-            try:
-                state = Checkpoint.open(path).state
-            except DAMAGE:
-                continue  # newest() has named it; it goes when its turn comes
-            if settings.keep_every and state.progress.step % settings.keep_every == 0:
-                kept.add(path)
-            if state.valid_loss is not None:
-                losses[path] = state.valid_loss
+        states = {}
+        for path in self._paths():
+            with suppress(*DAMAGE):  # newest() names what can't be read; it stays
+                states[path] = Checkpoint.open(path).state
+        kept = set(list(states)[-settings.keep_checkpoints :])
+        if settings.keep_every:
+            kept |= {p for p, s in states.items() if s.progress.step % settings.keep_every == 0}
+        losses = {p: s.valid_loss for p, s in states.items() if s.valid_loss is not None}
         if settings.keep_best and losses:
             kept.add(min(losses, key=lambda path: losses[path]))
-        for path in paths:
-            if path not in kept:
-                # Not a folder that looks complete while it is being emptied.
-                doomed = path.with_name(f".{path.name}.partial")
-                path.replace(doomed)
-                shutil.rmtree(doomed)
+        for path in states.keys() - kept:
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Not a folder that looks complete while it is being emptied."""
+    doomed = path.with_name(f".{path.name}.partial")
+    path.replace(doomed)
+    shutil.rmtree(doomed)
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
@@ -186,5 +225,5 @@ def differences(old: PretrainConfig, new: PretrainConfig) -> dict[str, str]:
 
 
 def may_change(key: str) -> bool:
-    """Whether a run may go on with another value of `group.key`."""
+    """Whether a run may be resumed with another value of `group.key`."""
     return key.startswith(_MAY_CHANGE) and key not in _IDENTITY

@@ -1,71 +1,92 @@
 """Ranks that watch each other: one that dies, stops or hangs ends all, and is named.
 
 Without this, the others would wait for it in a collective, up to the process group's timeout and
-without a name. Each rank's thread holds a connection to rank 0's, and both say every few seconds
-what their rank is doing and for how long. A connection that breaks is a rank that has died; one
-that falls silent is a rank that is stopped; a rank that reads data or writes far longer than it
-should is one that hangs. Rank 0 says it, and all end.
+without a name. A thread in each rank knows what the rank is doing and for how long. From the start
+it ends a rank whose launcher has died, and one that is at one thing for too long; it says what a
+long start waits for. Once the ranks have met, each thread holds a connection to rank 0's, and both
+report every second: a connection that breaks is a rank that has died, one that falls silent is a
+rank that is stopped, and a rank that reads data or writes for too long is one that hangs. Rank 0
+says it, and all end.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import sys
 import threading
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Client, Connection, Listener, wait
 from typing import Any, NoReturn
 
-import torch
+logger = logging.getLogger(__name__)
 
 RANK_LOST = 69  # EX_UNAVAILABLE
 _STEP = "in a step"
-_PERIOD = 1.0  # seconds between two words, at most
+_PERIOD = 1.0  # seconds between two reports, at most
+_SAY_AFTER = 30.0  # seconds at one thing before the first step, after which it is said
 
 
 class Watchdog:
-    """This rank's side. Threads only; the loop calls `doing`, and `close` when all is well."""
+    """This rank's side. The loop calls `enter`, and `close` when all is well."""
 
     def __init__(self, rank: int, num_ranks: int, rank_seconds: float, hang_seconds: float) -> None:
-        """Collective.
+        """Watch from now on; waits for nobody.
 
         Args:
             rank: this one.
-            num_ranks: all of them; a single one is not watched.
+            num_ranks: all of them.
             rank_seconds: silence after which a rank is taken for lost.
             hang_seconds: longest that a rank may be at one thing.
         """
-        self.rank, self.num_ranks = rank, num_ranks
-        self.rank_seconds, self.hang_seconds = rank_seconds, hang_seconds
-        self._doing, self._since = "starting", time.monotonic()
+        self.rank = rank
+        self.num_ranks = num_ranks
+        self.rank_seconds = rank_seconds
+        self.hang_seconds = hang_seconds
+        self._phase = "starting"
+        self._since = time.monotonic()
+        self._say_after = _SAY_AFTER
         self._launcher = os.getppid()
         self._closing = False
         self._sending = threading.Lock()
         self._connections: dict[Connection, int] = {}
-        if num_ranks == 1:
-            return
-        meeting: list[Any] = [None]
-        if rank == 0:
-            key = secrets.token_bytes(16)
-            listener = Listener(("", 0), backlog=num_ranks, authkey=key)
-            meeting = [(listener.address[1], key)]
-        torch.distributed.broadcast_object_list(meeting)
-        port, key = meeting[0]
-        if rank == 0:
-            with listener:
-                for _ in range(num_ranks - 1):
-                    connection = listener.accept()
-                    self._connections[connection] = connection.recv()
-        else:
-            connection = Client((os.environ["MASTER_ADDR"], port), authkey=key)
-            connection.send(rank)
-            self._connections[connection] = 0
+        self._heard_at: dict[Connection, float] = {}
+        self._phases: dict[int, tuple[str, float]] = {}
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
-    def doing(self, what: str = _STEP) -> None:
-        """Say what this rank's loop begins now."""
-        self._doing, self._since = what, time.monotonic()
+    def connect(self, broadcast: Callable[[Any], Any], address: str) -> None:
+        """Meet the other ranks' watchdogs; collective.
+
+        Args:
+            broadcast: gives rank 0's argument to all ranks.
+            address: rank 0's.
+        """
+        if self.num_ranks == 1:
+            return
+        connections: dict[Connection, int] = {}
+        if self.rank == 0:
+            key = secrets.token_bytes(16)
+            with Listener(("", 0), backlog=self.num_ranks, authkey=key) as listener:
+                broadcast((listener.address[1], key))
+                for _ in range(self.num_ranks - 1):
+                    connection = listener.accept()
+                    connections[connection] = connection.recv()
+        else:
+            port, key = broadcast(None)
+            connection = Client((address, port), authkey=key)
+            connection.send(self.rank)
+            connections[connection] = 0
+        self._heard_at = dict.fromkeys(connections, time.monotonic())
+        self._connections = connections
+
+    def enter(self, phase: str = _STEP) -> None:
+        """Say what this rank begins now; the same phase again doesn't begin anew."""
+        if phase != self._phase or phase == _STEP:
+            self._since = time.monotonic()
+            self._say_after = _SAY_AFTER
+        self._phase = phase
 
     def close(self) -> None:
         """This rank is through: its connections may break from now on."""
@@ -84,40 +105,67 @@ class Watchdog:
 
     def _watch(self) -> None:
         period = min(_PERIOD, self.rank_seconds / 4)
-        heard = dict.fromkeys(self._connections, time.monotonic())
-        beats: dict[int, tuple[str, float]] = {}
-        while self._connections and not self._closing:
-            self._tell(("beat", self._doing, time.monotonic() - self._since))
-            for connection in wait(list(self._connections), timeout=period):
-                assert isinstance(connection, Connection)
-                sender = self._connections[connection]
-                try:
-                    message = connection.recv()
-                except (EOFError, OSError):
-                    self._end(f"rank {sender} has died; its own output says why, unless it was "
-                              "killed")  # fmt: skip
-                heard[connection] = time.monotonic()
-                if message[0] == "done":
-                    del self._connections[connection]
-                elif message[0] == "lost":
-                    self._end(message[2], message[1], said=sender == 0)
-                else:
-                    beats[sender] = message[1:]
-            if os.getppid() != self._launcher:
+        while not self._closing:
+            if self.num_ranks > 1 and os.getppid() != self._launcher:
                 self._end(f"the launcher of rank {self.rank} has died")
-            now = time.monotonic()
-            for connection, sender in self._connections.items():
-                if now - heard[connection] > self.rank_seconds:
-                    self._end(f"rank {sender} has not answered for {self.rank_seconds:.0f} s")
-            beats[self.rank] = self._doing, now - self._since
-            if self.rank == 0 and all(s > self.hang_seconds for _, s in beats.values()):
-                # Those in a step wait for the one that is not.
-                stuck = {r: what for r, (what, _) in beats.items() if what != _STEP} or {
-                    r: what for r, (what, _) in beats.items()
-                }
-                names = ", ".join(f"rank {r} ({what})" for r, what in sorted(stuck.items()))
-                self._end(f"nothing has happened for {self.hang_seconds:.0f} s: {names} hangs")
+            self._say_what_a_start_waits_for()
+            if self._connections:
+                self._tell(("beat", self._phase, time.monotonic() - self._since))
+                self._receive(period)
+                self._end_if_a_rank_is_silent()
+            else:
+                time.sleep(period / 2)
+            self._end_if_nothing_happens()
             time.sleep(period / 4)
+
+    def _say_what_a_start_waits_for(self) -> None:
+        """Rank 0 does; so does rank 1, since rank 0 may be what all wait for."""
+        seconds = time.monotonic() - self._since
+        if self._phase != _STEP and self.rank <= 1 and seconds > self._say_after:
+            self._say_after *= 2
+            logger.info(
+                "rank %d has been %s for %.0f s; the run ends after %.0f s",
+                self.rank,
+                self._phase,
+                seconds,
+                self.hang_seconds,
+            )
+
+    def _receive(self, period: float) -> None:
+        for connection in wait(list(self._connections), timeout=period):
+            assert isinstance(connection, Connection)
+            sender = self._connections[connection]
+            try:
+                message = connection.recv()
+            except (EOFError, OSError):
+                self._end(f"rank {sender} has died; its own output says why, unless it was killed")
+            self._heard_at[connection] = time.monotonic()
+            if message[0] == "done":
+                del self._connections[connection]
+                self._phases.pop(sender, None)
+            elif message[0] == "lost":
+                self._end(message[2], message[1], said=sender == 0)
+            else:
+                self._phases[sender] = message[1:]
+
+    def _end_if_a_rank_is_silent(self) -> None:
+        now = time.monotonic()
+        for connection, sender in self._connections.items():
+            if now - self._heard_at[connection] > self.rank_seconds:
+                self._end(f"rank {sender} has not answered for {self.rank_seconds:.0f} s")
+
+    def _end_if_nothing_happens(self) -> None:
+        """Rank 0 judges all ranks by their reports; a rank that has met nobody judges itself."""
+        own = (self._phase, time.monotonic() - self._since)
+        phases = self._phases | {self.rank: own}
+        judges = self.rank == 0 or not self._connections
+        if not judges or any(seconds <= self.hang_seconds for _, seconds in phases.values()):
+            return
+        # Those in a step wait for the one that is not.
+        stuck = {r: phase for r, (phase, _) in phases.items() if phase != _STEP}
+        stuck = stuck or {r: phase for r, (phase, _) in phases.items()}
+        names = ", ".join(f"rank {r} ({phase})" for r, phase in sorted(stuck.items()))
+        self._end(f"nothing has happened for {self.hang_seconds:.0f} s: {names} hangs")
 
     def _tell(self, message: tuple[Any, ...]) -> None:
         with self._sending:
@@ -135,7 +183,7 @@ class Watchdog:
         if not said:
             text = f"error: {reason}"
             if code == RANK_LOST:
-                text += "; all ranks end, the same command goes on from the last checkpoint"
+                text += "; all ranks end, the same command resumes from the last checkpoint"
             print(text, file=sys.stderr, flush=True)
         # The main thread waits in a collective that nothing else can end.
         os._exit(code)

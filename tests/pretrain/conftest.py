@@ -15,8 +15,8 @@ from tokenizers import AddedToken, Tokenizer
 from tokenizers.implementations import ByteLevelBPETokenizer
 
 from benchmarks.tiny_run import write_shard
-from pretrain.command_line import parse_args
-from pretrain.config import PretrainConfig
+from pretrain.budget import Progress
+from pretrain.config import PretrainConfig, parse_args
 from pretrain.data import ShardFolder
 from pretrain.export import export
 from pretrain.fault_tolerance.checkpoint import State, part_name, write_part
@@ -24,7 +24,6 @@ from pretrain.fault_tolerance.run_folder import RunFolder
 from pretrain.initialise import initialise
 from pretrain.main import resolve
 from pretrain.model import LateMaskModel
-from pretrain.optim import Progress
 
 SEQ_LEN = 32
 WORDS = [

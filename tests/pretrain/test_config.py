@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pretrain.command_line import load_config, parse_args
-from pretrain.config import PretrainConfig
+from pretrain.config import PretrainConfig, load_config, parse_args
 from pretrain.errors import PretrainError
 
 ROOT = Path(__file__).parents[2]

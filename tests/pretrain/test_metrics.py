@@ -11,10 +11,10 @@ import pytest
 import torch
 import yaml
 
+from pretrain.budget import Progress
 from pretrain.config import RunConfig
 from pretrain.errors import PretrainError
 from pretrain.metrics import Metrics, Speed, peak_tflops
-from pretrain.optim import Progress
 
 
 class FakeTracker:

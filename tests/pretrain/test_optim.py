@@ -8,9 +8,10 @@ import pytest
 import torch
 from transformers import get_linear_schedule_with_warmup
 
+from pretrain.budget import Progress
 from pretrain.config import BudgetConfig, OptimizerConfig
 from pretrain.model import LateMaskModel
-from pretrain.optim import Progress, learning_rates, make_optimizer, parameter_groups
+from pretrain.optim import learning_rates, make_optimizer, parameter_groups
 from pretrain.recipe import MaskingConfig, ModelConfig
 
 

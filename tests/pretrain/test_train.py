@@ -16,7 +16,7 @@ import torch
 import yaml
 from transformers import AutoModel
 
-from pretrain.command_line import load_config
+from pretrain.config import load_config
 from pretrain.data import Batches, ShardFolder
 from pretrain.fault_tolerance.run_folder import open_checkpoint
 from pretrain.initialise import initialise

@@ -20,8 +20,7 @@ from benchmarks.reproduce.peer import (
     train,
 )
 from benchmarks.reproduce.stages import Options
-from pretrain.command_line import load_config
-from pretrain.config import PretrainConfig
+from pretrain.config import PretrainConfig, load_config
 from pretrain.data import ShardFolder
 from pretrain.masking import MaskedRows
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from pretrain.budget import Progress
 from pretrain.errors import PretrainError
 from pretrain.fault_tolerance.checkpoint import DAMAGE, Checkpoint, State, part_name, write_part
-from pretrain.optim import Progress
 
 WHOLE = torch.arange(24.0)
 

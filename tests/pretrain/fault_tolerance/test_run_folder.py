@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from pretrain.budget import Progress
 from pretrain.config import PretrainConfig, RunConfig
 from pretrain.errors import PretrainError
 from pretrain.fault_tolerance.checkpoint import State, part_name, write_part
 from pretrain.fault_tolerance.run_folder import RunFolder, open_checkpoint
-from pretrain.optim import Progress
 
 
 def save(run: RunFolder, step: int, loss: float | None = None, skipped: int = 0) -> Path:
