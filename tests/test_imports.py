@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,77 @@ def imported(file: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             names.add(node.module.split(".")[0])
     return names
+
+
+def statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Statements that run on import, those below `if TYPE_CHECKING` and `try` included."""
+    for node in body:
+        yield node
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            for name in ("body", "orelse", "handlers", "finalbody", "cases"):
+                yield from statements(getattr(node, name, []))
+
+
+def import_graph(stage: Path) -> dict[str, set[str]]:
+    """The modules of a package, each with those modules of it that it imports by name."""
+    files = {}
+    for file in stage.rglob("*.py"):
+        parts = file.relative_to(stage.parent).with_suffix("").parts
+        files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    graph: dict[str, set[str]] = {}
+    for module, file in files.items():
+        named: set[str] = set()
+        for node in statements(ast.parse(file.read_text()).body):
+            if isinstance(node, ast.Import):
+                named |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{file}: a relative import"
+                submodules = {f"{node.module}.{alias.name}" for alias in node.names}
+                found = submodules & files.keys()
+                named |= found if found == submodules else {*found, node.module or ""}
+        graph[module] = named & files.keys() - {module}
+    return graph
+
+
+def reachable(graph: dict[str, set[str]], start: str) -> set[str]:
+    """Modules that `start` imports, directly or through others."""
+    found: set[str] = set()
+    to_visit = [start]
+    while to_visit:
+        new = graph[to_visit.pop()] - found
+        found |= new
+        to_visit += new
+    return found
+
+
+def import_cycles(graph: dict[str, set[str]]) -> set[frozenset[str]]:
+    """Groups of modules in which each imports every other, directly or through others."""
+    after = {module: reachable(graph, module) for module in graph}
+    return {
+        frozenset(other for other in after[module] if module in after[other])
+        for module in graph
+        if module in after[module]
+    }
+
+
+def test_import_cycles_are_found_wherever_the_imports_are_written(tmp_path: Path) -> None:
+    sources = {
+        "__init__": "",
+        "a": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from p.b import x\n",
+        "b": "try:\n    from p import c\nexcept ImportError:\n    pass\n",
+        "c": "class C:\n    import p.a\n",
+        "d": "import p.e\n",
+        "e": "def f():\n    import p.d\n",
+    }
+    (tmp_path / "p").mkdir()
+    for name, source in sources.items():
+        (tmp_path / "p" / f"{name}.py").write_text(source)
+    assert import_cycles(import_graph(tmp_path / "p")) == {frozenset({"p.a", "p.b", "p.c"})}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_modules_import_each_other_in_a_cycle(stage: str) -> None:
+    assert import_cycles(import_graph(ROOT / stage)) == set()
 
 
 @pytest.mark.parametrize("stage", STAGES)

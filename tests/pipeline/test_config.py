@@ -39,6 +39,44 @@ def test_a_wrong_config_is_told_by_key_and_file(
         assert word in str(error.value)
 
 
+def test_all_problems_of_a_config_are_told_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        """
+        output: ""
+        sources: [{kind: python-docs, paths: [a]}, {kind: jsonl, name: python-docs, weight: 0}]
+        seq_len: 2
+        chunk_bytes: 0
+        cleaning: {min_characters: 5, max_characters: 4, min_alphabetic: 1}
+        near_duplicates: {bands: 0, threshold: -0.1}
+        decontamination: {paths: [a], ngram: 4, min_words: 3, overlap: 1.5}
+        split: {valid: 0, tasks: 1}
+        tokenizer: {lowercase: true, vocab_size: 260, sample_bytes: 0}
+        packing: {more_seq_lens: [2, 512, 512]}
+        shards: {train: 0, valid: 0, block_sequences: 0}
+        tasks: {libraries: 9, library_dev: 8, max_characters: 49}
+        """
+    )
+    with pytest.raises(PipelineError) as error:
+        parse(["--config", str(path)])
+    keys = [line.split(":")[0].strip() for line in str(error.value).splitlines()[1:]]
+    assert sorted(keys) == sorted(
+        [
+            "output",
+            *("sources[0].paths", "sources[1].paths", "sources[1].weight"),
+            *("sources[0].name", "sources[1].name"),
+            *("seq_len", "chunk_bytes", "cleaning.max_characters", "cleaning.min_alphabetic"),
+            *("near_duplicates.bands", "near_duplicates.threshold"),
+            *("decontamination.min_words", "decontamination.overlap"),
+            *("split.valid", "split.tasks", "split.tasks"),
+            *("tokenizer.lowercase", "tokenizer.vocab_size", "tokenizer.sample_bytes"),
+            *["packing.more_seq_lens"] * 4,
+            *("shards.train", "shards.valid", "shards.block_sequences"),
+            *("tasks.library_dev", "tasks.max_characters"),
+        ]
+    )
+
+
 def test_an_option_of_nobody_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--runer", "DirectRunner"]) == 1
     assert "did you mean --runner" in capsys.readouterr().err
