@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Any
 
-from pipeline import tasks
+from pipeline import provenance, tasks
 from pipeline.config import Config
 from pipeline.dedup import decontaminate
 from pipeline.errors import PipelineError
@@ -43,8 +43,7 @@ def run(config: Config, options: list[str], overwrite: bool, progress: Progress)
             new = work.beside(folder)
             with work.lock(new):
                 work.begin(new, config, overwrite=not work.is_of(new, config))
-                made = _make(new, config, options, progress)
-                _finish(new, config, made)
+                finished = _finish(new, config, _make(new, config, options, progress))
             work.replace(folder)
         else:
             manifest = work.begin(folder, config, overwrite)
@@ -54,21 +53,32 @@ def run(config: Config, options: list[str], overwrite: bool, progress: Progress)
             if manifest:
                 log.info("%s: rebuilding %s", folder, ", ".join(missing))
             made = _make(folder, config, options, progress)
-            if manifest and made["."] != manifest:
+            if manifest and made["."] != provenance.without(manifest):
                 raise PipelineError(
                     f"{folder}: the rebuilt shards differ from those in {work.MANIFEST}: the input "
                     "or a library has changed since; pass --overwrite to make the whole anew"
                 )
-            _finish(folder, config, made)
+            finished = _finish(folder, config, made)
     log.info("%s: finished in %.0f s", folder, time.monotonic() - started)
-    return made["."]
+    return finished
 
 
-def _finish(folder: Path, config: Config, manifests: dict[str, dict[str, Any]]) -> None:
-    """Write the manifests, that of the folder itself last, and remove what they don't name."""
-    for name, manifest in reversed(manifests.items()):
-        work.write_json(folder / name / work.MANIFEST, manifest)
+def _finish(folder: Path, config: Config, manifests: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Write the manifests, that of the folder itself last, and remove what they don't name.
+
+    Returns the last. One that says the same of the data already stays, and with it the provenance:
+    a run that restores a file doesn't change how the data came about.
+    """
+    made_by = provenance.record()
+    written: dict[str, Any] = {}
+    for name, content in reversed(manifests.items()):
+        path = folder / name / work.MANIFEST
+        written = work.load_json(path) or {}
+        if provenance.without(written) != content:
+            written = content | {provenance.KEY: made_by}
+            work.write_json(path, written)
     work.remove_strays(folder, {shard.name for shard in shard_list(config)})
+    return written
 
 
 def _make(

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pretrain.errors import PretrainError
+from pretrain.manifest import content_sha256
 from pretrain.masking import MaskedRows, mask_rows
 from pretrain.recipe import MaskingConfig
 from pretrain.remote import is_remote, local_copy
@@ -52,8 +53,8 @@ class ShardFolder:
 
     @cached_property
     def sha256(self) -> str:
-        """Of manifest.json: another data set has another."""
-        return hashlib.sha256((self.path / "manifest.json").read_bytes()).hexdigest()
+        """Of what manifest.json says of the data: another data set has another."""
+        return content_sha256((self.path / "manifest.json").read_bytes())
 
     @cached_property
     def word_starts(self) -> NDArray[np.bool_]:

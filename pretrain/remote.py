@@ -1,14 +1,14 @@
 """A data set at a URL (`s3://`, `gs://`, `hf://`, `https://` ...), copied into a local cache.
 
 An epoch is one shuffle of all rows, so the first step may need any shard: all are fetched before
-it, several at a time, and stay. The cache is named after the manifest's content, so a data set that
-was made again is another one, and an interrupted copy goes on with the files that are missing.
+it, several at a time, and stay. The cache is named after what the manifest says of the data, so
+another data set at the same URL is another copy, and an interrupted copy is continued with the
+files that are missing.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import logging
 import os
@@ -20,6 +20,7 @@ import fsspec
 from tqdm import tqdm
 
 from pretrain.errors import PretrainError
+from pretrain.manifest import content_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def local_copy(url: str, cache_dir: Path) -> Path:
             f"data.path: {url}/manifest.json can't be read ({type(error).__name__}: {error}); "
             "check the address and the credentials, or finish the pipeline run that writes it"
         ) from None
-    folder = cache_dir.expanduser() / hashlib.sha256(content).hexdigest()[:16]
+    folder = cache_dir.expanduser() / content_sha256(content)[:16]
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -11,6 +11,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from tokenizers import Tokenizer
 
+from pipeline import provenance
 from pipeline.report.balance import DROPS
 from pipeline.report.verify import load_manifest
 from pipeline.shards.shard import read_rows
@@ -52,7 +53,17 @@ def _totals(folder: Path, manifest: dict[str, Any]) -> str:
         tasks = ", ".join(f"{task} {n:,}" for task, n in counts["contaminated"].items())
         lines.append(f"  documents with sentences of {tasks}")
     lines.append(f"  unreadable records {counts['rejected']:,} (rejected.jsonl)")
+    if made_by := manifest.get(provenance.KEY):
+        lines.append(f"  {_made_by(made_by)}")
     return "\n".join(lines)
+
+
+def _made_by(record: dict[str, Any]) -> str:
+    """Command, commit and versions of the run that made the data, in one line."""
+    commit = record["commit"] or "unknown"
+    changes = " with uncommitted changes" if record["clean"] is False else ""
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    return f"made by {record['command']} (commit {commit}{changes}; {versions})"
 
 
 def _sources(manifest: dict[str, Any]) -> str:

@@ -9,13 +9,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import webdataset
 
+from pipeline import provenance
 from pipeline.config import Config, Shards, Source
 from pipeline.errors import PipelineError
+from pipeline.report.inspect import inspect
 from pipeline.report.verify import problems, verify
 from pipeline.run import run
 
@@ -29,6 +32,12 @@ def _run(config: Config, *options: str, overwrite: bool = False) -> dict:
 def _bytes(folder: Path) -> dict[str, bytes]:
     names = [*folder.glob("*.tar"), *folder.glob("*.json*")]
     return {path.name: path.read_bytes() for path in names}
+
+
+def _data(folder: Path) -> dict[str, Any]:
+    """`_bytes`, but of the manifest what it says of the data, which no command line is part of."""
+    manifest = provenance.without(json.loads((folder / "manifest.json").read_text()))
+    return _bytes(folder) | {"manifest.json": json.dumps(manifest)}
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +74,22 @@ def test_counts_rows_and_bytes_on_two_layouts_of_workers(
 
     other = make_config()
     _run(other, "--direct_num_workers=1")
-    assert _bytes(Path(other.output)) == _bytes(finished)
+    assert _data(Path(other.output)) == _data(finished)
+
+
+def test_the_manifest_tells_how_the_data_came_about(finished: Path, tmp_path: Path) -> None:
+    manifest = json.loads((finished / "manifest.json").read_text())
+    assert manifest["provenance"].keys() == {"commit", "clean", "command", "versions"}
+    assert manifest["provenance"]["command"] == provenance.command_line(sys.orig_argv)
+    assert manifest["provenance"]["versions"]["numpy"] == np.__version__
+    picture = tmp_path / "picture.png"
+    line = f"made by {manifest['provenance']['command']}"
+    assert line in inspect(finished, picture, 1)
+    older = tmp_path / "data"
+    shutil.copytree(finished, older)
+    (older / "manifest.json").write_text(json.dumps(provenance.without(manifest)))
+    assert "made by" not in inspect(older, picture, 1)
+    assert problems(older) == []
 
 
 def test_a_finished_folder_is_found_without_loading_beam(
@@ -86,8 +110,13 @@ def test_a_finished_folder_is_found_without_loading_beam(
 
 
 def test_a_deleted_shard_comes_back_with_the_same_bytes(
-    make_config: Callable[..., Config], finished: Path, tmp_path: Path
+    make_config: Callable[..., Config],
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # by another command: the manifest goes on naming the one that made the data
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "pipeline", "--other"])
     folder = tmp_path / "data"
     shutil.copytree(finished, folder)
     before = _bytes(folder)
@@ -142,7 +171,7 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(
         process.wait()
         assert not (Path(config.output) / "manifest.json").exists()
     _run(config, *IN_MEMORY)
-    assert _bytes(tmp_path / "data") == _bytes(finished)
+    assert _data(tmp_path / "data") == _data(finished)
 
 
 def test_a_finished_folder_stays_until_its_successor_is_whole(
@@ -173,7 +202,7 @@ def test_a_replacement_that_was_killed_half_way_is_finished(
     shutil.copytree(finished, tmp_path / ".data.new")
     (tmp_path / ".data.old").mkdir()
     _run(make_config(), *IN_MEMORY)
-    assert _bytes(tmp_path / "data") == _bytes(finished)
+    assert _data(tmp_path / "data") == _data(finished)
     assert not list(tmp_path.glob(".data*"))
 
 
@@ -236,4 +265,4 @@ def test_a_full_disk_is_told_and_the_run_goes_on_afterwards(
     assert "Traceback" not in done.stderr
     assert not list(Path(config.output).rglob("*.tmp"))
     _run(config, *IN_MEMORY)
-    assert _bytes(tmp_path / "data") == _bytes(finished)
+    assert _data(tmp_path / "data") == _data(finished)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -56,6 +57,18 @@ def test_a_data_set_made_again_is_another_one(
     first = ShardFolder(URL, tmp_path).path
     remote.pipe("/bucket/data/manifest.json", (first / "manifest.json").read_bytes() + b"\n")
     assert ShardFolder(URL, tmp_path).path != first
+
+
+def test_the_same_data_with_another_provenance_is_not_fetched_again(
+    remote: fsspec.AbstractFileSystem, tmp_path: Path
+) -> None:
+    manifest = json.loads(remote.cat_file("/bucket/data/manifest.json"))
+    folders = set()
+    for command in ("one", "another"):
+        content = json.dumps(manifest | {"provenance": {"command": command}})
+        remote.pipe("/bucket/data/manifest.json", content.encode())
+        folders.add(ShardFolder(URL, tmp_path).path)
+    assert len(folders) == 1
 
 
 def test_a_url_without_a_manifest_and_one_without_a_shard(
