@@ -24,7 +24,8 @@ import torch
 
 from benchmarks.machine import describe
 from benchmarks.tiny_run import write_shard
-from pretrain.data import FORMAT, VERSION, Batches, ShardFolder
+from pretrain.data import Batches, ShardFolder
+from pretrain.manifest import FORMAT, VERSION
 from pretrain.recipe import MaskingConfig
 
 VOCAB, BLOCK, MICRO_BATCH = 50265, 1024, 32
@@ -52,7 +53,7 @@ def write_shards(folder: Path, num_rows: int, seq_len: int) -> None:
     manifest = {
         "format": FORMAT, "version": VERSION, "seq_len": seq_len, "dtype": "uint16",
         "vocab_size": VOCAB, "tokenizer_sha256": hashlib.sha256(tokenizer.encode()).hexdigest(),
-        "splits": {"train": {"sequences": num_rows, "shards": [entry]}},
+        "splits": {"train": {"sequences": num_rows, "tokens": rows.size, "shards": [entry]}},
     }  # fmt: skip
     (folder / "manifest.json").write_text(json.dumps(manifest))
 

@@ -22,12 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pretrain.errors import PretrainError
-from pretrain.manifest import content_sha256
+from pretrain.manifest import content_sha256, parse_manifest
 from pretrain.masking import MaskedRows, mask_rows
 from pretrain.recipe import MaskingConfig
 from pretrain.remote import is_remote, local_copy
 
-FORMAT, VERSION = "latemask-shards", 1
 BYTE_LEVEL_SPACES = ("\u0120", "\u010a", "\u0109")  # how byte-level BPE writes " ", "\n", "\t"
 
 
@@ -80,14 +79,7 @@ class ShardFolder:
                 f"{file} is missing: the folder is no data set, or its pipeline run did not end; "
                 "run the `python -m pipeline` command that began it again, it goes on from there"
             )
-        manifest = json.loads(file.read_text())
-        found = (manifest.get("format"), manifest.get("version"))
-        if found != (FORMAT, VERSION):
-            raise PretrainError(
-                f"{file}: format and version are {found}, expected {(FORMAT, VERSION)}; "
-                "make the data set again with this version of the pipeline"
-            )
-        return manifest
+        return parse_manifest(file.read_bytes(), str(file))
 
     def _check_tokenizer(self) -> None:
         file = self.path / "tokenizer.json"

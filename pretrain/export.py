@@ -46,10 +46,10 @@ from pretrain.convert import (
 from pretrain.data import ShardFolder
 from pretrain.errors import PretrainError, exit_with
 from pretrain.fault_tolerance.run_folder import open_checkpoint
+from pretrain.manifest import TOKENIZER_FILES
 from pretrain.model import LateMaskModel
 from pretrain.model_card import model_card
 from pretrain.recipe import MaskingConfig
-from pretrain.remote import TOKENIZER_FILES
 
 LATE_MASK_FILE = "late_mask.safetensors"
 

@@ -9,7 +9,6 @@ files that are missing.
 from __future__ import annotations
 
 import fcntl
-import json
 import logging
 import os
 from collections.abc import Callable
@@ -20,11 +19,10 @@ import fsspec
 from tqdm import tqdm
 
 from pretrain.errors import PretrainError
-from pretrain.manifest import content_sha256
+from pretrain.manifest import TOKENIZER_FILES, content_sha256, parse_manifest
 
 logger = logging.getLogger(__name__)
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 PARALLEL = 8
 
 
@@ -39,7 +37,8 @@ def local_copy(url: str, cache_dir: Path) -> Path:
     Processes of one machine may call this at once: one fetches, the others wait for it.
 
     Raises:
-        PretrainError: no manifest at `url`, or it can't be read.
+        PretrainError: `url` can't be read, has no manifest, or one that is refused (before anything
+            is fetched or written).
     """
     filesystem, root = fsspec.url_to_fs(url)
     try:
@@ -49,15 +48,17 @@ def local_copy(url: str, cache_dir: Path) -> Path:
             f"data.path: {url}/manifest.json can't be read ({type(error).__name__}: {error}); "
             "check the address and the credentials, or finish the pipeline run that writes it"
         ) from None
+    manifest = parse_manifest(content, f"{url}/manifest.json")
     folder = cache_dir.expanduser() / content_sha256(content)[:16]
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if (folder / "manifest.json").exists():
             return folder
-        splits = json.loads(content)["splits"].values()
         sizes: dict[str, int | None] = {
-            shard["name"]: shard["bytes"] for split in splits for shard in split["shards"]
+            shard["name"]: shard["bytes"]
+            for split in manifest["splits"].values()
+            for shard in split["shards"]
         }
         sizes |= {name: None for name in TOKENIZER_FILES if filesystem.exists(f"{root}/{name}")}
         missing = [name for name, size in sizes.items() if not _is_there(folder / name, size)]

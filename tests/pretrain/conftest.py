@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,6 +115,69 @@ def shard_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     )
     return folder
+
+
+@pytest.fixture(
+    params=[
+        *("../../x.tar", "/nowhere/x.tar", "a/b.tar", "a\\b.tar", ".hidden.tar", "..", ""),
+        *("x\n.tar", "x\0.tar", "\ud800.tar", "manifest.json", "tokenizer.json"),
+        *(None, 3, ["x.tar"]),
+    ],
+    ids=repr,
+)
+def refused_name(request: pytest.FixtureRequest) -> object:
+    """A name that no shard may have: outside the folder, hidden, or that of another file."""
+    return request.param
+
+
+def _without(*path: str | int) -> Callable[[dict[str, Any]], bytes]:
+    """A function that returns a manifest without the key at `path`, as bytes."""
+
+    def remove(manifest: dict[str, Any]) -> bytes:
+        entry: Any = manifest
+        for key in path[:-1]:
+            entry = entry[key]
+        del entry[path[-1]]
+        return json.dumps(manifest).encode()
+
+    return remove
+
+
+def _with(**changes: object) -> Callable[[dict[str, Any]], bytes]:
+    return lambda manifest: json.dumps(manifest | changes).encode()
+
+
+FIRST_SHARD = ("splits", "train", "shards", 0)
+
+
+@pytest.fixture(
+    params=[
+        (lambda _: b"", "is not JSON"),
+        (lambda _: b"<html>404</html>", "is not JSON"),
+        (lambda _: b"\xff\xfe\xfd", "is not JSON"),
+        (lambda _: b"[" * 100_000, "is not JSON"),
+        (lambda _: b"[]", "expected an object"),
+        (lambda _: b"{}", "format and version"),
+        *((_without(key), key) for key in ("seq_len", "dtype", "vocab_size", "tokenizer_sha256")),
+        (_without("splits"), "splits is missing, expected an object"),
+        *((_without("splits", "train", key), key) for key in ("shards", "sequences", "tokens")),
+        *((_without(*FIRST_SHARD, key), key) for key in ("name", "bytes", "blocks")),
+        (_without(*FIRST_SHARD, "blocks", 1, "offset"), r"shards\[0\]\.blocks\[1\]\.offset"),
+        (_without(*FIRST_SHARD, "blocks", 1, "sequences"), r"blocks\[1\]\.sequences is missing"),
+        (_with(splits=[]), r"splits is \[\], expected an object"),
+        (_with(splits={"train": 3}), r"splits\.train is 3, expected an object"),
+        (_with(splits={"a\nb": 3}), r"splits\.'a\\nb' is 3, expected an object"),
+        (_with(seq_len="32"), "seq_len is '32', expected a whole number"),
+        (_with(seq_len=True), "seq_len is True, expected a whole number"),
+        (_with(vocab_size=-1), "vocab_size is -1, expected a whole number"),
+        (_with(dtype="float32"), "dtype is 'float32', expected uint16 or uint32"),
+    ],
+    ids=lambda param: param[1],
+)
+def bad_manifest(request: pytest.FixtureRequest, shard_folder: Path) -> tuple[bytes, str]:
+    """The bytes of an unusable manifest, and a pattern of the error."""
+    make, message = request.param
+    return make(json.loads((shard_folder / "manifest.json").read_text())), message
 
 
 TINY: dict[str, dict[str, object]] = {

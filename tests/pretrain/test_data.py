@@ -160,6 +160,35 @@ def test_the_identity_of_the_data_is_the_manifest_without_its_provenance(
     assert ShardFolder(folder).sha256 != identity
 
 
+def test_a_manifest_that_names_a_file_outside_the_folder_is_refused(
+    shard_folder: Path, tmp_path: Path, refused_name: object
+) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(shard_folder, folder)
+    splits = ShardFolder(folder).manifest["splits"]
+    splits["valid"]["shards"][0]["name"] = refused_name
+    rewrite(folder, splits=splits)
+    with pytest.raises(PretrainError) as error:
+        ShardFolder(folder)
+    message = str(error.value)
+    assert message.startswith(f"{folder}/manifest.json: splits.valid.shards[0].name is ")
+    assert f"{refused_name!r}, expected a plain file name" in message
+    assert "`python -m pipeline" in message
+    assert error.value.exit_code == 2
+
+
+def test_an_unusable_manifest_is_an_error_of_one_line(
+    shard_folder: Path, tmp_path: Path, bad_manifest: tuple[bytes, str]
+) -> None:
+    folder, (content, message) = tmp_path / "data", bad_manifest
+    shutil.copytree(shard_folder, folder)
+    (folder / "manifest.json").write_bytes(content)
+    with pytest.raises(PretrainError, match=message) as error:
+        ShardFolder(folder)
+    assert str(error.value).startswith(f"{folder}/manifest.json")
+    assert "\n" not in str(error.value)
+
+
 def rewrite(folder: Path, **changes: object) -> None:
     file = folder / "manifest.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))

@@ -81,3 +81,31 @@ def test_a_url_without_a_manifest_and_one_without_a_shard(
     remote.rm(name)
     with pytest.raises(PretrainError, match="can't be fetched"):
         ShardFolder(URL, tmp_path)
+
+
+def test_nothing_is_fetched_for_a_manifest_that_names_a_file_outside_the_cache(
+    remote: fsspec.AbstractFileSystem, tmp_path: Path, refused_name: object
+) -> None:
+    manifest = json.loads(remote.cat_file("/bucket/data/manifest.json"))
+    shard = manifest["splits"]["train"]["shards"][1]
+    remote.pipe("/bucket/x.tar", b"x")
+    shard["name"], shard["bytes"] = refused_name, 1
+    remote.pipe("/bucket/data/manifest.json", json.dumps(manifest).encode())
+    with pytest.raises(PretrainError) as error:
+        ShardFolder(URL, tmp_path / "outer/cache")
+    message = str(error.value)
+    assert message.startswith(f"{URL}/manifest.json: splits.train.shards[1].name is ")
+    assert f"{refused_name!r}, expected a plain file name" in message
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_nothing_is_fetched_for_an_unusable_manifest(
+    remote: fsspec.AbstractFileSystem, tmp_path: Path, bad_manifest: tuple[bytes, str]
+) -> None:
+    content, message = bad_manifest
+    remote.pipe("/bucket/data/manifest.json", content)
+    with pytest.raises(PretrainError, match=message) as error:
+        ShardFolder(URL, tmp_path)
+    assert str(error.value).startswith(f"{URL}/manifest.json")
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.rglob("*")) == []
