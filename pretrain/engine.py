@@ -73,7 +73,7 @@ class Engine:
         self.deepspeed_config = complete_deepspeed_config(config, self.num_ranks, self.precision)
         self.stage = self.deepspeed_config.get("zero_optimization", {}).get("stage", 0)
         self._check(config)
-        self.optimizer = _make_optimizer(model, config.optimizer)
+        self.optimizer = make_optimizer(model, config.optimizer)
         self.parameters = dict(model.named_parameters())
         self.parts = Parts(device, enabled=config.run.time_parts)
         self._suppressed = False
@@ -273,7 +273,7 @@ class Engine:
         return [tensor.to(self.device, non_blocking=pinned) for tensor in tensors]
 
 
-def _make_optimizer(model: LateMaskModel, config: OptimizerConfig) -> torch.optim.Optimizer:
+def make_optimizer(model: LateMaskModel, config: OptimizerConfig) -> torch.optim.Optimizer:
     """Fused AdamW over `parameter_groups`, or DeepSpeed's Muon beside it.
 
     torch's own Muon takes matrices only, and ZeRO leaves it flat ranges of them; DeepSpeed's puts

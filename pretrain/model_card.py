@@ -59,8 +59,8 @@ tags: [masked-lm, late-masking, latemask]
 {"RoBERTa-PreLayerNorm" if model.norm == "pre" else "RoBERTa"}, {model.num_hidden_layers} layers x
 {model.hidden_size}, {model.pieces:,} tokens of vocabulary, pretrained with latemask. {kind}
 
-- Data: {sources or data.path} ({data.manifest["splits"]["train"]["tokens"]:,} tokens in sequences of
-  {data.seq_len}; tokenizer sha256 {data.tokenizer_sha256[:16]})
+- Data: {sources or data.path} ({data.manifest["splits"]["train"]["tokens"]:,} tokens in
+  sequences of {data.seq_len}; tokenizer sha256 {data.tokenizer_sha256[:16]})
 - Masking: {100 * masking.rate:g} % selected, {100 * masking.loss_fraction:g} % of it predicted, of
   which {100 * masking.masked_share:g} % [MASK], {100 * masking.random_share:g} % random
 - Optimizer: {_optimizer(config)}, {config.data.global_batch_size:,} sequences a step

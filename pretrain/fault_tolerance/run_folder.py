@@ -96,8 +96,10 @@ class RunFolder:
         """Append a start's provenance to starts.jsonl; warns where the code has changed."""
         file = self.path / "starts.jsonl"
         before = self.starts()
-        with file.open("a") as stream:
-            stream.write(json.dumps(start) + "\n")
+        with file.open("a+") as stream:
+            stream.seek(max(0, stream.tell() - 1))
+            cut_off = stream.read() not in ("", "\n")
+            stream.write("\n" * cut_off + json.dumps(start) + "\n")
         if before and before[-1].get("commit") != start.get("commit"):
             logger.warning(
                 "the code has changed since the last start: commit was %s, is %s",

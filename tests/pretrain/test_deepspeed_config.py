@@ -33,14 +33,15 @@ def test_deepspeed_finds_the_batch_that_was_asked_for(
         *("--data.micro_batch_size", str(micro), "--data.global_batch_size", str(whole)),
         *("--run.deepspeed_config", str(ROOT / f"configs/deepspeed/zero{stage}.json")),
     )
-    completed = complete_deepspeed_config(config, ranks, "bf16")
+    precision = "bf16" if stage else "fp32"
+    completed = complete_deepspeed_config(config, ranks, precision)
     # DeepSpeed multiplies by the ranks of the process group, here one: it must find 1/ranks.
     read = DeepSpeedConfig(completed | {"train_batch_size": whole // ranks})
     assert completed["train_batch_size"] == whole
     assert read.gradient_accumulation_steps == accumulated
     assert read.train_micro_batch_size_per_gpu == micro
     assert read.zero_optimization_stage == stage
-    assert read.bfloat16_config.enabled
+    assert read.bfloat16_config.enabled == (precision == "bf16")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,9 @@ import yaml
 from pretrain.budget import Progress
 from pretrain.config import RunConfig
 from pretrain.errors import PretrainError
-from pretrain.metrics import Metrics, Speed, peak_tflops
+from pretrain.fault_tolerance.status import Verdict
+from pretrain.metrics import Recorder
+from pretrain.timing import Speed, peak_tflops
 
 
 class FakeTracker:
@@ -36,9 +38,9 @@ class FakeTracker:
         self.finished = True
 
 
-def metrics(folder: Path, start: Progress, **settings: Any) -> Metrics:
+def metrics(folder: Path, start: Progress, **settings: Any) -> Recorder:
     config = RunConfig(output_dir=str(folder), **settings)
-    return Metrics(folder, config, writes=True, start=start, fraction=0.0)
+    return Recorder(folder, config, writes=True, start=start, fraction=0.0)
 
 
 def test_lines_after_the_checkpoint_and_half_lines_go(tmp_path: Path) -> None:
@@ -55,21 +57,67 @@ def test_lines_after_the_checkpoint_and_half_lines_go(tmp_path: Path) -> None:
     assert list((tmp_path / "tensorboard").iterdir())
 
 
-def test_a_tracker_gets_the_same_and_goes_on_under_its_name(
+def test_a_tracker_gets_the_same_and_is_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracker = FakeTracker()
     monkeypatch.setitem(sys.modules, "wandb", tracker)  # type: ignore[arg-type]
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    (folder / "config.yaml").write_text(yaml.safe_dump({"masking": {"rate": 0.4}}))
-    writer = metrics(folder, Progress(), report_to=["wandb"])
-    writer.log(Progress(step=3), 0.1, {"train/loss": 2.5})
-    writer.close()
-    assert (tracker.opened["id"], tracker.opened["resume"]) == ("mine", "allow")
-    assert tracker.opened["config"] == {"masking": {"rate": 0.4}}
-    ((step, record),) = tracker.records
+    ids = []
+    for place in ("here", "here", "there"):
+        folder = tmp_path / place / "mine"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(yaml.safe_dump({"masking": {"rate": 0.4}}))
+        writer = metrics(folder, Progress(), report_to=["wandb"])
+        writer.log(Progress(step=3), 0.1, {"train/loss": 2.5})
+        writer.close()
+        assert (tracker.opened["name"], tracker.opened["resume"]) == ("mine", "allow")
+        assert tracker.opened["config"] == {"masking": {"rate": 0.4}}
+        ids.append(tracker.opened["id"])
+    assert ids[0] == ids[1]
+    assert ids[0] != ids[2]  # another run in a folder of the same name
+    step, record = tracker.records[0]
     assert (step, record["train/loss"], tracker.finished) == (3, 2.5, True)
+
+
+def verdict(loss: float, num_predicted: float) -> Verdict:
+    return Verdict(loss=loss, accuracy=loss / 10, num_predicted=num_predicted, fault=None)
+
+
+def test_a_line_has_the_mean_over_the_steps_since_the_last_one(tmp_path: Path) -> None:
+    whole = metrics(tmp_path, Progress())
+    for step in (verdict(2.0, 100), verdict(float("nan"), 100), verdict(5.0, 50)):
+        whole.add_step(step)
+    # What a checkpoint holds at this point lets another start write the same line.
+    resumed = Recorder(
+        tmp_path / "resumed",
+        RunConfig(output_dir=""),
+        writes=False,
+        start=Progress(),
+        fraction=0.0,
+        sums=dict(whole.sums),
+    )
+    for recorder in (whole, resumed):
+        recorder.add_step(verdict(1.0, 100))
+    assert whole.sums == resumed.sums
+    whole.log_steps(Progress(step=4), 0.5, {"train/lr": 1e-3}, stalled=0.0)
+    whole.add_step(verdict(7.0, 10))
+    whole.log_steps(Progress(step=5), 0.6, {"train/lr": 1e-3}, stalled=0.0)
+    whole.close()
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines[0]["train/loss"] == pytest.approx((2 * 100 + 5 * 50 + 1 * 100) / 250)
+    assert lines[0]["train/accuracy"] == pytest.approx(lines[0]["train/loss"] / 10)
+    assert lines[1]["train/loss"] == pytest.approx(7.0)
+
+
+def test_a_run_that_goes_back_loses_its_lines_from_there_on(tmp_path: Path) -> None:
+    writer = metrics(tmp_path, Progress())
+    for step in (1, 2, 3):
+        writer.log(Progress(step=step), 0.1 * step, {"train/loss": float(step)})
+    writer.rewind(Progress(step=1), 0.1, {"loss": 4.0, "num_predicted": 2.0, "accuracy": 1.0})
+    writer.log_steps(Progress(step=2), 0.2, {}, stalled=0.0)
+    writer.close()
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["train/loss"]) for line in lines] == [(1, 1.0), (2, 2.0)]
 
 
 def test_a_tracker_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +128,7 @@ def test_a_tracker_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_speeds_leave_pauses_out(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [1000.0]
-    monkeypatch.setattr("pretrain.metrics.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("pretrain.timing.time.monotonic", lambda: clock[0])
     speed = Speed(Progress(tokens=100, flops=1e12))
     clock[0] += 3  # steps
     with speed.waiting():

@@ -8,11 +8,11 @@ import pytest
 import torch
 from transformers import get_linear_schedule_with_warmup
 
-from pretrain.budget import Progress
-from pretrain.config import BudgetConfig, OptimizerConfig
+from pretrain.budget import BudgetConfig, Progress
+from pretrain.engine import make_optimizer
 from pretrain.model import LateMaskModel
-from pretrain.optim import learning_rates, make_optimizer, parameter_groups
-from pretrain.recipe import MaskingConfig, ModelConfig
+from pretrain.optim import learning_rates, parameter_groups
+from pretrain.recipe import MaskingConfig, ModelConfig, OptimizerConfig
 
 
 def tiny_model(layers: int = 1, late_layers: int = 0) -> LateMaskModel:

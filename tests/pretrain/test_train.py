@@ -81,7 +81,7 @@ def tiny_config_file(tiny_config_file: Path, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory, tiny_config_file: Path) -> Path:
-    """A run of 12 steps on 2 ranks under ZeRO-2, every checkpoint kept."""
+    """A run of 12 steps on 2 ranks under ZeRO-1, every checkpoint kept."""
     folder = tmp_path_factory.mktemp("unbroken") / "run"
     every = ("--run.save_every", "3", "--run.keep_checkpoints", "99")
     run(tiny_config_file, 2, folder, *every)
@@ -293,7 +293,7 @@ def test_a_run_with_stages_resumes_in_the_right_one(
     staged = ("--masking.schedule", STAGES, "--run.save_every", "3")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     output = run(tiny_config_file, 1, whole, *staged, "--run.keep_checkpoints", "99")
-    assert "row from 25 % of the run on" in output
+    assert "sequence from 25 % of the run on" in output
     assert max(losses(whole)) == STEPS
     shutil.copytree(whole, broken, ignore=shutil.ignore_patterns("hf"))
     for checkpoint in (broken / "checkpoints").iterdir():

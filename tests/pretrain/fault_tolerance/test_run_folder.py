@@ -66,7 +66,7 @@ def test_a_flipped_byte_is_found_and_the_checkpoint_passed_over(
         checkpoint = run.newest(verify=True)
     assert checkpoint is not None
     assert checkpoint.progress.step == 5
-    assert "step-00000010 is damaged (part-00000-of-00001.safetensors has sha256" in caplog.text
+    assert "step-00000010 can't be used (part-00000-of-00001.safetensors has sha256" in caplog.text
 
 
 def test_no_run_begins_again_because_all_are_damaged(tmp_path: Path) -> None:
@@ -78,12 +78,53 @@ def test_no_run_begins_again_because_all_are_damaged(tmp_path: Path) -> None:
 
 def test_going_back_finds_the_last_one_before_the_skipped_steps(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
+    assert run.rollback_target() is None  # to the initial weights
     save(run, 5)
     save(run, 10, skipped=3)
-    checkpoint = run.good()
+    checkpoint = run.rollback_target()
     assert checkpoint is not None
     assert checkpoint.progress.step == 5
     assert steps(run) == [5]
+
+
+def test_what_cannot_be_read_is_never_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder(tmp_path)
+    save(run, 5)
+    save(run, 10)
+    with monkeypatch.context() as broken:  # a file system that fails for a moment
+        broken.setattr(State, "read", raise_io_error)
+        with pytest.raises(PretrainError, match="none of its 2 checkpoints can be used"):
+            run.rollback_target()
+        run.prune(RunConfig(output_dir="", keep_checkpoints=1, keep_best=False))
+    assert steps(run) == [5, 10]
+    (run.checkpoints / "step-00000010" / "state.json").write_text("{")
+    checkpoint = run.rollback_target()
+    assert checkpoint is not None
+    assert checkpoint.progress.step == 5
+    save(run, 15)
+    run.prune(RunConfig(output_dir="", keep_checkpoints=1, keep_best=False))
+    assert steps(run) == [10, 15]  # the newest, and the one that says nothing of itself
+
+
+def raise_io_error(_file: Path) -> State:
+    raise OSError(5, "Input/output error")
+
+
+def test_a_start_is_recorded_and_a_changed_commit_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = RunFolder(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        run.record_start({"commit": "a1"})
+        run.record_start({"commit": "a1"})
+        assert not caplog.text
+        with (tmp_path / "starts.jsonl").open("a") as file:
+            file.write('{"commit": "a')  # cut off by a kill
+        run.record_start({"commit": "b2"})
+    assert "commit was a1, is b2" in caplog.text
+    assert [start["commit"] for start in run.starts()] == ["a1", "a1", "b2"]
 
 
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:
@@ -113,10 +154,10 @@ def test_harmless_changes_are_shown_and_others_refused(
     save(run, 5)
     tiny_config().save(run.path / "config.yaml")
     with caplog.at_level(logging.INFO):
-        run.adopt(tiny_config("--data.micro_batch_size", "8", "--run.log_every", "3"))
+        run.claim(tiny_config("--data.micro_batch_size", "8", "--run.log_every", "3"))
     assert "data.micro_batch_size: was 4, is 8" in caplog.text
     assert "run.log_every: was 1, is 3" in caplog.text
     with pytest.raises(PretrainError, match=r"optimizer\.lr: was 0\.003, is 0\.1"):
-        run.adopt(tiny_config("--optimizer.lr", "0.1"))
+        run.claim(tiny_config("--optimizer.lr", "0.1"))
     with pytest.raises(PretrainError, match=r"run\.seed: was 0, is 1"):
-        run.adopt(tiny_config("--run.seed", "1"))
+        run.claim(tiny_config("--run.seed", "1"))
