@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import shutil
 import statistics
 import sys
 import tempfile
@@ -25,18 +24,15 @@ import torch
 
 from benchmarks.loader import VOCAB, write_shards
 from benchmarks.machine import describe
-from pretrain.budget import Progress
-from pretrain.config import BudgetConfig, PretrainConfig, load_config
-from pretrain.data import Batches, ShardFolder
-from pretrain.engine import Engine
-from pretrain.fault_tolerance.background import Saver
-from pretrain.fault_tolerance.checkpoint import State
+from pretrain.budget import BudgetConfig
+from pretrain.config import PretrainConfig, load_config
+from pretrain.data import ShardFolder
 from pretrain.fault_tolerance.run_folder import RunFolder
-from pretrain.initialise import initialise
-from pretrain.metrics import Metrics
-from pretrain.model import LateMaskModel
+from pretrain.fault_tolerance.watchdog import Watchdog
 from pretrain.optim import Rates
-from pretrain.ranks import start_ranks
+from pretrain.ranks import Launch, join
+from pretrain.session import begin
+from pretrain.train import take_step
 
 OUT = Path("docs/benchmarks")
 RATES = Rates(1e-4, 1e-4)
@@ -44,7 +40,7 @@ RECOMMENDED_MINUTES = 15.0  # run.save_minutes
 
 
 def small_batches(size: str, folder: Path, rows: int) -> PretrainConfig:
-    """The size's model and recipe on random rows, `rows` a step."""
+    """The size's model and recipe on random sequences, `rows` a step."""
     config = load_config(Path(f"configs/pretrain/{size}.yaml"))
     return replace(
         config,
@@ -56,44 +52,44 @@ def small_batches(size: str, folder: Path, rows: int) -> PretrainConfig:
         ),
         model=replace(config.model, vocab_size=VOCAB),
         budget=BudgetConfig(steps=10**6),
-        run=replace(config.run, output_dir=str(folder / "run"), compile=False, eval_every=10**6),
+        run=replace(
+            config.run,
+            output_dir=str(folder / "run"),
+            compile=False,
+            log_every=1,
+            eval_every=10**6,
+            save_minutes=1e9,
+        ),
     )
 
 
 class Loop:
-    """The parts of `pretrain.train.loop` that run at every step, to be timed with and without."""
+    """The run's own loop, a step at a time, and the bare step that it is compared with."""
 
-    def __init__(self, config: PretrainConfig, device: torch.device) -> None:
-        data, run = ShardFolder(config.data.path), RunFolder(config.run.output_dir)
+    def __init__(self, config: PretrainConfig) -> None:
+        device = join(Launch(), run="benchmark")
+        run = RunFolder(config.run.output_dir)
         run.checkpoints.mkdir(parents=True)
-        model = LateMaskModel(config.model, config.masking)
-        initialise(model, seed=0)
-        self.engine, self.run = Engine(model, config, device), run
-        self.saver = Saver(run, config, 0, 1)
-        batch, micro = config.data.global_batch_size, config.data.micro_batch_size
-        self.batches = Batches(data, seed=0, global_batch_size=batch, micro_batch_size=micro)
-        self.upcoming = self.batches.steps(0, config.masking)
-        self.metrics = Metrics(run.path, config.run, writes=True, start=Progress(), fraction=0.0)
-        self.progress = Progress()
-        self.fixed = next(self.upcoming)
+        data = ShardFolder(config.data.path)
+        watchdog = Watchdog(rank=0, num_ranks=1, rank_seconds=1e9, hang_seconds=1e9)
+        self.session = begin(config, data, run, device, watchdog, checkpoint=None)
+        self.saver = self.session.supervisor.saver
+        self.batches = self.session.supervisor.steps(self.session.batches)
+        self.fixed = next(self.batches)
 
     def bare(self) -> None:
-        """The step on a batch that is there."""
-        self.engine.step(self.fixed, RATES)
+        """Forward, backward and update on a batch that is there."""
+        self.session.engine.forward_backward(self.fixed.micro_batches)
+        self.session.engine.update(RATES, skip=False)
 
     def whole(self) -> None:
-        """Batch, step, words to the other ranks, a line in the log."""
-        step = self.engine.step(next(self.upcoming), RATES, notes=[*self.saver.status()])
-        self.saver.agree(*step.notes)
-        self.progress.step += 1
-        self.metrics.log(self.progress, 0.0, {"train/loss": step.loss})
+        """What `train` does at a step: batch, step, agreement of the ranks, a line in the log."""
+        take_step(self.session, next(self.batches))
 
     def save(self) -> float:
-        """Begin a save; seconds for which this takes."""
+        """Begin a save; seconds for which the loop stands still."""
         before = self.saver.stalled
-        self.saver.begin(
-            self.engine.share(), State(progress=self.progress, shapes=self.engine.shapes())
-        )
+        self.session.supervisor.begin_save()
         return self.saver.stalled - before
 
 
@@ -111,11 +107,10 @@ def timed(step: object, count: int) -> list[float]:
 
 def measure(size: str, rows: int, steps: int, repeats: int, folder: Path) -> dict[str, float]:
     """Medians in seconds, the checkpoint's size, and the shares that follow from them."""
-    _, _, device = start_ranks()
     (folder / "data").mkdir()
     config = small_batches(size, folder, rows)
     write_shards(folder / "data", 10_240, config.model.max_position_embeddings - 2)
-    loop = Loop(config, device)
+    loop = Loop(config)
     timed(loop.bare, 2)
     bare: list[float] = []
     whole: list[float] = []
@@ -130,11 +125,12 @@ def measure(size: str, rows: int, steps: int, repeats: int, folder: Path) -> dic
         while loop.saver.phase != "idle":
             saving += timed(loop.whole, 1)
         writing.append(time.perf_counter() - begun)
-    loop.upcoming.close()
-    (checkpoint,) = list(loop.run.checkpoints.glob("step-*"))[-1:]
+    loop.batches.close()
+    loop.session.close()
+    (checkpoint,) = list((folder / "run" / "checkpoints").glob("step-*"))[-1:]
     bytes_written = sum(file.stat().st_size for file in checkpoint.iterdir())
-    shutil.rmtree(loop.run.path)
-    step, stalled = statistics.median(whole), statistics.median(stalls[1:] or stalls)
+    step = statistics.median(whole)
+    stalled = statistics.median(stalls[1:] or stalls)
     slower = max(0.0, statistics.median(saving) - step) * len(saving) / repeats
     return {
         "rows": rows,

@@ -49,11 +49,14 @@ def write_shards(folder: Path, num_rows: int, seq_len: int) -> None:
     (folder / "tokenizer.json").write_text(tokenizer)
     rows = generator.integers(4, VOCAB - 1, size=(num_rows, seq_len), dtype=np.uint16)
     rows[:, 0], rows[:, -1] = 0, 2
-    entry = write_shard(folder / "train-00000-of-00001.tar", rows, BLOCK)
+    splits = {}
+    for split, part in (("train", rows), ("valid", rows[:64])):
+        entry = write_shard(folder / f"{split}-00000-of-00001.tar", part, BLOCK)
+        splits[split] = {"sequences": len(part), "tokens": part.size, "shards": [entry]}
     manifest = {
         "format": FORMAT, "version": VERSION, "seq_len": seq_len, "dtype": "uint16",
         "vocab_size": VOCAB, "tokenizer_sha256": hashlib.sha256(tokenizer.encode()).hexdigest(),
-        "splits": {"train": {"sequences": num_rows, "tokens": rows.size, "shards": [entry]}},
+        "splits": splits,
     }  # fmt: skip
     (folder / "manifest.json").write_text(json.dumps(manifest))
 

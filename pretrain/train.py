@@ -11,6 +11,7 @@ import logging
 
 import torch
 
+from pretrain.fault_tolerance.status import StepBatch
 from pretrain.memory import peak_memory_gib
 from pretrain.optim import learning_rates
 from pretrain.session import Session
@@ -27,38 +28,45 @@ def train(session: Session) -> bool:
     Raises:
         PretrainError: something to fix; some kinds have exit codes of their own.
     """
-    engine, supervisor, recorder = session.engine, session.supervisor, session.recorder
-
+    supervisor = session.supervisor
     for batch in supervisor.steps(session.batches):  # resumes, goes back, stops, saves at the end
-        # ---------------------------------------------------------------- one optimizer step
-        session.trace.before_step()
-        torch.manual_seed(batch.dropout_seed)
-        engine.module.masking = batch.masking
-        output = engine.forward_backward(batch.micro_batches)
-        verdict = supervisor.agree(output)
-        rates = learning_rates(session.config.optimizer, batch.fraction)
-        update = engine.update(rates, skip=verdict.skip)
-        due = supervisor.complete_step(verdict, update)
-
-        # ---------------------------------------------------------------- log, evaluate, save
-        recorder.add_step(verdict)
-        if due.log:
-            values = {
-                "train/gradient_norm": float(update.gradient_norm),
-                "train/lr": rates.full,
-                "train/skipped_steps": supervisor.progress.skipped,
-                "train/rollbacks": supervisor.progress.rollbacks,
-                "speed/memory_gib": peak_memory_gib(engine.device),
-            }
-            values |= engine.parts.take()
-            recorder.log_steps(
-                supervisor.progress, supervisor.fraction, values, supervisor.saver.stalled
-            )
-        if due.evaluate:
-            evaluate(session)
-        supervisor.save_if_due()
-
+        take_step(session, batch)
     return supervisor.finished
+
+
+def take_step(session: Session, batch: StepBatch) -> None:
+    """One optimizer step on all ranks, and what is due after it."""
+    engine = session.engine
+    supervisor = session.supervisor
+    recorder = session.recorder
+
+    session.trace.before_step()
+    torch.manual_seed(batch.dropout_seed)
+    engine.module.masking = batch.masking
+    output = engine.forward_backward(batch.micro_batches)
+    verdict = supervisor.agree(output)
+    rates = learning_rates(session.config.optimizer, batch.fraction)
+    update = engine.update(rates, skip=verdict.skip)
+    due = supervisor.complete_step(verdict, update)
+
+    recorder.add_step(verdict)
+    if due.log:
+        values = {
+            "train/gradient_norm": float(update.gradient_norm),
+            "train/lr": rates.full,
+            "train/skipped_steps": supervisor.progress.skipped,
+            "train/rollbacks": supervisor.progress.rollbacks,
+            "speed/memory_gib": peak_memory_gib(engine.device),
+        }
+        recorder.log_steps(
+            supervisor.progress,
+            supervisor.fraction,
+            values | engine.parts.take(),
+            stalled=supervisor.saver.stalled,
+        )
+    if due.evaluate:
+        evaluate(session)
+    supervisor.save_if_due()
 
 
 def evaluate(session: Session) -> None:

@@ -11,7 +11,7 @@ import logging
 import math
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -105,7 +105,7 @@ class Supervisor:
         """Whether the budget is used."""
         return self.fraction >= 1
 
-    def steps(self, batches: Batches) -> Iterator[StepBatch]:
+    def steps(self, batches: Batches) -> Generator[StepBatch, None, None]:
         """Batches until the budget is used or the run is told to stop; at the end all is saved.
 
         A stage of `masking.schedule` may begin between two of them, and where too many steps had to
@@ -192,7 +192,24 @@ class Supervisor:
         if asked or best:  # this very step: a save in flight must end first
             self.wait_for_save()
         if self.saver.phase == "idle":
-            self._begin_save()
+            self.begin_save()
+
+    def begin_save(self) -> None:
+        """Copy what is trained by now, and start to write it; none may be in flight."""
+        engine = self._engine
+        state = State(
+            progress=replace(self.progress),
+            shapes=engine.shapes(),
+            adam_steps=engine.adam_steps,
+            losses=self._guard.remembered,
+            losses_stage=self._guard.stage,
+            log_sums=dict(self._recorder.sums),
+            valid_loss=self._valid_loss,
+            data_sha256=self._data_sha256,
+            written_by=f"{engine.num_ranks} ranks under ZeRO-{engine.stage}, "
+            f"{engine.precision}, on {platform.node()}",
+        )
+        self.saver.begin(engine.fragments(), state)
 
     def wait_for_save(self) -> None:
         """Until no save is in flight; collective."""
@@ -214,22 +231,6 @@ class Supervisor:
     @property
     def _dropout_seed(self) -> int:
         return hash((self.config.run.seed, self.progress.step, self._engine.rank)) % 2**63
-
-    def _begin_save(self) -> None:
-        engine = self._engine
-        state = State(
-            progress=replace(self.progress),
-            shapes=engine.shapes(),
-            adam_steps=engine.adam_steps,
-            losses=self._guard.remembered,
-            losses_stage=self._guard.stage,
-            log_sums=dict(self._recorder.sums),
-            valid_loss=self._valid_loss,
-            data_sha256=self._data_sha256,
-            written_by=f"{engine.num_ranks} ranks under ZeRO-{engine.stage}, "
-            f"{engine.precision}, on {platform.node()}",
-        )
-        self.saver.begin(engine.fragments(), state)
 
     def _roll_back(self) -> None:
         """Go back to the last checkpoint before the skipped steps, and read on behind them."""
@@ -269,7 +270,7 @@ class Supervisor:
         self.wait_for_save()
         if self._last_step_is_saved:
             return
-        self._begin_save()
+        self.begin_save()
         self.wait_for_save()
         if not self._last_step_is_saved:
             raise NotSavedError(

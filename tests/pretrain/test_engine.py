@@ -1,0 +1,93 @@
+"""Gradients as the engine accumulates them, and what a step waits for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from benchmarks.tiny_run import ROOT
+from pretrain.data import Batches, ShardFolder
+from pretrain.model import LateMaskModel
+
+
+@pytest.fixture
+def after_a_step(tiny_config_file: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """What engine_program.py saves for 32 sequences in so many micro-batches."""
+
+    def run(micro_batches: int, stage: int, precision: str) -> dict[str, Any]:
+        content = yaml.safe_load(tiny_config_file.read_text())
+        content["data"] |= {"global_batch_size": 32, "micro_batch_size": 32 // micro_batches}
+        content["model"]["dropout"] = 0.0
+        content["optimizer"]["gradient_clipping"] = 0.0
+        content["run"] |= {
+            "output_dir": str(tmp_path / "run"),
+            "precision": precision,
+            "deepspeed_config": str(ROOT / f"configs/deepspeed/zero{stage}.json"),
+        }
+        file = tmp_path / "config.yaml"
+        file.write_text(yaml.safe_dump(content))
+        out = tmp_path / f"{micro_batches}-{stage}-{precision}.pt"
+        program = [sys.executable, "-m", "tests.pretrain.engine_program"]
+        command = [*program, str(file), str(micro_batches), str(out)]
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
+        found: dict[str, Any] = torch.load(out)
+        return found
+
+    return run
+
+
+def relative_error(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> float:
+    names = sorted(expected)
+    a = torch.cat([found[name].flatten() for name in names])
+    b = torch.cat([expected[name].flatten() for name in names])
+    return float((a - b).norm() / b.norm())
+
+
+def gradient(
+    weights: dict[str, torch.Tensor], config_file: Path, sequences: int
+) -> dict[str, torch.Tensor]:
+    """Of the mean loss of the first `sequences` at these weights, in fp32 and in one batch."""
+    from pretrain.config import load_config
+    from pretrain.main import resolve
+
+    config = load_config(config_file)
+    data = ShardFolder(config.data.path)
+    config = resolve(config, data)
+    model = LateMaskModel(config.model, config.masking)
+    model.load_state_dict(weights)
+    batches = Batches(data, seed=0, global_batch_size=sequences, micro_batch_size=sequences)
+    batch = batches.micro_batch(0, 0, config.masking)
+    loss = model(*(torch.from_numpy(array) for array in batch)).loss_sum / batch.labels.size
+    loss.backward()
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("stage", [1, *(pytest.param(n, marks=pytest.mark.long) for n in (2, 3))])
+def test_bf16_gradients_of_many_micro_batches_are_summed_in_fp32(
+    after_a_step: Callable[..., dict[str, Any]], tmp_path: Path, stage: int
+) -> None:
+    """A bf16 sum of 32 terms is off by over 1 %; one of fp32 by what the terms themselves are."""
+    found = after_a_step(32, stage, "bf16")
+    whole = after_a_step(1, stage, "bf16")
+    expected = gradient(whole["weights"] or found["weights"], tmp_path / "config.yaml", 32)
+    share = 0.1  # 1 - Adam's beta 1: the first moment after one step
+    moments = {name: moment / share for name, moment in found["moments"].items()}
+    flat = {name: tensor.flatten() for name, tensor in expected.items()}
+    error = relative_error(moments, flat)
+    assert error < 0.006, error
+
+
+def test_a_step_reads_a_number_on_the_host_only_where_deepspeed_looks_at_the_norm(
+    after_a_step: Callable[..., dict[str, Any]],
+) -> None:
+    few, many = (after_a_step(n, 1, "fp32")["reads"] for n in (2, 8))
+    assert few == many  # not in each micro-batch
+    assert few <= 2, few
