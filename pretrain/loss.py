@@ -1,7 +1,7 @@
 """Cross-entropy of a linear head, summed, without ever holding all of its logits.
 
 The vocabulary is the widest thing in the model: at B * s = 16,384 predicted positions and 50,265
-pieces the logits alone are 3.3 GB in fp32. Here the rows go through the head in chunks, and each
+tokens the logits alone are 3.3 GB in fp32. Here the rows go through the head in chunks, and each
 chunk's gradient is computed while its logits exist, so nothing is kept and nothing is computed
 twice: the backward pass only scales.
 """
@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pretrain.masking import IGNORE
+
 # Each chunk reads and writes the [V, h] sum once, which should cost little beside the products: on
-# CPUs 300 rows do, where a byte moves in the time of 150 operations it takes ten times as many.
+# CPUs 300 rows do, where a byte moves in the time of 150 FLOPs it takes ten times as many.
 MAX_CHUNK_LOGITS = {"cpu": 2**24, "cuda": 2**28}  # 64 MB and 1 GB in fp32
 
 
@@ -37,14 +39,20 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grads_hidden: list[Tensor] = []
         grad_weight = grad_bias = None
         for start in range(0, hidden.shape[0], rows):
-            chunk, target = hidden[start : start + rows], labels[start : start + rows, None]
+            chunk, label = hidden[start : start + rows], labels[start : start + rows, None]
+            ignored = label == IGNORE
+            target = label.masked_fill(ignored, 0)  # any index will do: nothing of it counts
             logits = torch.addmm(bias, chunk, weight.t()).float()
             normaliser = torch.logsumexp(logits, dim=1, keepdim=True)
-            loss_sum += (normaliser - logits.gather(1, target)).sum()
-            correct += (logits.argmax(dim=1, keepdim=True) == target).sum()
+            losses = normaliser - logits.gather(1, target)
+            loss_sum += losses.masked_fill(ignored, 0).sum()
+            correct += (logits.argmax(dim=1, keepdim=True) == label).sum()
             if needs_gradient:
+                # An infinite normaliser makes the probabilities of an ignored row exactly 0 in the
+                # pass that computes them anyway.
+                normaliser = normaliser.masked_fill(ignored, torch.inf)
                 grad_logits = logits.sub_(normaliser).exp_()
-                grad_logits.scatter_add_(1, target, torch.full_like(target, -1, dtype=logits.dtype))
+                grad_logits.scatter_add_(1, target, ignored.to(logits.dtype) - 1)
                 to_bias = grad_logits.sum(dim=0)
                 grad_logits = grad_logits.to(chunk.dtype)
                 grads_hidden.append(grad_logits @ weight)
@@ -72,11 +80,13 @@ def linear_cross_entropy(
 ) -> tuple[Tensor, Tensor]:
     """Sum over rows of the cross-entropy of `hidden @ weight.T + bias` against `labels`.
 
+    Rows whose label is IGNORE count neither in the results nor in any gradient.
+
     Args:
         hidden: [N, h] states at the predicted positions.
         weight: [V, h] output embedding.
         bias: [V].
-        labels: [N] int64 token ids.
+        labels: [N] int64 token ids, or IGNORE.
 
     Returns:
         The summed loss in nats (fp32 scalar, differentiable) and the number of rows whose largest

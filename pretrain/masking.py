@@ -1,9 +1,17 @@
-"""Which tokens are predicted and what stands in their place: a pure function of (seed, epoch, row).
+"""Which tokens are predicted and what replaces them: a pure function of (seed, epoch, sequence).
 
-Counts are fixed per row (rates, rounded), so every step has the same shapes: no padding
-mask, one compiled graph. A row comes out in the order that `model.py` reads: visible tokens that
-nobody predicts, visible tokens that are predicted (replaced or left), then the holes. Tokens that
-are selected beyond `loss_fraction` are in none of these: no layer spends anything on them.
+Counts are fixed per sequence (rates, rounded), so every step has the same shapes: no padding mask,
+one compiled graph. A sequence comes out in the order that `model.py` reads: visible tokens that are
+not predicted, visible tokens that are predicted (replaced by a random token or kept), then the mask
+positions. Tokens that are selected beyond `loss_fraction` are dropped: they are in none of these,
+and no layer spends anything on them.
+
+Special tokens are never predicted. Ordinary tokens are selected first, in random order. A sequence
+that has fewer of them than are selected (short documents packed together) fills the surplus
+positions with special tokens whose label is IGNORE: no random token replaces them, and they don't
+count in the loss. So a special token can be hidden from the early layers, or dropped, only in a
+sequence with more special tokens than unselected positions (more than half of it at a rate of
+50 %), and even there it has no label. The leading <s> and the last </s> always stay visible.
 """
 
 from __future__ import annotations
@@ -18,14 +26,24 @@ from pretrain.errors import PretrainError
 from pretrain.recipe import MaskingConfig
 
 NUM_LEADING_SPECIALS = 4  # <s> <pad> </s> <unk>; <mask> is the last id
+IGNORE = -100  # label of a position that is not predicted: torch's ignore_index
 
 
 class MaskedRows(NamedTuple):
-    """B corrupted rows; T = n + m places, of which the last s are predicted."""
+    """B masked sequences; T = n + m positions, of which the last s are selected for prediction."""
 
     input_ids: NDArray[np.int64]  # [B, n] visible tokens, random replacements among them
-    position_ids: NDArray[np.int64]  # [B, T] 0-based places: of `input_ids`, then of the holes
-    labels: NDArray[np.int64]  # [B, s] the originals at the last s places
+    position_ids: NDArray[np.int64]  # [B, T] 0-based: of `input_ids`, then of the m masked tokens
+    labels: NDArray[np.int64]  # [B, s] original tokens at the last s positions, or IGNORE
+
+    @property
+    def num_predicted(self) -> int:
+        """Number of labels that are not IGNORE.
+
+        Losses are sums over these tokens, so every predicted token weighs the same, whatever
+        sequence it is in: a sequence with fewer of them weighs less.
+        """
+        return int(np.count_nonzero(self.labels != IGNORE))
 
     @property
     def num_predicted(self) -> int:
@@ -34,22 +52,22 @@ class MaskedRows(NamedTuple):
 
 @dataclass(frozen=True)
 class MaskCounts:
-    """Tokens of one row by what happens to them; `visible + holes + dropped` is the whole row."""
+    """Tokens of one sequence by their treatment; `visible + holes + dropped` is all of it."""
 
     visible: int  # n
-    predicted: int  # s
-    holes: int  # m
+    predicted: int  # s; the labels of special tokens among them are IGNORE
+    holes: int  # m, masked out: they enter as [MASK] at `insert_layer`
     random: int
     dropped: int  # selected, but neither shown nor predicted
 
     @property
     def places(self) -> int:
-        """T, the length of the layers that see everything."""
+        """T, the number of positions in the layers that see everything."""
         return self.visible + self.holes
 
 
 def mask_counts(masking: MaskingConfig, seq_len: int) -> MaskCounts:
-    """Fixed counts for rows of `seq_len` tokens that begin with <s> and end with </s>."""
+    """Fixed counts for sequences of `seq_len` tokens that begin with <s> and end with </s>."""
     selected = round(masking.rate * (seq_len - 2))
     predicted = round(masking.loss_fraction * selected)
     holes = round(masking.masked_share * predicted)
@@ -58,19 +76,20 @@ def mask_counts(masking: MaskingConfig, seq_len: int) -> MaskCounts:
     if predicted == 0:
         raise PretrainError(
             f"masking.rate = {masking.rate} with masking.loss_fraction = {masking.loss_fraction} "
-            f"predicts no token of a row of {seq_len}; raise one of them"
+            f"predicts no token of a sequence of {seq_len}; raise one of them"
         )
     visible = seq_len - holes - dropped
     if visible == 2:
         raise PretrainError(
-            f"masking.rate = {masking.rate} leaves no token of a row of {seq_len} visible; lower it"
+            f"masking.rate = {masking.rate} leaves no token of a sequence of {seq_len} visible; "
+            "lower it"
         )
     return MaskCounts(visible, predicted, holes, random, dropped)
 
 
 def mask_rows(
-    rows: NDArray[np.integer],
-    row_ids: NDArray[np.integer],
+    sequences: NDArray[np.integer],
+    sequence_ids: NDArray[np.integer],
     *,
     masking: MaskingConfig,
     vocab_size: int,
@@ -78,23 +97,23 @@ def mask_rows(
     epoch: int,
     word_starts: NDArray[np.bool_] | None = None,
 ) -> MaskedRows:
-    """Corrupt B rows of `seq_len` tokens.
+    """Mask B sequences of `seq_len` tokens.
 
     Args:
-        rows: [B, seq_len] token ids; the first column is <s>, the last </s>.
-        row_ids: [B] each row's index in its split: a row's noise depends on it alone, so a batch
-            is the same on any number of ranks.
+        sequences: [B, seq_len] token ids; the first column is <s>, the last </s>.
+        sequence_ids: [B] index of each sequence in its split: the noise depends on it alone, so a
+            batch is the same on any number of ranks.
         masking: rates and shares.
         vocab_size: V; random replacements are drawn from all but the special tokens.
         seed: of the run.
-        epoch: how often the rows have been seen before.
-        word_starts: [V] which pieces begin a word; needed for `select: whole_word`.
+        epoch: how often the sequences have been seen before.
+        word_starts: [V] which tokens begin a word; needed for `select: whole_word`.
     """
-    seq_len = rows.shape[1]
+    seq_len = sequences.shape[1]
     counts = mask_counts(masking, seq_len)
     spans = seq_len if masking.select == "span" else 0
-    noise = _noise(seed, epoch, row_ids, seq_len + counts.random + spans)
-    special = (rows < NUM_LEADING_SPECIALS) | (rows == vocab_size - 1)
+    noise = _noise(seed, epoch, sequence_ids, seq_len + counts.random + spans)
+    is_special = (sequences < NUM_LEADING_SPECIALS) | (sequences == vocab_size - 1)
     keys = noise[:, :seq_len]
     if masking.select != "token":
         if masking.select == "span":
@@ -102,33 +121,45 @@ def mask_rows(
         elif word_starts is None:
             raise ValueError("masking.select: whole_word needs word_starts")
         else:
-            starts = word_starts[rows]
-        keys = _shared_in_units(keys, starts, special)
-    # Special tokens sort last: the frame, and the </s> between documents, are never selected.
-    keys[special] = np.iinfo(np.uint64).max
-    order = _argsort(keys)
+            starts = word_starts[sequences]
+        keys = _shared_in_units(keys, starts, is_special)
+    order = _argsort(_specials_last(keys, is_special))
     unselected = np.sort(order[:, counts.predicted + counts.dropped :])
-    holes, visible = order[:, : counts.holes], order[:, counts.holes : counts.predicted]
-    position_ids = np.concatenate([unselected, visible, holes], axis=1)
+    masked, shown = order[:, : counts.holes], order[:, counts.holes : counts.predicted]
+    position_ids = np.concatenate([unselected, shown, masked], axis=1)
 
-    tokens = np.take_along_axis(rows.astype(np.int64), position_ids, axis=1)
+    tokens = np.take_along_axis(sequences.astype(np.int64), position_ids, axis=1)
     input_ids, labels = tokens[:, : counts.visible].copy(), tokens[:, -counts.predicted :]
+    surplus = np.take_along_axis(is_special, position_ids[:, -counts.predicted :], axis=1)
     replaced = slice(unselected.shape[1], unselected.shape[1] + counts.random)
     draws = noise[:, seq_len : seq_len + counts.random]
-    ordinary = vocab_size - NUM_LEADING_SPECIALS - 1
-    input_ids[:, replaced] = NUM_LEADING_SPECIALS + (draws % np.uint64(ordinary)).astype(np.int64)
-    return MaskedRows(input_ids, position_ids, np.ascontiguousarray(labels))
+    num_ordinary = vocab_size - NUM_LEADING_SPECIALS - 1
+    random = NUM_LEADING_SPECIALS + (draws % np.uint64(num_ordinary)).astype(np.int64)
+    input_ids[:, replaced] = np.where(surplus[:, : counts.random], input_ids[:, replaced], random)
+    return MaskedRows(input_ids, position_ids, np.where(surplus, IGNORE, labels))
+
+
+def _specials_last(keys: NDArray[np.uint64], is_special: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """[B, T] keys that order ordinary tokens as before, then special ones, then <s> and </s>.
+
+    The last two are in the first and last column. Halved, the keys of ordinary tokens lie strictly
+    below those of the special ones.
+    """
+    keys = keys >> np.uint64(1)
+    keys[is_special] = np.uint64(2**63)
+    keys[:, [0, -1]] = np.iinfo(np.uint64).max
+    return keys
 
 
 def _shared_in_units(
-    keys: NDArray[np.uint64], starts: NDArray[np.bool_], special: NDArray[np.bool_]
+    keys: NDArray[np.uint64], starts: NDArray[np.bool_], is_special: NDArray[np.bool_]
 ) -> NDArray[np.uint64]:
     """[B, T] every token gets the key of its unit's first one, so that units are drawn whole.
 
     The last unit drawn is cut where the count is reached.
     """
-    starts = starts | special
-    starts[:, 1:] |= special[:, :-1]
+    starts = starts | is_special
+    starts[:, 1:] |= is_special[:, :-1]
     first = np.maximum.accumulate(np.where(starts, np.arange(keys.shape[1]), 0), axis=1)
     return np.take_along_axis(keys, first, axis=1)
 
@@ -145,15 +176,17 @@ def _argsort(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
     return (packed & low).astype(np.int64)
 
 
-def _noise(seed: int, epoch: int, row_ids: NDArray[np.integer], count: int) -> NDArray[np.uint64]:
-    """[B, count] random 64-bit words, a function of (seed, epoch, row id, column) alone.
+def _noise(
+    seed: int, epoch: int, sequence_ids: NDArray[np.integer], count: int
+) -> NDArray[np.uint64]:
+    """[B, count] random 64-bit words, a function of (seed, epoch, sequence id, column) alone.
 
-    A counter-based generator (splitmix64), since seeding one of numpy's generators per row costs
-    more than the draws.
+    A counter-based generator (splitmix64), since seeding one of numpy's generators per sequence
+    costs more than the draws.
     """
     start = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)
-    row_keys = _splitmix64(start + row_ids.astype(np.uint64))
-    return _splitmix64(row_keys[:, None] + np.arange(count, dtype=np.uint64)[None, :])
+    stream_keys = _splitmix64(start + sequence_ids.astype(np.uint64))
+    return _splitmix64(stream_keys[:, None] + np.arange(count, dtype=np.uint64)[None, :])
 
 
 def _splitmix64(state: NDArray[np.unsignedinteger]) -> NDArray[np.uint64]:

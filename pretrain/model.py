@@ -1,12 +1,12 @@
 """RoBERTa's encoder with late [MASK] insertion (Liao et al. 2022, sections 3 and 4).
 
-Letters: B rows, T positions, m holes (masked out), n = T - m visible tokens, s predicted
-positions, h width, L encoder layers, k insertion layer, d late layers, V vocabulary.
+Letters: B sequences, T positions, m mask positions, n = T - m visible tokens, s predicted
+positions, h width, L encoder layers, k insertion layer, d decoder layers, V vocabulary.
 
-Attention has no order but what the position embeddings say, so the rows of a sequence may stand
-in any order. `masking.py` uses that: visible tokens first, then the holes, with the s predicted
-positions last. Inserting the [MASK]s is then one concatenation, and "only where something is
-predicted" is the slice `[:, -s:]`: no gather, no scatter, no padding mask.
+Attention has no order but what the position embeddings say, so the positions of a sequence may
+stand in any order. `masking.py` uses that: visible tokens first, then the mask positions, with the
+s predicted positions last. Inserting the [MASK]s is then one concatenation, and "only where
+something is predicted" is the slice `[:, -s:]`: no gather, no scatter, no padding mask.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from pretrain.loss import linear_cross_entropy
 from pretrain.recipe import MaskingConfig, ModelConfig
 from pretrain.rotary import angles_of
 
-PADDING_IDX = 1  # RoBERTa: the first token of a row has position id PADDING_IDX + 1
+PADDING_IDX = 1  # RoBERTa: the first token of a sequence has position id PADDING_IDX + 1
 
 
 class MlmOutput(NamedTuple):
-    """What one micro-batch gives: sums over its B * s predicted positions, to be weighted later."""
+    """Sums over the predicted positions of one micro-batch whose label is not IGNORE."""
 
     loss_sum: Tensor  # [] cross-entropy in nats
     correct: Tensor  # [] positions whose most likely token is the original
 
 
 class LateMaskModel(nn.Module):
-    """L encoder layers that [MASK]s enter at `insert_layer`, then d late layers, then the head.
+    """L encoder layers that [MASK]s enter at `insert_layer`, then d decoder layers, then the head.
 
-    `insert_layer` 0 with no late layers is ordinary masked language modelling. The late layers
-    exist for pretraining only: `export.py` leaves them out (paper, figure 2). `masking` may be
-    replaced during training by one with other rates and another insertion layer.
+    `insert_layer` 0 with no decoder layers is ordinary masked language modelling. The decoder
+    layers exist for pretraining only: `export.py` does not write them (paper, figure 2). `masking`
+    may be replaced during training by one with other rates and another insertion layer.
     """
 
     def __init__(self, config: ModelConfig, masking: MaskingConfig) -> None:
@@ -69,11 +69,14 @@ class LateMaskModel(nn.Module):
     def forward(self, input_ids: Tensor, position_ids: Tensor, labels: Tensor) -> MlmOutput:
         """Summed cross-entropy of the predicted positions; no [B, s, V] logits ever exist.
 
+        Every predicted token has the same weight, whatever sequence it is in.
+
         Args:
             input_ids: [B, n] visible tokens (random replacements among them).
-            position_ids: [B, T] 0-based places in the sequence: of `input_ids` first, then of
-                the m = T - n holes.
-            labels: [B, s] original tokens at the last s of these T places.
+            position_ids: [B, T] 0-based positions in the sequence: of `input_ids` first, then the
+                m = T - n mask positions.
+            labels: [B, s] original tokens at the last s of these T positions; IGNORE where none is
+                to be predicted.
         """
         hidden = self.predicted_states(input_ids, position_ids, labels.shape[1])
         return MlmOutput(
@@ -83,14 +86,14 @@ class LateMaskModel(nn.Module):
         )
 
     def logits(self, input_ids: Tensor, position_ids: Tensor, num_predicted: int) -> Tensor:
-        """[B, num_predicted, V] logits of the last places, for looking at; not for training."""
+        """[B, num_predicted, V] logits of the last positions, for inspection; not for training."""
         hidden = self.predicted_states(input_ids, position_ids, num_predicted)
         return F.linear(hidden, self.decoder, self.head.bias)[..., : self.config.pieces]
 
     def predicted_states(
         self, input_ids: Tensor, position_ids: Tensor, num_predicted: int
     ) -> Tensor:
-        """[B, num_predicted, h] head states of the last places; arguments as in `forward`."""
+        """[B, num_predicted, h] head states of the last positions; arguments as in `forward`."""
         k, num_visible = self.masking.insert_layer, input_ids.shape[1]
         hidden = self.embed(input_ids, position_ids[:, :num_visible])
         for layer in self.layers[:k]:
@@ -113,7 +116,7 @@ class LateMaskModel(nn.Module):
     def _late(
         self, hidden: Tensor, position_ids: Tensor, num_visible: int, num_predicted: int
     ) -> Tensor:
-        """The late layers: [B, T, h] encoder's output -> [B, num_predicted, h] of its last rows."""
+        """Decoder layers: [B, T, h] encoded -> [B, num_predicted, h] of the last positions."""
         *rest, final = self.late_layers
         if self.masking.late_attention == "self":
             angles = self._late_angles(position_ids)
@@ -131,7 +134,7 @@ class LateMaskModel(nn.Module):
         return torch.cat([visible, self._finish_late(hidden)], dim=1)
 
     def _late_angles(self, position_ids: Tensor) -> Tensor | None:
-        """[B, T, w / 2] for rotary late layers, else None."""
+        """[B, T, w / 2] for rotary decoder layers, else None."""
         if self.masking.late_positions == "table":
             return None
         head_width = self.config.hidden_size // self.config.num_attention_heads
@@ -146,15 +149,15 @@ class LateMaskModel(nn.Module):
         return self._finish(hidden)
 
     def embed(self, input_ids: Tensor, position_ids: Tensor) -> Tensor:
-        """[B, n] ids and their 0-based places -> [B, n, h], normalised as RoBERTa does."""
+        """[B, n] ids and their 0-based positions -> [B, n, h], normalised as RoBERTa does."""
         return self._embed(self.word_embeddings(input_ids), position_ids)
 
     def embed_masks(self, position_ids: Tensor) -> Tensor:
-        """[B, m] places of the holes -> [B, m, h]: the mask vector and the position."""
+        """[B, m] mask positions -> [B, m, h]: the mask vector and the position embedding."""
         if self.masking.mask_embedding == "separate":
             vector: Tensor = self.mask_embedding
         else:
-            vector = self.word_embeddings.weight[self.config.pieces - 1]  # <mask>, the last piece
+            vector = self.word_embeddings.weight[self.config.pieces - 1]  # <mask>, the last token
         return self._embed(vector, position_ids)
 
     def _embed(self, vectors: Tensor, position_ids: Tensor) -> Tensor:
@@ -162,7 +165,7 @@ class LateMaskModel(nn.Module):
         return F.dropout(self.embedding_norm(hidden), self.config.dropout, self.training)
 
     def _finish(self, hidden: Tensor) -> Tensor:
-        """The encoder's last norm, which finetuning keeps: before the late layers, once."""
+        """The encoder's last norm, which finetuning keeps: before the decoder layers, once."""
         return self.final_norm(hidden) if self.config.norm == "pre" else hidden
 
     def _finish_late(self, hidden: Tensor) -> Tensor:

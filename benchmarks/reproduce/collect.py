@@ -49,6 +49,7 @@ from pretrain.evaluate import (
     unigram_loss,
 )
 from pretrain.flops import VANILLA, executed_flops
+from pretrain.masking import IGNORE
 from pretrain.recipe import MaskingConfig, ModelConfig
 
 MAX_BIGRAM_ROWS = 200_000
@@ -127,8 +128,9 @@ def reference_lines(data: ShardFolder, sequences: int) -> dict[str, float]:
     frequencies = unigram_log_frequencies(train, data.vocab_size)
     picked = np.linspace(0, len(train) - 1, min(len(train), MAX_BIGRAM_ROWS)).astype(np.int64)
     bigram = Bigram(train[picked], frequencies)
-    places = batch.position_ids[:, -batch.labels.shape[1] :]
-    left, right = neighbours(valid[np.arange(sequences)], list(places))
+    positions = batch.position_ids[:, -batch.labels.shape[1] :]
+    predicted = [p[labels != IGNORE] for p, labels in zip(positions, batch.labels, strict=True)]
+    left, right = neighbours(valid[np.arange(sequences)], predicted)
     return {"unigram": unigram_loss([batch], frequencies), "bigram": bigram.loss(left, right)}
 
 

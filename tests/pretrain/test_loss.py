@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pretrain import loss as loss_module
 from pretrain.loss import linear_cross_entropy
+from pretrain.masking import IGNORE
 
 
 @settings(max_examples=30, deadline=None)
@@ -33,6 +34,66 @@ def test_value_and_gradients_equal_torch(n: int, vocab: int, chunk: int, seed: i
         grads, torch.autograd.grad(0.37 * expected, (hidden, weight, bias)), strict=True
     ):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("chunk_logits", [7 * 50, 10**6])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("share_ignored", [0.0, 0.3, 1.0])
+def test_ignored_rows_count_nothing(
+    monkeypatch: pytest.MonkeyPatch, chunk_logits: int, dtype: torch.dtype, share_ignored: float
+) -> None:
+    """Against torch's `ignore_index` on fp32 logits of the same rounded inputs."""
+    monkeypatch.setitem(loss_module.MAX_CHUNK_LOGITS, "cpu", chunk_logits)
+    generator = torch.Generator().manual_seed(0)
+    inputs = [
+        torch.randn(*shape, generator=generator).to(dtype).requires_grad_()
+        for shape in ((40, 8), (50, 8), (50,))
+    ]
+    labels = torch.randint(50, (40,), generator=generator)
+    labels[torch.rand(40, generator=generator) < share_ignored] = IGNORE
+    value, correct = linear_cross_entropy(*inputs, labels)
+    grads = torch.autograd.grad(0.37 * value, inputs)
+
+    exact = [tensor.detach().float().requires_grad_() for tensor in inputs]
+    logits = exact[0] @ exact[1].t() + exact[2]
+    expected = F.cross_entropy(logits, labels, reduction="sum", ignore_index=IGNORE)
+    expected_grads = torch.autograd.grad(0.37 * expected, exact)
+    tolerance = 1e-5 if dtype == torch.float32 else 0.02
+    torch.testing.assert_close(value, expected, atol=tolerance, rtol=tolerance)
+    assert correct == (linear_argmax(inputs) == labels).sum()
+    for ours, theirs in zip(grads, expected_grads, strict=True):
+        scale = theirs.abs().max().item()
+        torch.testing.assert_close(
+            ours.float(), theirs, atol=tolerance * max(scale, 1e-6), rtol=tolerance
+        )
+    assert (grads[0][labels == IGNORE] == 0).all()
+
+
+def linear_argmax(inputs: list[torch.Tensor]) -> torch.Tensor:
+    hidden, weight, bias = inputs
+    return torch.addmm(bias, hidden, weight.t()).argmax(dim=1)
+
+
+@pytest.mark.parametrize("chunk_logits", [7 * 50, 10**6])
+def test_what_ignored_rows_hold_changes_no_bit(
+    monkeypatch: pytest.MonkeyPatch, chunk_logits: int
+) -> None:
+    monkeypatch.setitem(loss_module.MAX_CHUNK_LOGITS, "cpu", chunk_logits)
+    generator = torch.Generator().manual_seed(1)
+    hidden, weight, bias = (
+        torch.randn(*shape, generator=generator) for shape in ((40, 8), (50, 8), (50,))
+    )
+    labels = torch.randint(50, (40,), generator=generator)
+    ignored = torch.rand(40, generator=generator) < 0.4
+    labels[ignored] = IGNORE
+    results = []
+    for scale in (1.0, 3.0):
+        inputs = [torch.where(ignored[:, None], scale * hidden, hidden), weight, bias]
+        inputs = [tensor.clone().requires_grad_() for tensor in inputs]
+        value, correct = linear_cross_entropy(*inputs, labels)
+        results.append([value, correct, *torch.autograd.grad(value, inputs)])
+    for first, second in zip(*results, strict=True):
+        assert torch.equal(first, second)
 
 
 def test_never_holds_all_logits(monkeypatch: pytest.MonkeyPatch) -> None:

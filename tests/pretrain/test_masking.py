@@ -1,33 +1,37 @@
-"""Corruption: fixed counts, a partition of the row, noise that depends on the row alone."""
+"""Masking: fixed counts, no special token predicted, noise that depends on the sequence alone."""
 
 from __future__ import annotations
 
+import hashlib
+from typing import Any
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pretrain.errors import PretrainError
-from pretrain.masking import MaskedRows, mask_counts, mask_rows
+from pretrain.masking import IGNORE, MaskCounts, MaskedRows, mask_counts, mask_rows
 from pretrain.recipe import MaskingConfig
 
 VOCAB = 500
+SPECIAL = [0, 1, 2, 3, VOCAB - 1]
 WORD_STARTS = np.arange(VOCAB) % 3 == 0
 
 
-def rows_of(count: int, seq_len: int, seed: int) -> np.ndarray:
-    rows = np.random.default_rng(seed).integers(4, VOCAB - 1, size=(count, seq_len))
-    rows[:, 0] = 0
-    rows[:, -1] = 2
-    return rows.astype(np.uint16)
+def sequences_of(count: int, seq_len: int, seed: int) -> np.ndarray:
+    sequences = np.random.default_rng(seed).integers(4, VOCAB - 1, size=(count, seq_len))
+    sequences[:, 0] = 0
+    sequences[:, -1] = 2
+    return sequences.astype(np.uint16)
 
 
 def mask(
-    rows: np.ndarray, masking: MaskingConfig, ids: object = None, seed: int = 0, epoch: int = 0
+    sequences: np.ndarray, masking: MaskingConfig, ids: object = None, seed: int = 0, epoch: int = 0
 ) -> MaskedRows:
-    ids = np.arange(len(rows)) if ids is None else np.asarray(ids)
+    ids = np.arange(len(sequences)) if ids is None else np.asarray(ids)
     return mask_rows(
-        rows,
+        sequences,
         ids,
         masking=masking,
         vocab_size=VOCAB,
@@ -54,7 +58,7 @@ def test_counts_of_the_methods_reference(seq_len: int, expected: tuple[int, ...]
     select=st.sampled_from(["token", "whole_word", "span"]),
     seed=st.integers(0, 10**6),
 )
-def test_rows_are_partitioned_and_labels_are_the_originals(
+def test_sequences_are_partitioned_and_labels_are_the_originals(
     seq_len: int, rate: float, loss_fraction: float, masked: float, select: str, seed: int
 ) -> None:
     masking = MaskingConfig(
@@ -66,17 +70,17 @@ def test_rows_are_partitioned_and_labels_are_the_originals(
     )
     counts = mask_counts(masking, seq_len)
     assert counts.visible + counts.holes + counts.dropped == seq_len
-    rows = rows_of(7, seq_len, seed)
-    out = mask(rows, masking, seed=seed)
+    sequences = sequences_of(7, seq_len, seed)
+    out = mask(sequences, masking, seed=seed)
     assert out.input_ids.shape == (7, counts.visible)
     assert out.labels.shape == (7, counts.predicted)
     assert out.position_ids.shape == (7, counts.places)
-    assert all(len(set(places)) == counts.places for places in out.position_ids.tolist())
+    assert all(len(set(row)) == counts.places for row in out.position_ids.tolist())
     predicted = out.position_ids[:, -counts.predicted :]
-    np.testing.assert_array_equal(np.take_along_axis(rows, predicted, axis=1), out.labels)
+    np.testing.assert_array_equal(np.take_along_axis(sequences, predicted, axis=1), out.labels)
     assert not np.isin(predicted, [0, seq_len - 1]).any()  # <s> and </s> are never predicted
-    assert {0, seq_len - 1} <= set(out.position_ids[0].tolist())  # nor left out
-    visible = np.take_along_axis(rows, out.position_ids[:, : counts.visible], axis=1)
+    assert {0, seq_len - 1} <= set(out.position_ids[0].tolist())  # nor dropped
+    visible = np.take_along_axis(sequences, out.position_ids[:, : counts.visible], axis=1)
     changed = visible != out.input_ids
     plain = counts.places - counts.predicted
     assert not changed[:, :plain].any()
@@ -85,40 +89,40 @@ def test_rows_are_partitioned_and_labels_are_the_originals(
     assert (out.input_ids[changed] < VOCAB - 1).all()
 
 
-def units_selected(rows: np.ndarray, starts: np.ndarray, masking: MaskingConfig) -> np.ndarray:
-    """[B] how many of a row's units are selected in part; brute force over tokens."""
-    out = mask(rows, masking)
+def units_selected(sequences: np.ndarray, starts: np.ndarray, masking: MaskingConfig) -> np.ndarray:
+    """[B] how many of a sequence's units are selected in part; brute force over tokens."""
+    out = mask(sequences, masking)
     partial = []
-    for row, begins, predicted in zip(
-        rows, starts, out.position_ids[:, -out.labels.shape[1] :], strict=True
+    for sequence, begins, predicted in zip(
+        sequences, starts, out.position_ids[:, -out.labels.shape[1] :], strict=True
     ):
         units: list[list[bool]] = []
-        for place, token in enumerate(row):
-            if begins[place] or token in (0, 2) or row[place - 1] in (0, 2):
+        for position, token in enumerate(sequence):
+            if begins[position] or token in (0, 2) or sequence[position - 1] in (0, 2):
                 units.append([])
-            units[-1].append(place in predicted)
+            units[-1].append(position in predicted)
         partial.append(sum(0 < sum(unit) < len(unit) for unit in units))
     return np.array(partial)
 
 
 def test_whole_words_are_selected_whole_but_the_last() -> None:
-    rows = rows_of(200, 64, 3)
-    rows[:, 30] = 2
+    sequences = sequences_of(200, 64, 3)
+    sequences[:, 30] = 2
     masking = MaskingConfig(rate=0.4, masked_share=1.0, random_share=0.0, select="whole_word")
-    partial = units_selected(rows, WORD_STARTS[rows], masking)
+    partial = units_selected(sequences, WORD_STARTS[sequences], masking)
     assert partial.max() == 1
     tokens = MaskingConfig(rate=0.4, masked_share=1.0, random_share=0.0)
-    assert units_selected(rows, WORD_STARTS[rows], tokens).mean() > 3
+    assert units_selected(sequences, WORD_STARTS[sequences], tokens).mean() > 3
 
 
 def test_spans_are_as_long_as_asked_for() -> None:
     """Stretches of selected tokens: mean length l of geometric spans, joined where two touch."""
-    rows = rows_of(1000, 514, 0)
+    sequences = sequences_of(1000, 514, 0)
     for length in (1.0, 3.0, 6.0):
         masking = MaskingConfig(
             rate=0.1, masked_share=1.0, random_share=0.0, select="span", span_length=length
         )
-        out = mask(rows, masking)
+        out = mask(sequences, masking)
         selected = np.zeros((1000, 514))
         np.put_along_axis(selected, out.position_ids[:, -51:], 1, axis=1)
         stretches = (np.diff(selected, axis=1) == 1).sum()
@@ -126,28 +130,141 @@ def test_spans_are_as_long_as_asked_for() -> None:
         assert selected.sum() / stretches == pytest.approx(1.1 * length, rel=0.15)
 
 
-def test_document_borders_are_never_predicted() -> None:
-    rows = rows_of(50, 64, 0)
-    rows[:, 10], rows[:, 40] = 2, 2
-    out = mask(rows, MaskingConfig(rate=0.9))
-    assert (out.labels >= 4).all()
+@st.composite
+def maskings(draw: st.DrawFn) -> MaskingConfig:
+    masked = draw(st.floats(0, 1))
+    return MaskingConfig(
+        rate=draw(st.floats(0.05, 0.95)),
+        loss_fraction=draw(st.floats(0.1, 1)),
+        masked_share=masked,
+        random_share=(1 - masked) * draw(st.floats(0, 1)),
+        select=draw(st.sampled_from(["token", "whole_word", "span"])),
+        span_length=draw(st.floats(1, 8)),
+    )
 
 
-def test_noise_depends_on_seed_epoch_and_row_alone() -> None:
-    rows, masking = rows_of(6, 32, 0), MaskingConfig(rate=0.5)
-    whole = mask(rows, masking)
-    part = mask(rows[[4, 1]], masking, ids=[4, 1])
-    for all_rows, some in zip(whole, part, strict=True):
-        np.testing.assert_array_equal(all_rows[[4, 1]], some)
-    assert (mask(rows, masking, epoch=1).position_ids != whole.position_ids).any(axis=1).all()
-    assert (mask(rows, masking, seed=1).position_ids != whole.position_ids).any(axis=1).all()
+def sequences_with_specials(seq_len: int, num_special: list[int], seed: int) -> np.ndarray:
+    """One sequence for each entry of `num_special`, with so many inner special tokens."""
+    rng = np.random.default_rng(seed)
+    sequences = sequences_of(len(num_special), seq_len, seed)
+    for sequence, count in zip(sequences, num_special, strict=True):
+        positions = 1 + rng.permutation(seq_len - 2)[:count]
+        sequence[positions] = rng.choice(SPECIAL, size=count)
+    return sequences
+
+
+@settings(max_examples=300, deadline=None)
+@given(masking=maskings(), data=st.data(), seq_len=st.integers(5, 48), seed=st.integers(0, 999))
+def test_special_tokens_are_never_predicted(
+    masking: MaskingConfig, data: st.DataObject, seq_len: int, seed: int
+) -> None:
+    try:
+        counts = mask_counts(masking, seq_len)
+    except PretrainError:
+        assume(False)
+    num_special = data.draw(st.lists(st.integers(0, seq_len - 2), min_size=1, max_size=5))
+    sequences = sequences_with_specials(seq_len, num_special, seed)
+    out = mask(sequences, masking, seed=seed)
+    assert out.input_ids.shape == (len(sequences), counts.visible)
+    assert out.position_ids.shape == (len(sequences), counts.places)
+    assert out.labels.shape == (len(sequences), counts.predicted)
+    for sequence, *arrays in zip(sequences.astype(int), *out, strict=True):
+        check_masked(sequence, MaskedRows(*arrays), counts)
+    assert out.num_predicted == sum(
+        min(counts.predicted, seq_len - 2 - count) for count in num_special
+    )
+
+
+def check_masked(sequence: np.ndarray, out: MaskedRows, counts: MaskCounts) -> None:
+    """What holds for each sequence, whatever special tokens it has."""
+    is_special = np.isin(sequence, SPECIAL)
+    num_ordinary = (~is_special).sum()
+    assert len(set(out.position_ids.tolist())) == counts.places
+    predicted = out.position_ids[-counts.predicted :]
+    expected = np.where(is_special[predicted], IGNORE, sequence[predicted])
+    np.testing.assert_array_equal(out.labels, expected)
+    assert (out.labels != IGNORE).sum() == min(counts.predicted, num_ordinary)
+
+    visible = out.position_ids[: counts.visible]
+    unselected = counts.places - counts.predicted
+    random = slice(unselected, unselected + counts.random)
+    may_change = np.zeros(counts.visible, dtype=bool)
+    may_change[random] = ~is_special[visible[random]]
+    changed = out.input_ids != sequence[visible]
+    assert not changed[~may_change].any()
+    assert not np.isin(out.input_ids[changed], SPECIAL).any()
+
+    hidden = np.setdiff1d(np.arange(len(sequence)), visible)
+    hidden_specials = hidden[is_special[hidden]]
+    assert not np.isin([0, len(sequence) - 1], hidden).any()
+    if len(hidden_specials):
+        assert num_ordinary < counts.predicted + counts.dropped
+    if counts.dropped == 0:  # then only where they outnumber the visible positions
+        assert len(hidden_specials) == max(0, is_special.sum() - counts.visible)
+
+
+def test_the_frame_gives_way_last() -> None:
+    """A sequence of special tokens alone: inner ones fill the selected positions, from the left."""
+    sequence = np.full((1, 16), 2, dtype=np.uint16)
+    sequence[0, 0] = 0
+    masking = MaskingConfig(rate=0.85, masked_share=0.5, random_share=0.25)
+    out = mask(sequence, masking)
+    counts = mask_counts(masking, 16)
+    assert counts.visible - (counts.predicted - counts.holes) == 4
+    np.testing.assert_array_equal(out.position_ids[0, :4], [0, 13, 14, 15])
+    np.testing.assert_array_equal(out.input_ids[0], [0] + [2] * (counts.visible - 1))
+    assert (out.labels == IGNORE).all()
+    assert out.num_predicted == 0
+
+
+SHARES: dict[str, dict[str, Any]] = {
+    "half": {"rate": 0.5},
+    "masks": {"rate": 0.15, "masked_share": 1.0, "random_share": 0.0},
+    "dropped": {"rate": 0.8, "loss_fraction": 0.6, "masked_share": 0.3, "random_share": 0.5},
+}
+RECORDED = {
+    ("token", "half"): "2f33f1c8984c0b7f",
+    ("token", "masks"): "62f7cd8fa2705b87",
+    ("token", "dropped"): "b7ebd67cd33f5aab",
+    ("whole_word", "half"): "0a36e19f3cd0945a",
+    ("whole_word", "masks"): "b3c4625141427f9f",
+    ("whole_word", "dropped"): "62e16a14460087b4",
+    ("span", "half"): "39900615d3ba1f6f",
+    ("span", "masks"): "c38d4f8485cefeea",
+    ("span", "dropped"): "a79dced866a00001",
+}
+
+
+@pytest.mark.parametrize(("select", "shares"), RECORDED)
+def test_sequences_without_inner_special_tokens_are_masked_as_ever(
+    select: Any, shares: str
+) -> None:
+    """Hashes recorded before special tokens could be surplus: old runs must resume unchanged."""
+    masking = MaskingConfig(select=select, **SHARES[shares])
+    digest = hashlib.sha256()
+    for seq_len in (24, 128):
+        sequences = 4 + np.arange(9 * seq_len).reshape(9, seq_len) * 7919 % (VOCAB - 5)
+        sequences[:, 0], sequences[:, -1] = 0, 2
+        for array in mask(sequences, masking, ids=np.arange(9) * 1000, seed=7, epoch=3):
+            digest.update(array.astype("<i8").tobytes())
+    assert digest.hexdigest()[:16] == RECORDED[select, shares]
+
+
+def test_noise_depends_on_seed_epoch_and_sequence_alone() -> None:
+    sequences, masking = sequences_of(6, 32, 0), MaskingConfig(rate=0.5)
+    whole = mask(sequences, masking)
+    part = mask(sequences[[4, 1]], masking, ids=[4, 1])
+    for everything, some in zip(whole, part, strict=True):
+        np.testing.assert_array_equal(everything[[4, 1]], some)
+    assert (mask(sequences, masking, epoch=1).position_ids != whole.position_ids).any(axis=1).all()
+    assert (mask(sequences, masking, seed=1).position_ids != whole.position_ids).any(axis=1).all()
 
 
 def test_selection_and_replacement_are_uniform() -> None:
     """Over 100,000 tokens: positions equally often, replacements all over the vocabulary."""
-    rows = rows_of(2000, 52, 0)
+    sequences = sequences_of(2000, 52, 0)
     masking = MaskingConfig(rate=0.5, masked_share=0.5, random_share=0.5)
-    out = mask(rows, masking)
+    out = mask(sequences, masking)
     counts = np.bincount(out.position_ids[:, -25:].ravel(), minlength=52)
     assert counts[[0, 51]].tolist() == [0, 0]
     # Binomial(2000, 1/2): standard deviation 22.4; five of them.
@@ -162,7 +279,7 @@ def test_selection_and_replacement_are_uniform() -> None:
 
 
 def test_neighbouring_positions_are_selected_independently() -> None:
-    out = mask(rows_of(4000, 34, 1), MaskingConfig(rate=0.5))
+    out = mask(sequences_of(4000, 34, 1), MaskingConfig(rate=0.5))
     selected = np.zeros((4000, 34))
     np.put_along_axis(selected, out.position_ids[:, -16:], 1, axis=1)
     inner = selected[:, 1:33]

@@ -147,9 +147,15 @@ def test_the_vocabularys_padding_has_no_probability_and_no_gradient() -> None:
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
 def test_the_compiled_step_is_one_graph_and_computes_what_eager_does(norm: str) -> None:
-    """Fixed counts, so that later batches don't compile again."""
+    """Fixed counts, so that later batches don't compile again, many special tokens or few."""
     model = make_model(norm, insert_layer=2, late_layers=1, loss_fraction=0.8)
-    batches = [tensors(corrupt(model, make_rows(seed=seed), seed)) for seed in range(4)]
+    batches = []
+    for seed in range(4):
+        sequences = make_rows(seed=seed)
+        sequences[0, 1 : 1 + 7 * seed] = 2
+        masked = corrupt(model, sequences, seed)
+        assert masked.num_predicted < masked.labels.size or seed < 2
+        batches.append(tensors(masked))
 
     def step(run: Callable[..., MlmOutput], batch: list[Tensor]) -> tuple[Tensor, Tensor]:
         model.zero_grad()

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.reproduce.bigram import Bigram, neighbours
 from benchmarks.reproduce.collect import reference_lines
-from pretrain.data import ShardFolder
+from pretrain.data import Rows, ShardFolder
 
 
 def test_it_is_a_distribution_and_the_formula() -> None:
@@ -37,6 +37,28 @@ def test_a_chain_with_two_successors_costs_ln_2(out: Path) -> None:
     # Some 15,000 pairs for 600 possible ones: the estimate is a little dearer than the truth.
     assert math.log(2) < lines["bigram"] < 1.2
     assert lines["unigram"] > 5
+
+
+def test_both_lines_are_about_the_same_tokens(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Special tokens at surplus positions have no label, so no line may count them."""
+    data = ShardFolder(out / "data")
+    read = Rows.__getitem__
+
+    def mostly_special(rows: Rows, indices: np.ndarray) -> np.ndarray:
+        sequences = read(rows, indices)
+        sequences[::2, 3:] = 2
+        return sequences
+
+    counted = []
+
+    def record(_: Bigram, left: np.ndarray, right: np.ndarray, prior: float = 0.0) -> float:
+        counted.append(right)
+        return prior
+
+    monkeypatch.setattr(Rows, "__getitem__", mostly_special)
+    monkeypatch.setattr(Bigram, "loss", record)
+    reference_lines(data, 48)
+    assert not np.isin(counted[-1], [0, 1, 2, 3, data.vocab_size - 1]).any()
 
 
 def test_left_neighbours() -> None:
