@@ -1,8 +1,8 @@
-"""Validation loss at fixed corruption, comparable between recipes (methods: 15 %, all [MASK]).
+"""Validation loss at fixed masking, comparable between runs (15 % of the tokens, all [MASK]).
 
-Training losses at different masking rates say nothing about each other. Here every model predicts
-the same frozen selection of the same validation rows, with the [MASK]s entering where its recipe
-lets them enter.
+Training losses at different masking rates can't be compared. Here every model predicts the same
+frozen selection of tokens of the same validation sequences, whatever the number of ranks and the
+micro-batch size, with the [MASK]s entering at the layer at which its run lets them enter.
 
     python -m pretrain.evaluate runs/NAME [--rate 0.15] [--sequences 2048]
 """
@@ -12,8 +12,9 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from pretrain.config import load_config
 from pretrain.data import Rows, ShardFolder
 from pretrain.errors import PretrainError, exit_with
 from pretrain.fault_tolerance.run_folder import open_checkpoint
-from pretrain.masking import MaskedRows, mask_rows
+from pretrain.masking import IGNORE, MaskedRows, mask_rows
 from pretrain.model import LateMaskModel
 from pretrain.recipe import MaskingConfig
 
@@ -34,7 +35,7 @@ SEED = 2022  # of the frozen selection: never that of a run
 
 
 def evaluation_masking(masking: MaskingConfig, rate: float = RATE) -> MaskingConfig:
-    """The recipe's way of inserting [MASK]s, at a fixed rate and with nothing but [MASK]s."""
+    """Insertion as in `masking`, at a fixed rate and with nothing but [MASK]s."""
     return replace(
         masking,
         rate=rate,
@@ -56,45 +57,71 @@ def evaluation_batches(
     rank: int = 0,
     num_ranks: int = 1,
 ) -> Iterator[MaskedRows]:
-    """This rank's share of the frozen validation set, the same number of batches on each rank."""
-    per_step = batch_size * num_ranks
-    count = min(sequences, len(rows)) // per_step * per_step
-    if count == 0:
+    """This rank's batches of the frozen validation set: the first `sequences` of the split.
+
+    The set does not depend on `batch_size` and `num_ranks`: batch i of its batches is on rank
+    i modulo `num_ranks`. Under ZeRO-3 all ranks must run the same forward passes, so each gets
+    equally many batches of exactly `batch_size` sequences. What is missing for that is filled up
+    with sequence 0, all labels of which are IGNORE: it costs time and counts nothing.
+    """
+    count = min(sequences, len(rows))
+    if count < 1:
         raise PretrainError(
-            f"the validation split has {len(rows)} rows, fewer than data.micro_batch_size x ranks "
-            f"= {per_step}; lower data.micro_batch_size"
+            f"there is no validation sequence to evaluate: the split has {len(rows)}, and "
+            f"{sequences} were asked for"
         )
-    for start in range(rank * batch_size, count, per_step):
-        row_ids = np.arange(start, start + batch_size)
-        yield mask_rows(
-            rows[row_ids], row_ids, masking=masking, vocab_size=vocab_size, seed=SEED, epoch=0
+    num_batches = math.ceil(count / batch_size)
+    batches_per_rank = math.ceil(num_batches / num_ranks)
+    for index in range(rank, batches_per_rank * num_ranks, num_ranks):
+        sequence_ids = np.arange(index * batch_size, (index + 1) * batch_size)
+        is_filler = sequence_ids >= count
+        sequence_ids[is_filler] = 0
+        batch = mask_rows(
+            rows[sequence_ids],
+            sequence_ids,
+            masking=masking,
+            vocab_size=vocab_size,
+            seed=SEED,
+            epoch=0,
         )
+        batch.labels[is_filler] = IGNORE
+        yield batch
 
 
 def unigram_log_frequencies(rows: Rows, vocab_size: int) -> NDArray[np.float32]:
-    """[V] log of each piece's share of the training tokens, add-one smoothed, specials excluded."""
+    """[V] log of each token's frequency in training, add-one smoothed, specials excluded."""
     counts = rows.token_counts(vocab_size).astype(np.float64) + 1
     counts[[0, 1, 2, vocab_size - 1]] = 1e-2  # never predicted
     return np.log(counts / counts.sum()).astype(np.float32)
 
 
-def unigram_loss(batches: Sequence[MaskedRows], log_frequencies: NDArray[np.float32]) -> float:
-    """Cross-entropy in nats of the training split's token frequencies on the evaluated targets.
+def unigram_loss(batches: Iterable[MaskedRows], log_frequencies: NDArray[np.float32]) -> float:
+    """Cross-entropy in nats of the training split's token frequencies on the labels of `batches`.
 
-    What a model reaches that knows how frequent each piece is and reads no context at all.
+    What a model reaches that knows how frequent each token is and reads no context at all. For the
+    whole validation set pass `evaluation_batches` of one rank. NaN if there is no label.
     """
-    return float(-np.mean(np.concatenate([log_frequencies[b.labels].ravel() for b in batches])))
+    total, predicted = 0.0, 0
+    for batch in batches:
+        labels = batch.labels[batch.labels != IGNORE]
+        total -= float(log_frequencies[labels].sum(dtype=np.float64))
+        predicted += labels.size
+    return total / predicted if predicted else math.nan
 
 
 @torch.no_grad()
 def evaluate(model: LateMaskModel, batches: Sequence[MaskedRows]) -> tuple[float, float]:
-    """Mean loss in nats and accuracy over the predicted positions of `batches`."""
+    """Mean loss in nats and accuracy over the predicted tokens of `batches`; NaN if none."""
     model.eval()
-    loss = correct = predicted = 0.0
+    loss = correct = 0.0
+    predicted = 0
     for batch in batches:
         output = model(*(torch.from_numpy(array) for array in batch))
-        loss, correct = loss + output.loss_sum.item(), correct + output.correct.item()
-        predicted += batch.labels.size
+        loss += output.loss_sum.item()
+        correct += output.correct.item()
+        predicted += batch.num_predicted
+    if predicted == 0:
+        return math.nan, math.nan
     return loss / predicted, correct / predicted
 
 
@@ -102,8 +129,8 @@ def main(argv: Sequence[str]) -> None:
     """Print loss, accuracy and the unigram loss of a run's newest checkpoint as JSON."""
     parser = argparse.ArgumentParser(prog="python -m pretrain.evaluate", description=__doc__)
     parser.add_argument("run", type=Path, help="run folder, or one of its checkpoints")
-    parser.add_argument("--rate", type=float, default=RATE, help="share of tokens predicted")
-    parser.add_argument("--sequences", type=int, default=2048, help="validation rows read")
+    parser.add_argument("--rate", type=float, default=RATE, help="fraction of tokens predicted")
+    parser.add_argument("--sequences", type=int, default=2048, help="validation sequences read")
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, force=True)
     try:

@@ -50,7 +50,7 @@ from pretrain.evaluate import evaluation_batches, evaluation_masking, unigram_lo
 from pretrain.flops import training_flops
 from pretrain.initialise import initialise
 from pretrain.main import resolve
-from pretrain.masking import NUM_LEADING_SPECIALS, MaskedRows
+from pretrain.masking import IGNORE, NUM_LEADING_SPECIALS, MaskedRows
 from pretrain.model import LateMaskModel
 from pretrain.optim import FULL_RATE_LAYERS, learning_rates
 
@@ -75,15 +75,15 @@ class TokenRows(Dataset[dict[str, Any]]):
 
 
 def stock_batch(batch: MaskedRows, mask_id: int) -> tuple[Tensor, Tensor]:
-    """Rows whose predicted places are all holes, in reading order, as stock models take them.
+    """Sequences whose selected positions are all masked, in reading order, for stock models.
 
     Returns:
-        [B, T] input ids with <mask>s, and [B, T] labels, -100 where nothing is predicted.
+        [B, T] input ids with <mask>s, and [B, T] labels, IGNORE where nothing is predicted.
     """
     ids = np.full(batch.position_ids.shape, mask_id)
     visible = batch.input_ids.shape[1]
     np.put_along_axis(ids, batch.position_ids[:, :visible], batch.input_ids, axis=1)
-    labels = np.full(batch.position_ids.shape, -100)
+    labels = np.full(batch.position_ids.shape, IGNORE)
     predicted = batch.labels.shape[1]
     np.put_along_axis(labels, batch.position_ids[:, -predicted:], batch.labels, axis=1)
     return torch.from_numpy(ids), torch.from_numpy(labels)
@@ -91,14 +91,16 @@ def stock_batch(batch: MaskedRows, mask_id: int) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def frozen_loss(model: PreTrainedModel, batches: Sequence[tuple[Tensor, Tensor]]) -> float:
-    """Mean cross-entropy in nats of a stock model; every batch predicts as many tokens."""
+    """Mean cross-entropy in nats of a stock model over the predicted tokens of `batches`."""
     model.eval()
     losses = [
         model(input_ids=ids.to(model.device), labels=labels.to(model.device)).loss.item()
         for ids, labels in batches
     ]
     model.train()
-    return float(np.mean(losses))
+    # Batches have different numbers of labels: the last one is filled up with sequences without.
+    predicted = [(labels != IGNORE).sum().item() for _, labels in batches]
+    return float(np.average(losses, weights=predicted))
 
 
 def frozen_batches(config: PretrainConfig, data: ShardFolder) -> list[tuple[Tensor, Tensor]]:

@@ -39,6 +39,8 @@ def test_a_stock_model_of_our_weights_has_our_loss(
     stock = AutoModelForMaskedLM.from_pretrained(run.model)
     last = curve(run)[-1]
     assert frozen_loss(stock, frozen_batches(config, data)) == pytest.approx(last["loss"], abs=1e-4)
+    uneven = replace(config, data=replace(config.data, micro_batch_size=5))
+    assert frozen_loss(stock, frozen_batches(uneven, data)) == pytest.approx(last["loss"], abs=1e-4)
 
 
 def test_rows_come_back_in_reading_order() -> None:
