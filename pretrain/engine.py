@@ -220,6 +220,8 @@ class Engine:
         self._engine.train()
         num_predicted = sum(batch.num_predicted for batch in batches)
         loss, right, count = self.sum_over_ranks([loss_sum, correct, num_predicted])
+        if count == 0:
+            return Evaluation(math.nan, math.nan)
         return Evaluation(loss / count, right / count)
 
     def fragments(self) -> list[Fragment]:

@@ -45,10 +45,6 @@ class MaskedRows(NamedTuple):
         """
         return int(np.count_nonzero(self.labels != IGNORE))
 
-    @property
-    def num_predicted(self) -> int:
-        return int((self.labels != -100).sum())
-
 
 @dataclass(frozen=True)
 class MaskCounts:

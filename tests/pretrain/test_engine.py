@@ -76,8 +76,7 @@ def test_bf16_gradients_of_many_micro_batches_are_summed_in_fp32(
 ) -> None:
     """A bf16 sum of 32 terms is off by over 1 %; one of fp32 by what the terms themselves are."""
     found = after_a_step(32, stage, "bf16")
-    whole = after_a_step(1, stage, "bf16")
-    expected = gradient(whole["weights"] or found["weights"], tmp_path / "config.yaml", 32)
+    expected = gradient(found["weights"], tmp_path / "config.yaml", 32)
     share = 0.1  # 1 - Adam's beta 1: the first moment after one step
     moments = {name: moment / share for name, moment in found["moments"].items()}
     flat = {name: tensor.flatten() for name, tensor in expected.items()}
@@ -89,5 +88,4 @@ def test_a_step_reads_a_number_on_the_host_only_where_deepspeed_looks_at_the_nor
     after_a_step: Callable[..., dict[str, Any]],
 ) -> None:
     few, many = (after_a_step(n, 1, "fp32")["reads"] for n in (2, 8))
-    assert few == many  # not in each micro-batch
-    assert few <= 2, few
+    assert (few, many) == (1, 1)  # in the update, not in each micro-batch
