@@ -59,21 +59,23 @@ class LateMaskForMaskedLM(PreTrainedModel):
     ) -> MaskedLMOutput:
         """[B, T] ids, <mask>s among them -> logits [B, T, V], in reading order.
 
-        Rows run one by one: each has its own number of <mask>s. `labels` as in transformers, -100
-        where nothing is asked.
+        Sequences run one by one: each has its own number of <mask>s. `labels` as in transformers,
+        -100 where nothing is asked.
         """
         mask_id = self.model.config.pieces - 1
         longest = self.model.config.max_position_embeddings - 2
         if input_ids.shape[1] > longest:
-            raise PretrainError(f"{input_ids.shape[1]} tokens in a row; {longest} are possible")
+            raise PretrainError(
+                f"{input_ids.shape[1]} tokens in a sequence; {longest} are possible"
+            )
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         logits = torch.zeros(*input_ids.shape, self.model.config.pieces, device=input_ids.device)
         for row, (ids, kept) in enumerate(zip(input_ids, attention_mask.bool(), strict=True)):
             ids = ids[kept]
-            places = torch.arange(len(ids), device=ids.device)
+            positions = torch.arange(len(ids), device=ids.device)
             is_hole = ids == mask_id
-            order = torch.cat([places[~is_hole], places[is_hole]])
+            order = torch.cat([positions[~is_hole], positions[is_hole]])
             found = self.model.logits(ids[~is_hole][None], order[None], len(ids))[0]
             logits[row, kept] = found[order.argsort()].float()
         loss = None if labels is None else F.cross_entropy(logits.flatten(0, 1), labels.flatten())

@@ -1,9 +1,9 @@
-"""Any row of a shard folder by its index, in a shuffled order that one integer stands for.
+"""Any sequence of a shard folder by its index, in a shuffled order that one integer stands for.
 
 Reads contract A (docs/formats.md): tars are not compressed, so every block is memory-mapped where
 it lies. The order of an epoch is a permutation seeded by (seed, epoch), known without a pass over
-the data, so the whole state of the loader is the number of rows consumed: resuming costs nothing
-and the ranks may change, since a global batch is the same set of rows whoever reads it.
+the data, so the whole state of the loader is the number of sequences read: resuming costs nothing
+and the ranks may change, since a global batch is the same set of sequences whoever reads it.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class ShardFolder:
         self._check_tokenizer()
 
     def rows(self, split: str) -> Rows:
-        """The rows of `train` or `valid`."""
+        """The sequences of `train` or `valid`."""
         splits = self.manifest["splits"]
         if split not in splits or splits[split]["sequences"] == 0:
-            raise PretrainError(f"{self.path}/manifest.json: no rows in split {split!r}")
+            raise PretrainError(f"{self.path}/manifest.json: no sequences in split {split!r}")
         return Rows(self.path, splits[split]["shards"], self)
 
     @cached_property
@@ -57,14 +57,14 @@ class ShardFolder:
 
     @cached_property
     def word_starts(self) -> NDArray[np.bool_]:
-        """[V] which pieces begin a word: byte-level BPE marks them, WordPiece marks the others."""
+        """[V] which tokens begin a word: byte-level BPE marks them, WordPiece marks the others."""
         model = json.loads((self.path / "tokenizer.json").read_text())["model"]
         starts = np.ones(self.vocab_size, dtype=np.bool_)
-        for piece, index in model["vocab"].items():
+        for token, index in model["vocab"].items():
             if model["type"] == "WordPiece":
-                starts[index] = not piece.startswith(model["continuing_subword_prefix"])
+                starts[index] = not token.startswith(model["continuing_subword_prefix"])
             else:
-                starts[index] = piece.startswith(BYTE_LEVEL_SPACES)
+                starts[index] = token.startswith(BYTE_LEVEL_SPACES)
         return starts
 
     def _read_manifest(self) -> dict[str, Any]:
@@ -77,7 +77,7 @@ class ShardFolder:
         if not file.is_file():
             raise PretrainError(
                 f"{file} is missing: the folder is no data set, or its pipeline run did not end; "
-                "run the `python -m pipeline` command that began it again, it goes on from there"
+                "run the `python -m pipeline` command that began it again, it resumes there"
             )
         return parse_manifest(file.read_bytes(), str(file))
 
@@ -95,7 +95,7 @@ class ShardFolder:
 
 
 class Rows:
-    """One split as an array [N, T] that stays on disk."""
+    """The sequences of one split as an array [N, T] that stays on disk."""
 
     def __init__(self, path: Path, shards: list[dict[str, Any]], data: ShardFolder) -> None:
         self.seq_len, self.vocab_size = data.seq_len, data.vocab_size
@@ -126,24 +126,28 @@ class Rows:
         return self._starts[-1]
 
     def __getitem__(self, indices: NDArray[np.integer]) -> NDArray[np.int64]:
-        """[B] row indices -> [B, T] token ids; PretrainError if one is none."""
+        """[B] indices -> [B, T] token ids.
+
+        Raises:
+            PretrainError: an id that the tokenizer lacks.
+        """
         out = np.empty((len(indices), self.seq_len), dtype=np.int64)
-        for place, index in enumerate(indices):
+        for row, index in enumerate(indices):
             block = bisect_right(self._starts, index) - 1
-            out[place] = self._blocks[block][index - self._starts[block]]
+            out[row] = self._blocks[block][index - self._starts[block]]
         if out.size and out.max() >= self.vocab_size:
-            place = int((out.max(axis=1) >= self.vocab_size).argmax())
-            block = bisect_right(self._starts, indices[place]) - 1
+            row = int((out.max(axis=1) >= self.vocab_size).argmax())
+            block = bisect_right(self._starts, indices[row]) - 1
             file, number = self._names[block]
             raise PretrainError(
-                f"{file}, block {number}, row {indices[place] - self._starts[block]}: token "
-                f"{out[place].max()} where the tokenizer has {self.vocab_size} pieces; the file "
+                f"{file}, block {number}, sequence {indices[row] - self._starts[block]}: token "
+                f"{out[row].max()} where the tokenizer has {self.vocab_size} tokens; the file "
                 f"has changed: `python -m pipeline verify {file.parent}` names what to rebuild"
             )
         return out
 
     def token_counts(self, vocab_size: int, max_rows: int = 100_000) -> NDArray[np.int64]:
-        """[V] how often each piece stands in (at most `max_rows`, evenly spread) rows."""
+        """[V] how often each token occurs in (at most `max_rows`, evenly spread) sequences."""
         picked = np.linspace(0, len(self) - 1, min(len(self), max_rows)).astype(np.int64)
         counts = np.zeros(vocab_size, dtype=np.int64)
         for start in range(0, len(picked), 4096):
@@ -192,22 +196,22 @@ class ShardHashes:
 
 @lru_cache(maxsize=2)
 def epoch_order(num_rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """[N] the row indices in the order in which an epoch reads them."""
+    """[N] the indices in the order in which an epoch reads them."""
     return np.random.default_rng([seed, epoch]).permutation(num_rows)
 
 
 def rows_at(position: int, count: int, num_rows: int, seed: int) -> list[tuple[int, NDArray]]:
-    """The `count` rows that follow the first `position` ones, as (epoch, [n] indices) pieces.
+    """The `count` sequences that follow the first `position` ones, as (epoch, [n] indices) parts.
 
-    An epoch ends where it ends: a batch may hold the last rows of one and the first of the next.
+    A batch may hold the last sequences of one epoch and the first of the next.
     """
-    pieces = []
+    parts = []
     while count > 0:
         epoch, offset = divmod(position, num_rows)
         taken = min(count, num_rows - offset)
-        pieces.append((epoch, epoch_order(num_rows, seed, epoch)[offset : offset + taken]))
+        parts.append((epoch, epoch_order(num_rows, seed, epoch)[offset : offset + taken]))
         position, count = position + taken, count - taken
-    return pieces
+    return parts
 
 
 class Batches:
@@ -244,7 +248,7 @@ class Batches:
     def micro_batch(self, position: int, index: int, masking: MaskingConfig) -> MaskedRows:
         """The `index`-th micro-batch of this rank in the global batch that begins at `position`."""
         begin = position + self._rank_offset + index * self.micro_batch_size
-        pieces = [
+        parts = [
             mask_rows(
                 self.rows[row_ids],
                 row_ids,
@@ -256,7 +260,7 @@ class Batches:
             )
             for epoch, row_ids in rows_at(begin, self.micro_batch_size, len(self.rows), self.seed)
         ]
-        return MaskedRows(*(np.concatenate(parts) for parts in zip(*pieces, strict=True)))
+        return MaskedRows(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
     def steps(
         self, position: int, masking: MaskingConfig

@@ -139,7 +139,7 @@ def _stock_model(weights: dict[str, Tensor], config: PretrainConfig) -> PreTrain
 def load(folder: Path) -> LateMaskModel:
     """Our model from a directory that `export` wrote, or from any stock RoBERTa in a local folder.
 
-    A stock model comes back as vanilla masked LM (k = 0), ready to fill masks or to go on training.
+    A stock model comes back as vanilla masked LM (k = 0), for filling masks or further training.
 
     Raises:
         PretrainError: no such folder, another architecture, or no head to fill masks with.
@@ -166,7 +166,7 @@ def load(folder: Path) -> LateMaskModel:
 
 @torch.no_grad()
 def start_from(model: LateMaskModel, source: str) -> None:
-    """Overwrite the weights of `model` with those of a Hugging Face directory, to go on training.
+    """Overwrite the weights of `model` with those of a Hugging Face directory.
 
     The recipe may be another one: late layers that `source` lacks keep their weights, and so does
     the decoder of an untied head; a [MASK] vector that it lacks starts as its row of <mask>.
@@ -190,8 +190,8 @@ def start_from(model: LateMaskModel, source: str) -> None:
     weights: dict[str, Tensor] = dict(theirs.named_parameters())
     if theirs.config.pieces != model.config.pieces:
         raise PretrainError(
-            f"run.init_from: {source} has {theirs.config.pieces} pieces, the tokenizer of the data "
-            f"{model.config.pieces}; make the data with its tokenizer"
+            f"run.init_from: {source} has a vocabulary of {theirs.config.pieces}, the tokenizer of "
+            f"the data one of {model.config.pieces}; make the data with its tokenizer"
         )
     if theirs.config.norm != model.config.norm:
         raise PretrainError(

@@ -1,7 +1,7 @@
 """Floating-point operations of a recipe, by part: as the paper counts them and as we execute them.
 
-A multiply-add is 2 operations; biases, norms, softmax, GELU and embeddings are ignored, as is
-usual. Numbers are forward passes of one row; training is three times that in every part. The
+A multiply-add is 2 FLOPs; biases, norms, softmax, GELU and embeddings are ignored, as is
+usual. Numbers are forward passes of one sequence; training is three times that in every part. The
 paper's count runs the last layer at all positions and predicts all that is selected; ours
 (`executed`) runs the last layer's queries and feed-forward only at the s predicted positions, for
 vanilla masked LM as for late masking, leaves out what `loss_fraction` drops, and pads the
@@ -33,12 +33,12 @@ def layer_flops(length: float, hidden: int, intermediate: int) -> float:
 
 
 def cross_flops(queries: float, keys: float, hidden: int) -> float:
-    """What cross-attention of `queries` places to `keys` tokens adds to a layer."""
+    """What cross-attention of `queries` positions to `keys` tokens adds to a layer."""
     return 4 * (queries + keys) * hidden**2 + 4 * queries * keys * hidden
 
 
 def final_layer_flops(predicted: int, length: int, hidden: int, intermediate: int) -> float:
-    """A self-attention layer on `length` tokens whose output is wanted at `predicted` places."""
+    """A self-attention layer on `length` tokens whose output is wanted at `predicted` positions."""
     projections = 4 * (predicted + length) * hidden**2
     return projections + 4 * predicted * length * hidden + 4 * predicted * hidden * intermediate
 
@@ -49,16 +49,16 @@ def head_flops(predicted: float, hidden: int, vocab_size: int) -> float:
 
 
 def paper_flops(model: ModelConfig, masking: MaskingConfig, seq_len: int) -> dict[str, float]:
-    """Forward FLOPs of one row by part, with the paper's fractional counts."""
+    """Forward FLOPs of one sequence by part, with the paper's fractional counts."""
     h, f = model.hidden_size, model.intermediate_size
     k, layers = masking.insert_layer, model.num_hidden_layers
-    holes = seq_len * masking.masked_share * masking.rate
-    visible = seq_len - holes if k > 0 else seq_len
+    masked = seq_len * masking.masked_share * masking.rate
+    visible = seq_len - masked if k > 0 else seq_len
     if masking.late_attention == "self":
         late = layer_flops(seq_len, h, f)
     else:
-        queries = seq_len if masking.cross_queries == "all" else holes
-        late = layer_flops(queries, h, f) + cross_flops(queries, seq_len - holes, h)
+        queries = seq_len if masking.cross_queries == "all" else masked
+        late = layer_flops(queries, h, f) + cross_flops(queries, seq_len - masked, h)
     return {
         "early layers": k * layer_flops(visible, h, f),
         "later layers": (layers - k) * layer_flops(seq_len, h, f),
@@ -68,16 +68,17 @@ def paper_flops(model: ModelConfig, masking: MaskingConfig, seq_len: int) -> dic
 
 
 def executed_flops(model: ModelConfig, masking: MaskingConfig, seq_len: int) -> dict[str, float]:
-    """Forward FLOPs of one row by part, as `model.py` runs it, with the rounded counts."""
+    """Forward FLOPs of one sequence by part, as `model.py` runs it, with the rounded counts."""
     h, f = model.hidden_size, model.intermediate_size
     k, d, layers = masking.insert_layer, masking.late_layers, model.num_hidden_layers
     counts = mask_counts(masking, seq_len)
-    n, s, places = counts.visible, counts.predicted, counts.places
-    whole, final = layer_flops(places, h, f), final_layer_flops(s, places, h, f)
+    n, s, length = counts.visible, counts.predicted, counts.places
+    whole = layer_flops(length, h, f)
+    final = final_layer_flops(s, length, h, f)
     late = (d - 1) * whole + final if d else 0.0
     if masking.late_attention == "cross":
         if masking.cross_queries == "all":
-            late += (d - 1) * cross_flops(places, n, h) + cross_flops(s, n, h) if d else 0.0
+            late += (d - 1) * cross_flops(length, n, h) + cross_flops(s, n, h) if d else 0.0
         else:
             late = d * (layer_flops(counts.holes, h, f) + cross_flops(counts.holes, n, h))
     return {
@@ -89,7 +90,7 @@ def executed_flops(model: ModelConfig, masking: MaskingConfig, seq_len: int) -> 
 
 
 def training_flops(model: ModelConfig, masking: MaskingConfig, seq_len: int) -> float:
-    """Operations executed per row in training, forward and backward."""
+    """FLOPs executed per sequence in training, forward and backward."""
     return TRAINING * sum(executed_flops(model, masking, seq_len).values())
 
 

@@ -7,10 +7,11 @@ choose where ordinary RoBERTa weights start; training is free to change them.
   first thing to learn is context.
 - `position_init: sinusoidal`: the position table starts as sines and cosines with frequencies
   spread over (0, pi), as much power as the tokens have, so that neighbours are told apart at once.
-- `position_init: neighbours`: a hole knows nothing but its place, and with random weights no head
-  finds the place beside it. Here the table has lower frequencies, and in every layer a head's keys
-  read its share of these as they are, and its queries turn them, so that head 0 looks one place
-  back, head 1 one ahead, head 2 two back, and so on; rotary late layers do the same with biases.
+- `position_init: neighbours`: a [MASK] knows nothing but its position, and with random weights no
+  head finds the position beside it. Here the table has lower frequencies, and in every layer a
+  head's keys read its share of these as they are, and its queries turn them, so that head 0 looks
+  one position back, head 1 one ahead, head 2 two back, and so on; rotary late layers do the same
+  with biases.
   Sublayers start with no output, so that this holds at whatever layer the [MASK]s enter.
 
 With [MASK]s after several layers the plateau still lasted. `optimizer.lower_warmup` shortens it, as
@@ -35,7 +36,7 @@ SHARPNESS = 3.0  # of a head's logits; 2 was as good for vanilla, 2 and 4 worse 
 
 
 def initialise(model: LateMaskModel, seed: int, log_frequencies: Tensor | None = None) -> None:
-    """Draw all weights of `model` anew; the same seed gives the same weights.
+    """Draw all weights of `model`; the same seed gives the same weights.
 
     Args:
         model: its `config` says how.

@@ -1,7 +1,7 @@
 """The parts of the encoder: a self-attention block, one with cross-attention, the MLM head.
 
 Letters as in `model.py`. Norms stand after each sublayer (RoBERTa, "post") or before it
-(RoBERTa-PreLayerNorm, "pre"). No block takes a mask: rows are packed and have no padding.
+(RoBERTa-PreLayerNorm, "pre"). No block takes a mask: sequences are packed and have no padding.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Block(nn.Module):
     def forward(
         self, hidden: Tensor, last: int | None = None, angles: Tensor | None = None
     ) -> Tensor:
-        """[B, T, h] -> [B, T, h], or [B, last, h]: only the last rows are computed as queries.
+        """[B, T, h] -> [B, T, h], or [B, last, h]: only the last positions are queries.
 
-        `angles` [B, T, w / 2] of the rows' places turn queries and keys (rotary.py).
+        `angles` [B, T, w / 2] of the positions turn queries and keys (rotary.py).
         """
         hidden = self._self_attention(hidden, last, angles)
         return self._sublayer(hidden, self.output_norm, self._feed_forward)

@@ -28,15 +28,15 @@ class MaskingConfig:
     """Corruption and late insertion (paper, section 3)."""
 
     rate: float = 0.5
-    """Share of the tokens of a row (specials apart) that are selected."""
+    """Share of the tokens of a sequence (special ones apart) that are selected."""
     loss_fraction: float = 1.0
-    """Of the selected tokens, the share that is predicted; the others leave the row altogether."""
+    """Of the selected tokens, the share that is predicted; the others are dropped."""
     masked_share: float = 0.8
-    """Of the predicted tokens, the share that becomes a [MASK] (a hole in the early layers)."""
+    """Of the predicted tokens, the share that becomes a [MASK]."""
     random_share: float = 0.1
     """Of the predicted tokens, the share replaced by a random token; the rest stays as it is."""
     select: Literal["token", "whole_word", "span"] = "token"
-    """What is selected at once: tokens, words, or stretches of `span_length` tokens on average."""
+    """What is selected at once: tokens, words, or spans of `span_length` tokens on average."""
     span_length: float = 3.0
     """Mean length of a span, geometrically distributed."""
     insert_layer: int = 0
@@ -46,10 +46,11 @@ class MaskingConfig:
     late_attention: Literal["self", "cross"] = "self"
     """Of the late layers: self-attention alone, or also attention to the encoder's output."""
     late_positions: Literal["table", "rotary"] = "table"
-    """How late self-attention tells places apart: by what the position table put into the states,
-    or by their distance, too. That lowered the loss, but the encoder learned less."""
+    """How late self-attention tells positions apart: by what the position table put into the
+    states, or by their distance, too. That lowered the loss, but the encoder learned less."""
     cross_queries: Literal["all", "holes"] = "all"
-    """Places that cross-attention layers compute; `holes` predicts visible tokens before them."""
+    """Positions that cross-attention layers compute; `holes`: the masked ones alone, and visible
+    tokens are predicted before these layers."""
     mask_embedding: Literal["separate", "shared"] = "separate"
     """The [MASK] vector: a parameter of its own, or the row of <mask> in the word embedding."""
     schedule: list[MaskingStage] = field(default_factory=list)
@@ -129,13 +130,13 @@ class ModelConfig:
     initializer_range: float | None = 0.02
     """Standard deviation of the initial weights; null: 1/sqrt(fan-in), better for narrow models."""
     position_init: Literal["normal", "sinusoidal", "neighbours"] = "normal"
-    """Start of the position table; neighbours: sinusoidal, and heads look at the places beside."""
+    """Start of the position table; neighbours: sinusoidal, and heads look to their sides."""
     tie_word_embeddings: bool = True
     """The head multiplies with the word embedding, or with a matrix of its own."""
     unigram_bias: bool = False
     """Start the head's bias at the log frequencies of the training tokens."""
     vocab_size: int | None = None
-    """Pieces of the tokenizer; null: taken from the data."""
+    """Tokens of the tokenizer; null: taken from the data."""
 
     def __post_init__(self) -> None:
         require(

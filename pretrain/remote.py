@@ -1,8 +1,8 @@
 """A data set at a URL (`s3://`, `gs://`, `hf://`, `https://` ...), copied into a local cache.
 
-An epoch is one shuffle of all rows, so the first step may need any shard: all are fetched before
-it, several at a time, and stay. The cache is named after what the manifest says of the data, so
-another data set at the same URL is another copy, and an interrupted copy is continued with the
+An epoch is one shuffle of all sequences, so the first step may need any shard: all are fetched
+before it, several at a time, and stay. The cache is named after what the manifest says of the data,
+so another data set at the same URL is another copy, and an interrupted copy is continued with the
 files that are missing.
 """
 
@@ -83,12 +83,12 @@ def _fetch(filesystem: fsspec.AbstractFileSystem, source: str, file: Path) -> No
     except Exception as error:
         raise PretrainError(
             f"{source} can't be fetched ({type(error).__name__}: {error}); "
-            "the same command goes on with the files that are missing"
+            "the same command fetches the files that are missing"
         ) from None
 
 
 def _store(file: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside `file`, then put it in its place, whole."""
+    """Let `write` fill a file beside `file`, then rename it, whole."""
     partial = file.with_name(f".{file.name}.partial")
     write(partial)
     with partial.open("rb+") as stream:

@@ -155,16 +155,16 @@ class Checkpoint:
 
     def read(self, kind: str, name: str, start: int, count: int) -> Tensor:
         """[count] elements of the flattened `kind` ("weight", "exp_avg" …) of parameter `name`."""
-        pieces = []
+        ranges = []
         position = start
         for begin, end, part, key in self._index[kind, name]:
             if begin <= position < min(end, start + count):
                 last = min(end, start + count)
-                pieces.append(part.get_slice(key)[position - begin : last - begin])
+                ranges.append(part.get_slice(key)[position - begin : last - begin])
                 position = last
         if position != start + count:
             raise ValueError(f"{self.path}: {kind} of {name} ends at element {position}")
-        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+        return ranges[0] if len(ranges) == 1 else torch.cat(ranges)
 
     def kinds(self, name: str) -> list[str]:
         """What there is of parameter `name`: its weights, and moments once it was updated."""
@@ -240,7 +240,7 @@ def write_part(file: Path, layout: dict[str, int], values: Tensor) -> dict[str, 
     """Write one part, fsync it, and return its `parts` entry.
 
     safetensors' own writer would copy everything and hold the interpreter's lock meanwhile; here
-    the training loop goes on, since writing and hashing happen outside of it.
+    the training loop continues, since writing and hashing happen outside of it.
 
     Args:
         file: to be written.

@@ -23,7 +23,7 @@ ENOUGH = 32  # of them, before a spike can be told from noise
 class DivergedError(PretrainError):
     """Going back did not help, as often as it was allowed."""
 
-    exit_code = 65  # EX_DATAERR: what starting again would not mend
+    exit_code = 65  # EX_DATAERR: what starting again would not fix
 
 
 class LossGuard:

@@ -82,7 +82,7 @@ class Watchdog:
         self._connections = connections
 
     def enter(self, phase: str = _STEP) -> None:
-        """Say what this rank begins now; the same phase again doesn't begin anew."""
+        """Say what this rank begins now; the same phase again continues it."""
         if phase != self._phase or phase == _STEP:
             self._since = time.monotonic()
             self._say_after = _SAY_AFTER

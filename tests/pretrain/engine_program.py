@@ -32,7 +32,7 @@ class CountReads(TorchDispatchMode):
 
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:  # noqa: E501
+    ) -> Any:
         self.reads += function is torch.ops.aten._local_scalar_dense.default
         return function(*args, **(kwargs or {}))
 

@@ -18,7 +18,8 @@ from transformers import AutoModel
 
 from pretrain.config import load_config
 from pretrain.data import Batches, ShardFolder
-from pretrain.fault_tolerance.run_folder import open_checkpoint
+from pretrain.export import exported_step
+from pretrain.fault_tolerance.run_folder import RunFolder, open_checkpoint
 from pretrain.initialise import initialise
 from pretrain.model import LateMaskModel
 
@@ -53,9 +54,9 @@ def run(*args: object, code: int = 0) -> str:
     return output
 
 
-def losses(folder: Path) -> dict[int, float]:
+def losses(folder: Path, kind: str = "train/loss") -> dict[int, float]:
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return {r["step"]: r["train/loss"] for r in records if "train/loss" in r}
+    return {record["step"]: record[kind] for record in records if kind in record}
 
 
 def wait_for_step(folder: Path, step: int, process: subprocess.Popen[str]) -> None:
@@ -144,14 +145,15 @@ def test_resuming_on_the_same_layout_is_exact(
 @pytest.mark.parametrize(
     ("ranks", "stage"),
     [
-        (1, 0),
-        (2, 3),
-        pytest.param(1, 2, marks=pytest.mark.long),
-        pytest.param(2, 1, marks=pytest.mark.long),
+        (1, "0"),
+        (2, "3"),
+        pytest.param(1, "2", marks=pytest.mark.long),
+        pytest.param(2, "2", marks=pytest.mark.long),
+        pytest.param(2, "2_offload", marks=pytest.mark.long),
     ],
 )
 def test_resuming_on_another_layout_goes_on_alike(
-    unbroken: Path, tiny_config_file: Path, tmp_path: Path, ranks: int, stage: int
+    unbroken: Path, tiny_config_file: Path, tmp_path: Path, ranks: int, stage: str
 ) -> None:
     folder = broken_off(unbroken, tmp_path / "run")
     # No dropout: its noise belongs to a rank. The reference is resumed the same way.
@@ -165,9 +167,11 @@ def test_resuming_on_another_layout_goes_on_alike(
         *(tiny_config_file, ranks, folder, *still),
         *("--run.deepspeed_config", f"configs/deepspeed/zero{stage}.json"),
     )
-    expected = losses(reference)
-    for step, loss in losses(folder).items():
-        assert loss == pytest.approx(expected[step], rel=2e-5), step
+    for kind in ("train/loss", "valid/loss"):  # the same validation sequences, too
+        expected = losses(reference, kind)
+        assert losses(folder, kind).keys() == expected.keys()
+        for step, loss in losses(folder, kind).items():
+            assert loss == pytest.approx(expected[step], rel=2e-5), (kind, step)
     assert_exported(folder)
 
 
@@ -255,6 +259,41 @@ def test_a_finished_run_is_left_as_it_is(unbroken: Path, tiny_config_file: Path)
     output = run(tiny_config_file, 1, unbroken)
     assert "is finished" in output
     assert {p: p.stat().st_mtime_ns for p in (unbroken / "checkpoints").rglob("*")} == before
+
+
+def test_a_finished_run_whose_budget_is_raised_is_exported_again(
+    unbroken: Path, tiny_config_file: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(unbroken, tmp_path / "run")
+    before = exported_step(tmp_path / "run" / "hf")
+    run(tiny_config_file, 1, tmp_path / "run", "--budget.steps", str(STEPS + 2))
+    assert (before, exported_step(tmp_path / "run" / "hf")) == (STEPS, STEPS + 2)
+    assert_exported(tmp_path / "run")
+    assert not list((tmp_path / "run").glob(".hf*"))
+
+
+def test_a_run_records_how_it_came_about(unbroken: Path) -> None:
+    (start,) = RunFolder(unbroken).starts()
+    git = ("git", "-C", str(ROOT), "rev-parse", "HEAD")
+    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    assert start["commit"] == (commit or None)
+    assert "main.py --config" in start["command"]
+    assert start["versions"]["torch"] == torch.__version__
+    assert start["ranks"] == 2
+    card = (unbroken / "hf" / "README.md").read_text()
+    assert commit in card
+    assert start["command"] in card
+    assert "python -m pretrain.fill_mask hf" in card
+    assert "{" not in card
+
+
+def test_it_starts_from_another_folder(alone: Path, tiny_config_file: Path, tmp_path: Path) -> None:
+    """The default DeepSpeed config is the package's own, not a file of the current folder."""
+    script = [sys.executable, str(ROOT / "pretrain/main.py"), "--config", str(tiny_config_file)]
+    subprocess.run(
+        [*script, "--run.output_dir", "run"], cwd=tmp_path, check=True, capture_output=True
+    )
+    assert losses(tmp_path / "run") == losses(alone)
 
 
 def test_another_config_in_the_same_folder_is_refused(
