@@ -147,7 +147,7 @@ def load(folder: Path) -> LateMaskModel:
     if not (folder / "config.json").is_file():
         raise PretrainError(f"{folder}/config.json is missing: not a Hugging Face directory")
     model_config = from_hf_config(AutoConfig.from_pretrained(folder))
-    weights = from_hf_weights(load_file(folder / "model.safetensors"), model_config)
+    weights = from_hf_weights(_read_weights(folder), model_config)
     masking = MaskingConfig(mask_embedding="shared")
     late = folder / LATE_MASK_FILE
     if late.is_file():
@@ -164,6 +164,40 @@ def load(folder: Path) -> LateMaskModel:
     return model
 
 
+def _read_weights(folder: Path) -> dict[str, Tensor]:
+    """Every tensor of a Hugging Face directory: one file or shards, safetensors or pickled."""
+    for name, read in (("model.safetensors", load_file), ("pytorch_model.bin", _load_pickle)):
+        index = folder / f"{name}.index.json"
+        if (folder / name).is_file():
+            return read(folder / name)
+        if index.is_file():
+            shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+            return {k: v for shard in shards for k, v in read(folder / shard).items()}
+    raise PretrainError(
+        f"{folder} holds no weights: model.safetensors or pytorch_model.bin, or an index of shards"
+    )
+
+
+def _load_pickle(file: Path) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
+    return found
+
+
+def _fetch(source: str) -> Path:
+    """`source` itself if it is a folder, else the copy of what the Hub has under this name."""
+    if Path(source).is_dir():
+        return Path(source)
+    try:
+        folder = Path(snapshot_download(source, allow_patterns=["*.json", "*.safetensors"]))
+        if not list(folder.glob("*.safetensors")):
+            folder = Path(snapshot_download(source, allow_patterns=["*.json", "pytorch_*.bin"]))
+    except (OSError, HFValidationError, HfHubHTTPError) as error:
+        raise PretrainError(
+            f"run.init_from: {source} is no folder, and the Hub does not give it: {error}"
+        ) from None
+    return folder
+
+
 @torch.no_grad()
 def start_from(model: LateMaskModel, source: str) -> None:
     """Overwrite the weights of `model` with those of a Hugging Face directory.
@@ -178,15 +212,7 @@ def start_from(model: LateMaskModel, source: str) -> None:
     Raises:
         PretrainError: it can't be had, or has other shapes.
     """
-    folder = Path(source)
-    if not folder.is_dir():
-        try:
-            folder = Path(snapshot_download(source, allow_patterns=["*.json", "*.safetensors"]))
-        except (OSError, HFValidationError, HfHubHTTPError) as error:
-            raise PretrainError(
-                f"run.init_from: {source} is no folder, and the Hub does not give it: {error}"
-            ) from None
-    theirs = load(folder)
+    theirs = load(_fetch(source))
     weights: dict[str, Tensor] = dict(theirs.named_parameters())
     if theirs.config.pieces != model.config.pieces:
         raise PretrainError(

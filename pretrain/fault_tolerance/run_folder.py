@@ -59,13 +59,19 @@ class RunFolder:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                if error.errno not in (errno.EAGAIN, errno.EACCES):
-                    raise
-                file.seek(0)
-                raise PretrainError(
-                    f"{self.path} is being written by process {file.read().strip() or 'unknown'}; "
-                    "wait for it, or end it and run this command again"
-                ) from None
+                if error.errno in (errno.EAGAIN, errno.EACCES):
+                    file.seek(0)
+                    writer = file.read().strip() or "unknown"
+                    raise PretrainError(
+                        f"{self.path} is being written by process {writer}; wait for it, or end "
+                        "it and run this command again"
+                    ) from None
+                logger.warning(
+                    "%s: this file system has no locks (%s); see to it that no other run writes "
+                    "this folder",
+                    self.path,
+                    error.strerror,
+                )
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()

@@ -131,6 +131,28 @@ def test_training_goes_on_from_a_stock_roberta_with_late_masks(
         torch.testing.assert_close(model.encode(ids), expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("form", ["shards", "pickle"])
+def test_weights_are_read_in_every_form_that_the_hub_has(tmp_path: Path, form: str) -> None:
+    config = RobertaConfig(
+        vocab_size=64, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=32, max_position_embeddings=34, type_vocab_size=1,
+    )  # fmt: skip
+    stock = RobertaForMaskedLM(config).eval()
+    stock.save_pretrained(tmp_path, max_shard_size="8KB" if form == "shards" else "1GB")
+    if form == "pickle":
+        torch.save(stock.state_dict(), tmp_path / "pytorch_model.bin")
+        (tmp_path / "model.safetensors").unlink()
+    assert not (tmp_path / "model.safetensors").exists()
+    ids = torch.arange(4, 20)[None]
+    with torch.no_grad():
+        expected = stock.roberta(ids).last_hidden_state
+        torch.testing.assert_close(load(tmp_path).eval().encode(ids), expected, atol=1e-5, rtol=0)
+    for file in (*tmp_path.glob("*.safetensors*"), *tmp_path.glob("*.bin")):
+        file.unlink()
+    with pytest.raises(PretrainError, match="holds no weights"):
+        load(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -138,7 +160,7 @@ def test_training_goes_on_from_a_stock_roberta_with_late_masks(
         ({"num_hidden_layers": 1}, r"has more layers: layers\.1"),
         ({"intermediate_size": 128}, r"intermediate\.weight of .* has shape \[64, 32\]"),
         ({"norm": "pre"}, "has model.norm 'post'"),
-        ({"vocab_size": 100}, "the tokenizer of the data 100"),
+        ({"vocab_size": 100}, "the tokenizer of the data one of 100"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(

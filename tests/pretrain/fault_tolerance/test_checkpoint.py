@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -87,3 +88,16 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     model.w = torch.nn.Parameter(torch.zeros(6, 4))
     with pytest.raises(PretrainError, match=r"w has shape \[4, 6\] there, \[6, 4\]"):
         checkpoint.load_into(model)
+
+
+def test_a_checkpoint_of_an_earlier_release_is_read(tmp_path: Path) -> None:
+    """Its state.json has fewer fields: what they would say is taken to be unknown."""
+    checkpoint = write(tmp_path / "c", [])
+    file = tmp_path / "c" / "state.json"
+    content = json.loads(file.read_text())
+    for added_later in ("losses_stage", "log_sums"):
+        del content[added_later]
+    file.write_text(json.dumps(content))
+    state = Checkpoint.open(tmp_path / "c", verify=True).state
+    assert state.progress == checkpoint.progress
+    assert (state.losses, state.losses_stage, state.log_sums) == ([0.1, 7 / 3], [], {})

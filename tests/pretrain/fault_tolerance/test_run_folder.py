@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -131,6 +132,17 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     with run.lock(), pytest.raises(PretrainError, match="being written by process"), run.lock():
         pass
+
+
+def test_a_file_system_without_locks_is_said_and_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("pretrain.fault_tolerance.run_folder.fcntl.flock", no_locks)
+    with caplog.at_level(logging.WARNING), RunFolder(tmp_path).lock():
+        assert "has no locks (No locks available)" in caplog.text
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
