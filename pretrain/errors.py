@@ -12,6 +12,12 @@ class PretrainError(Exception):
     exit_code = 2
 
 
+class RankLostError(PretrainError):
+    """Another rank is gone; the same command resumes."""
+
+    exit_code = 69  # EX_UNAVAILABLE
+
+
 def require(condition: bool, message: str) -> None:
     """PretrainError with `message` unless `condition` holds."""
     if not condition:

@@ -18,8 +18,9 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -30,9 +31,13 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
     # slurm/node.py blocks these on the way here, so that DeepSpeed's launchers survive them.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2})
+    # Until there is something to save, Ctrl-C ends each rank at once and without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from pretrain.config import PretrainConfig, parse_args
 from pretrain.errors import PretrainError, say
+from pretrain.fault_tolerance.watchdog import Watchdog
+from pretrain.launch import Launch
 
 if TYPE_CHECKING:
     import torch
@@ -40,33 +45,33 @@ if TYPE_CHECKING:
     from pretrain.data import ShardFolder
     from pretrain.fault_tolerance.checkpoint import Checkpoint
     from pretrain.fault_tolerance.run_folder import RunFolder
-    from pretrain.fault_tolerance.watchdog import Watchdog
-    from pretrain.ranks import Launch
 
 STOPPED = 75  # EX_TEMPFAIL: what Slurm scripts requeue on
+
+_SECONDS_TO_SPEAK = 3.0  # a launcher looks at its ranks once a second
 
 logger = logging.getLogger(__name__)
 
 
 def main(config: PretrainConfig) -> int:
     """Train, then export; returns the exit code."""
-    from pretrain.data import ShardFolder
-    from pretrain.fault_tolerance.run_folder import RunFolder
-    from pretrain.fault_tolerance.watchdog import Watchdog
-    from pretrain.ranks import Launch
-
     launch = Launch.from_environment()
     hang_seconds = 60 * config.run.hang_minutes
     watchdog = Watchdog(launch.rank, launch.num_ranks, config.run.rank_seconds, hang_seconds)
-    watchdog.enter("opening the data")
-    data = ShardFolder(config.data.path, config.data.cache_dir)
-    config = resolve(config, data)
+    watchdog.enter("importing libraries")  # from now on something is watching
+    from pretrain.data import ShardFolder
+    from pretrain.fault_tolerance.run_folder import RunFolder
+
     run = RunFolder(config.run.output_dir)
-    with run.lock() if launch.is_main_process else nullcontext():
+    with ExitStack() as held:
         try:
-            finished = train_with_others(config, data, run, launch, watchdog)
+            watchdog.enter("opening the data")
+            data = ShardFolder(config.data.path, config.data.cache_dir)
+            config = resolve(config, data)
+            finished = train_with_others(config, data, run, launch, watchdog, held)
         except PretrainError as error:
-            watchdog.fail(error.exit_code, str(error))
+            if watchdog.fail(error.exit_code, str(error)):
+                return error.exit_code  # rank 0 says it
             raise
         except Exception:
             watchdog.wait_for_news()  # a collective that failed since a rank is lost: it says which
@@ -78,13 +83,22 @@ def main(config: PretrainConfig) -> int:
 
 
 def train_with_others(
-    config: PretrainConfig, data: ShardFolder, run: RunFolder, launch: Launch, watchdog: Watchdog
+    config: PretrainConfig,
+    data: ShardFolder,
+    run: RunFolder,
+    launch: Launch,
+    watchdog: Watchdog,
+    held: ExitStack,
 ) -> bool:
-    """Join the other ranks and train; whether the budget is used."""
+    """Join the other ranks and train; whether the budget is used.
+
+    `held` is given the lock of the run's folder, on rank 0.
+    """
     import torch
 
     from pretrain.ranks import broadcast, join, on_main_process
 
+    watchdog.enter("joining the other ranks")
     device = join(
         launch,
         run=str(run.path.absolute()),
@@ -94,12 +108,14 @@ def train_with_others(
     watchdog.enter("meeting the other ranks' watchdogs")
     watchdog.connect(broadcast, launch.address)
     watchdog.enter("looking for a checkpoint")
+    on_main_process(lambda: held.enter_context(run.lock()))
     checkpoint = on_main_process(lambda: claim(config, run, device, launch.num_ranks))
     if checkpoint and checkpoint.progress.fraction(config.budget) >= 1:
         if launch.is_main_process:
             logger.info("%s is finished: its budget is used", run.path)
         return True
 
+    watchdog.enter("importing libraries")
     from pretrain.session import begin
     from pretrain.train import train
 
@@ -162,17 +178,16 @@ def run_from_command_line(argv: Sequence[str]) -> int:
     try:
         return main(parse_args(argv))
     except PretrainError as error:
-        return say(error) if is_main_process() else error.exit_code  # one rank says it
+        if not is_first_on_its_node():
+            # What is wrong there, too, that one has said, and the launcher has ended this one.
+            time.sleep(_SECONDS_TO_SPEAK)
+        return say(error)
 
 
-def is_main_process() -> bool:
-    """Whether this is rank 0, asked where the launch itself may be what is wrong."""
-    from pretrain.ranks import Launch
-
-    try:
-        return Launch.from_environment().is_main_process
-    except PretrainError:
-        return os.environ.get("SLURM_PROCID", "0") == "0"
+def is_first_on_its_node() -> bool:
+    """Whether no rank stands before this one here, by variables that may be what is wrong."""
+    local_rank = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID")
+    return local_rank in (None, "0")
 
 
 def end_process(exit_code: int) -> NoReturn:

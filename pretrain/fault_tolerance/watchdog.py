@@ -18,15 +18,31 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener, wait
 from typing import Any, NoReturn
 
+from pretrain.errors import RankLostError
+
 logger = logging.getLogger(__name__)
 
-RANK_LOST = 69  # EX_UNAVAILABLE
+SAY_AFTER = 30.0  # seconds at one thing before the first step, after which it is said
 _STEP = "in a step"
 _PERIOD = 1.0  # seconds between two reports, at most
-_SAY_AFTER = 30.0  # seconds at one thing before the first step, after which it is said
+
+
+def _launcher() -> int:
+    """The process that has started this one; 0 if it died before this one could look.
+
+    DeepSpeed's has its ranks in its own process group, unlike the one that inherits orphans.
+    """
+    parent = os.getppid()
+    if "CROSS_RANK" in os.environ and os.getpgid(parent) != os.getpgrp():
+        return 0
+    return parent
+
+
+_LAUNCHER = _launcher()  # looked up before slow imports, during which it may die
 
 
 class Watchdog:
@@ -47,8 +63,8 @@ class Watchdog:
         self.hang_seconds = hang_seconds
         self._phase = "starting"
         self._since = time.monotonic()
-        self._say_after = _SAY_AFTER
-        self._launcher = os.getppid()
+        self._say_after = SAY_AFTER
+        self._starting = True
         self._closing = False
         self._sending = threading.Lock()
         self._connections: dict[Connection, int] = {}
@@ -62,6 +78,9 @@ class Watchdog:
         Args:
             broadcast: gives rank 0's argument to all ranks.
             address: rank 0's.
+
+        Raises:
+            RankLostError: rank 0 can't be reached.
         """
         if self.num_ranks == 1:
             return
@@ -70,13 +89,22 @@ class Watchdog:
             key = secrets.token_bytes(16)
             with Listener(("", 0), backlog=self.num_ranks, authkey=key) as listener:
                 broadcast((listener.address[1], key))
-                for _ in range(self.num_ranks - 1):
-                    connection = listener.accept()
-                    connections[connection] = connection.recv()
+                while len(connections) < self.num_ranks - 1:
+                    try:
+                        connection = listener.accept()
+                        connections[connection] = connection.recv()
+                    except (AuthenticationError, EOFError, OSError):
+                        continue  # a stranger who tries ports
         else:
             port, key = broadcast(None)
-            connection = Client((address, port), authkey=key)
-            connection.send(self.rank)
+            try:
+                connection = Client((address, port), authkey=key)
+                connection.send(self.rank)
+            except (AuthenticationError, EOFError, OSError) as error:
+                raise RankLostError(
+                    f"rank {self.rank} can't reach rank 0's watchdog at {address}:{port} "
+                    f"({error}): rank 0 has died, or a firewall stands between their nodes"
+                ) from None
             connections[connection] = 0
         self._heard_at = dict.fromkeys(connections, time.monotonic())
         self._connections = connections
@@ -85,7 +113,8 @@ class Watchdog:
         """Say what this rank begins now; the same phase again continues it."""
         if phase != self._phase or phase == _STEP:
             self._since = time.monotonic()
-            self._say_after = _SAY_AFTER
+            self._say_after = SAY_AFTER
+        self._starting = self._starting and phase != _STEP
         self._phase = phase
 
     def close(self) -> None:
@@ -93,10 +122,18 @@ class Watchdog:
         self._closing = True
         self._tell(("done",))
 
-    def fail(self, code: int, reason: str) -> None:
-        """This rank ends for a reason of its own: rank 0 says it, all end with its exit code."""
+    def fail(self, code: int, reason: str) -> bool:
+        """This rank ends for a reason of its own; all end with its exit code.
+
+        Returns:
+            Whether rank 0 says it; else this rank has to.
+        """
         self._closing = True
         self._tell(("lost", code, f"rank {self.rank}: {reason}"))
+        if self.rank == 0 or not self._connections:
+            return False
+        time.sleep(_PERIOD)  # it says so before a launcher that sees this end kills it
+        return True
 
     def wait_for_news(self) -> None:
         """Let this process end here if another rank is the reason for an error in this one."""
@@ -106,7 +143,7 @@ class Watchdog:
     def _watch(self) -> None:
         period = min(_PERIOD, self.rank_seconds / 4)
         while not self._closing:
-            if self.num_ranks > 1 and os.getppid() != self._launcher:
+            if self.num_ranks > 1 and os.getppid() != _LAUNCHER:
                 self._end(f"the launcher of rank {self.rank} has died")
             self._say_what_a_start_waits_for()
             if self._connections:
@@ -121,7 +158,7 @@ class Watchdog:
     def _say_what_a_start_waits_for(self) -> None:
         """Rank 0 does; so does rank 1, since rank 0 may be what all wait for."""
         seconds = time.monotonic() - self._since
-        if self._phase != _STEP and self.rank <= 1 and seconds > self._say_after:
+        if self._starting and self.rank <= 1 and seconds > self._say_after:
             self._say_after *= 2
             logger.info(
                 "rank %d has been %s for %.0f s; the run ends after %.0f s",
@@ -175,14 +212,16 @@ class Watchdog:
                 except (OSError, ValueError):
                     continue  # what it last said, if anything, is still to be read
 
-    def _end(self, reason: str, code: int = RANK_LOST, said: bool = False) -> NoReturn:
+    def _end(
+        self, reason: str, code: int = RankLostError.exit_code, said: bool = False
+    ) -> NoReturn:
         """End this process; `said` if rank 0 has given the reason."""
         if self._closing:
             sys.exit()  # of this thread
         self._tell(("lost", code, reason))
         if not said:
             text = f"error: {reason}"
-            if code == RANK_LOST:
+            if code == RankLostError.exit_code:
                 text += "; all ranks end, the same command resumes from the last checkpoint"
             print(text, file=sys.stderr, flush=True)
         # The main thread waits in a collective that nothing else can end.
