@@ -23,6 +23,7 @@ from multiprocessing.connection import Client, Connection, Listener, wait
 from typing import Any, NoReturn
 
 from pretrain.errors import RankLostError
+from pretrain.fault_tolerance.launcher import Launcher
 
 logger = logging.getLogger(__name__)
 
@@ -31,18 +32,7 @@ _STEP = "in a step"
 _PERIOD = 1.0  # seconds between two reports, at most
 
 
-def _launcher() -> int:
-    """The process that has started this one; 0 if it died before this one could look.
-
-    DeepSpeed's has its ranks in its own process group, unlike the one that inherits orphans.
-    """
-    parent = os.getppid()
-    if "CROSS_RANK" in os.environ and os.getpgid(parent) != os.getpgrp():
-        return 0
-    return parent
-
-
-_LAUNCHER = _launcher()  # looked up before slow imports, during which it may die
+_LAUNCHER = Launcher()  # looked up before slow imports, during which it may die
 
 
 class Watchdog:
@@ -143,7 +133,7 @@ class Watchdog:
     def _watch(self) -> None:
         period = min(_PERIOD, self.rank_seconds / 4)
         while not self._closing:
-            if self.num_ranks > 1 and os.getppid() != _LAUNCHER:
+            if self.num_ranks > 1 and _LAUNCHER.is_gone:
                 self._end(f"the launcher of rank {self.rank} has died")
             self._say_what_a_start_waits_for()
             if self._connections:

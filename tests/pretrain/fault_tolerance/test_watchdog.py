@@ -129,32 +129,41 @@ def test_a_long_start_says_what_it_waits_for(rank: int, says: bool) -> None:
     assert output.count("has been") == len(found)
 
 
-def test_a_rank_whose_launcher_is_killed_before_all_have_met_ends(tmp_path: Path) -> None:
+@pytest.mark.parametrize("deepspeed", [False, True])
+def test_a_rank_whose_launcher_is_killed_before_all_have_met_ends(
+    tmp_path: Path, deepspeed: bool
+) -> None:
+    """DeepSpeed's is known by CROSS_RANK, and there is a command above it that may be killed."""
     output = tmp_path / "output"
     (tmp_path / "rank.py").write_text(script(1, 2))
+    own = {"PYTHONPATH": str(ROOT)} | ({"CROSS_RANK": "0"} if deepspeed else {})
+    launcher = f"{sys.executable} {tmp_path}/rank.py & wait"
     with output.open("w") as stream:
-        launcher = subprocess.Popen(
-            ["sh", "-c", f"{sys.executable} {tmp_path}/rank.py & wait"],
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        top = subprocess.Popen(
+            ["sh", "-c", f"sh -c '{launcher}' & wait" if deepspeed else launcher],
+            env=os.environ | own,
             stdout=stream,
             stderr=stream,
+            start_new_session=True,
         )
     deadline = time.monotonic() + 60
     while "here" not in output.read_text():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    (rank,) = psutil.Process(launcher.pid).children()
-    launcher.kill()
-    launcher.wait()
+    rank = psutil.Process(top.pid).children(recursive=True)[-1]
+    top.kill()
+    top.wait()
     _, alive = psutil.wait_procs([rank], timeout=10)
     assert not alive or rank.status() == psutil.STATUS_ZOMBIE
     assert "error: the launcher of rank 1 has died; all ranks end, the same" in output.read_text()
 
 
-def test_a_rank_whose_launcher_died_before_it_looked_ends(tmp_path: Path) -> None:
-    """DeepSpeed's launcher, known by CROSS_RANK, and by a process group that all share."""
+@pytest.mark.parametrize("lost", ["its parent", "the command above"])
+def test_a_rank_whose_launcher_died_before_it_looked_ends(tmp_path: Path, lost: str) -> None:
     (tmp_path / "rank.py").write_text(script(0, 2))
     command = f"(sleep 1; exec {sys.executable} {tmp_path}/rank.py) & exit 0"
+    if lost == "the command above":
+        command = f"(sleep 1; {sys.executable} {tmp_path}/rank.py; true) & exit 0"
     # Its output is at its end when the rank has ended, long after its launcher.
     result = subprocess.run(
         ["sh", "-c", command],
