@@ -18,7 +18,7 @@ _LIBRARIES = ("latemask", "torch", "deepspeed", "transformers", "tokenizers", "n
 
 def describe_start(device: torch.device, num_ranks: int) -> dict[str, Any]:
     """This start as JSON values: time, command, git commit, versions, machine."""
-    commit, clean = _git_commit(Path(__file__).parents[1])
+    commit, clean = code_state(Path(__file__).resolve().parents[1])
     cuda = device.type == "cuda"
     name = torch.cuda.get_device_name(device) if cuda else platform.processor() or "CPU"
     return {
@@ -34,22 +34,27 @@ def describe_start(device: torch.device, num_ranks: int) -> dict[str, Any]:
     }
 
 
-def _git_commit(root: Path) -> tuple[str | None, bool | None]:
-    """The commit of the checkout at `root`, and whether its files are as committed.
+def code_state(root: Path) -> tuple[str | None, bool | None]:
+    """The commit of the checkout at `root`, and whether its tracked files are as committed.
 
-    (None, None) where `root` is none: the folder of an installed package may lie in the working
-    tree of something else.
+    (None, None) where `root` is no checkout of this package: the folder of an installed one may lie
+    in the working tree of something else.
     """
-    if not (root / ".git").exists():
+    top = _git(root, "rev-parse", "--show-toplevel")
+    own = f"{Path(__file__).parent.name}/{Path(__file__).name}"
+    if top is None or Path(top).resolve() != root.resolve():
         return None, None
-    try:
-        commit = _git(root, "rev-parse", "HEAD").strip()
-        changes = _git(root, "status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.CalledProcessError):
+    if _git(root, "ls-files", "--error-unmatch", own) is None:
         return None, None
-    return commit, not changes.strip()
+    changes = _git(root, "status", "--porcelain", "--untracked-files=no")
+    return _git(root, "rev-parse", "--verify", "HEAD"), None if changes is None else not changes
 
 
-def _git(root: Path, *arguments: str) -> str:
+def _git(root: Path, *arguments: str) -> str | None:
+    """What git prints, or None where it can't be asked or has no answer."""
     command = ["git", "-C", str(root), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
