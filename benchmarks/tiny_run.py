@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import psutil
@@ -117,9 +117,16 @@ def write_shard(file: Path, rows: np.ndarray, block_sequences: int) -> dict[str,
 class Run:
     """One run folder and the processes that write it."""
 
-    def __init__(self, data: Path, folder: Path, *overrides: object, ranks: int = 2) -> None:
+    def __init__(
+        self,
+        data: Path,
+        folder: Path,
+        *overrides: object,
+        ranks: int = 2,
+        launcher: Literal["deepspeed", "torchrun"] = "deepspeed",
+    ) -> None:
         """`overrides` are `--group.field value` of every start."""
-        self.folder, self.ranks = folder, ranks
+        self.folder, self.ranks, self.launcher = folder, ranks, launcher
         self.overrides = [str(word) for word in overrides]
         folder.parent.mkdir(parents=True, exist_ok=True)
         self.config = folder.parent / f"{folder.name}.yaml"
@@ -131,19 +138,25 @@ class Run:
 
     def start(self, *more: object, script: Sequence[str] = ("pretrain/main.py",)) -> None:
         """The launcher and its ranks, in a session of their own."""
-        launcher = [str(Path(sys.executable).with_name("deepspeed"))]
-        launcher += ["--num_accelerators", str(self.ranks), "--master_port", str(free_port())]
         words = ["--config", self.config, "--run.output_dir", self.folder, *self.overrides, *more]
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [*launcher, *script, *map(str, words)],
+                [*self._launch(), *script, *map(str, words)],
                 cwd=ROOT,
                 env=os.environ | {"OMP_NUM_THREADS": "1", "PATH": path, "PYTHONPATH": str(ROOT)},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def _launch(self) -> list[str]:
+        if self.launcher == "torchrun":  # a module, which needs no script beside the interpreter
+            launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+            return [*launch, "--nproc_per_node", str(self.ranks)]
+        launch = [str(Path(sys.executable).with_name("deepspeed"))]
+        port = str(free_port())
+        return [*launch, "--num_accelerators", str(self.ranks), "--master_port", port]
 
     @property
     def output(self) -> str:
