@@ -1,4 +1,4 @@
-"""The engine in bf16: ZeRO stages against fp32, accumulation, compilation, waits, the save's copy."""
+"""The engine in bf16: ZeRO stages against fp32, accumulation, compilation, waits, a save's copy."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def forward_backward(
 
 @pytest.mark.parametrize("size", ["base", "large"])
 @pytest.mark.parametrize("recipe", ["vanilla", "paper", "cross", "recommended"])
-def test_attention_runs_on_flash_kernels(device: torch.device, size: str, recipe: str) -> None:
+def test_attention_runs_on_flash_kernels(cuda: torch.device, size: str, recipe: str) -> None:
     model, recommended = model_config(size)
     model.num_hidden_layers = 2
     paper = MaskingConfig(rate=0.5, insert_layer=2, late_layers=2)
@@ -48,7 +48,7 @@ def test_attention_runs_on_flash_kernels(device: torch.device, size: str, recipe
         masking.insert_layer = 1
     # Any other kernel is an error here.
     with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
-        loss = forward_backward(model, masking, batch_size=2, device=device)()
+        loss = forward_backward(model, masking, batch_size=2, device=cuda)()
     assert 0 < loss < 20
 
 
