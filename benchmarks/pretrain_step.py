@@ -15,44 +15,34 @@ import argparse
 import itertools
 import json
 import logging
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from transformers import AutoModelForMaskedLM
 
 from benchmarks.machine import describe, peak_flops, seconds_of
 from benchmarks.pretrain_step_report import REFERENCE, group_of, plot, table
+from benchmarks.step_variants import (
+    VANILLA,
+    Variant,
+    executed,
+    interleaved,
+    make_step,
+    median_and_spread,
+    random_rows,
+)
 from pretrain.config import load_config
-from pretrain.convert import to_hf_config
-from pretrain.flops import TRAINING, head_flops, layer_flops, training_flops
-from pretrain.initialise import initialise
-from pretrain.masking import mask_rows
 from pretrain.memory import peak_memory_gib
-from pretrain.model import LateMaskModel
 from pretrain.precision import choose_precision
 from pretrain.recipe import MaskingConfig, ModelConfig
 
 logger = logging.getLogger("benchmarks.pretrain_step")
 
-VANILLA = MaskingConfig(rate=0.15)
 OUT = Path("docs/benchmarks")
 _NAMES = {True: "bf16", False: "fp32"}
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One line of the table; `masking` None is Hugging Face's model, `bf16` its autocast."""
-
-    name: str
-    masking: MaskingConfig | None
-    compiled: bool
-    bf16: bool
 
 
 def variants(size: str, bf16: bool) -> tuple[ModelConfig, list[Variant]]:
@@ -64,8 +54,12 @@ def variants(size: str, bf16: bool) -> tuple[ModelConfig, list[Variant]]:
     cross = replace(paper, late_attention="cross", cross_queries="holes")
     return model, [
         Variant("Hugging Face, 15 %, fp32, eager", None, False, False),
-        *([Variant("Hugging Face, 15 %, bf16 autocast, eager", None, False, True)] if bf16 else []),
-        Variant("Hugging Face, 15 %, compiled", None, True, bf16),
+        *(
+            [Variant("Hugging Face, 15 %, bf16 autocast, eager", None, False, True, autocast=True)]
+            if bf16
+            else []
+        ),
+        Variant("Hugging Face, 15 %, compiled", None, True, bf16, autocast=bf16),
         Variant("vanilla, 15 %, eager", VANILLA, False, bf16),
         Variant(REFERENCE, VANILLA, True, bf16),
         Variant("vanilla, 50 %", replace(VANILLA, rate=0.5), True, bf16),
@@ -73,57 +67,6 @@ def variants(size: str, bf16: bool) -> tuple[ModelConfig, list[Variant]]:
         Variant(f"paper, cross-attention: k = {depth}, d = 2, 50 %", cross, True, bf16),
         Variant(f"recommended (configs/pretrain/{size}.yaml)", config.masking, True, bf16),
     ]
-
-
-def make_step(
-    variant: Variant, config: ModelConfig, rows: np.ndarray, device: torch.device
-) -> Callable[[], None]:
-    """One forward and backward pass on `rows` [B, T]; gradients are dropped afterwards."""
-    model: torch.nn.Module
-    if variant.masking is None:
-        model = AutoModelForMaskedLM.from_config(to_hf_config(config))
-        model.to(device)
-        input_ids = torch.from_numpy(rows).to(device)
-        labels = input_ids.clone()
-        labels[torch.rand(labels.shape, device=device) > VANILLA.rate] = -100
-        batch = {"input_ids": input_ids, "labels": labels}
-
-        def loss() -> torch.Tensor:
-            with torch.autocast(device.type, torch.bfloat16, enabled=variant.bf16):
-                return run(**batch).loss
-
-    else:
-        model = LateMaskModel(config, variant.masking)
-        initialise(model, seed=0)  # with torch's own draw softmax would meet denormal numbers
-        model.to(device)
-        if variant.bf16:
-            model.bfloat16()
-        masked = mask_rows(
-            rows, np.arange(len(rows)), masking=variant.masking, vocab_size=config.pieces,
-            seed=0, epoch=0,
-        )  # fmt: skip
-        tensors = [torch.from_numpy(array).to(device) for array in masked]
-
-        def loss() -> torch.Tensor:
-            return run(*tensors).loss_sum / masked.labels.size
-
-    run = torch.compile(model, dynamic=False) if variant.compiled else model
-
-    def step() -> None:
-        loss().backward()
-        model.zero_grad()
-
-    return step
-
-
-def executed(variant: Variant, config: ModelConfig, seq_len: int) -> float:
-    """Operations of one row; Hugging Face's head runs at every position."""
-    if variant.masking is not None:
-        return training_flops(config, variant.masking, seq_len)
-    body = config.num_hidden_layers * layer_flops(
-        seq_len, config.hidden_size, config.intermediate_size
-    )
-    return TRAINING * (body + head_flops(seq_len, config.hidden_size, config.pieces))
 
 
 def peak_gib(device: torch.device, step: Callable[[], None]) -> float:
@@ -152,8 +95,7 @@ def measure(
     config, lines = variants(size, bf16)
     if only is not None:
         lines = [v for v in lines if v.name == REFERENCE or any(part in v.name for part in only)]
-    rows = np.random.default_rng(0).integers(4, 50000, size=(batch, seq_len))
-    rows[:, 0], rows[:, -1] = 0, 2
+    rows = random_rows(config, batch, seq_len)
     steps = []
     for variant in lines:
         step = make_step(variant, config, rows, device)
@@ -161,23 +103,20 @@ def measure(
         logger.info("%s, %d x %d: %s: first step %.1f s", size, batch, seq_len, variant.name, first)
         step()
         steps.append(step)
-    seconds: list[list[float]] = [[] for _ in lines]
-    for _ in range(repeats):
-        for times, step in zip(seconds, steps, strict=True):
-            times.append(seconds_of(step, device))
+    seconds = interleaved(steps, repeats, device)
     peaks = {bf16: peak_flops(device, torch.bfloat16 if bf16 else torch.float32)
              for bf16 in {variant.bf16 for variant in lines}}  # fmt: skip
     records = []
     for variant, times in zip(lines, seconds, strict=True):
-        quartiles = statistics.quantiles(times, n=4)
-        flops = batch * executed(variant, config, seq_len) / quartiles[1]
+        median, spread = median_and_spread(times)
+        flops = batch * executed(variant, config, seq_len) / median
         records.append(
             {
                 "size": size, "seq_len": seq_len, "batch": batch, "best": _NAMES[bf16],
                 "variant": variant.name,
                 "precision": _NAMES[variant.bf16],
-                "seconds": quartiles[1], "spread": (quartiles[2] - quartiles[0]) / quartiles[1],
-                "tokens_per_second": batch * seq_len / quartiles[1],
+                "seconds": median, "spread": spread,
+                "tokens_per_second": batch * seq_len / median,
                 "tflops": flops / 1e12, "share_of_peak": flops / peaks[variant.bf16],
                 "operations": batch * executed(variant, config, seq_len),
                 "peak_gib": peak_in_own_process(variant.name, size, seq_len, batch, bf16)
@@ -215,7 +154,7 @@ def main() -> None:
     if args.memory_of:
         config, lines = variants(args.size[0], args.precision[0] == "bf16")
         variant = next(v for v in lines if v.name == args.memory_of)
-        rows = np.random.default_rng(0).integers(4, 50000, size=(args.batch, args.seq_len[0]))
+        rows = random_rows(config, args.batch, args.seq_len[0])
         print(peak_gib(device, make_step(variant, config, rows, device)))
         return
     machine = describe(device)

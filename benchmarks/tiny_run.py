@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -61,31 +61,59 @@ def free_port() -> int:
 
 def write_data(folder: Path) -> Path:
     """Two shards of 256 training rows and one of 48 validation rows; returns `folder`."""
-    folder.mkdir(parents=True)
     draw = np.random.default_rng(0)
     follows = draw.integers(4, VOCAB - 1, size=(VOCAB, 2))
-    vocab = {f"w{index}": index for index in range(VOCAB)}
+    rows = {
+        split: [markov_sequences(draw, count, SEQ_LEN, follows) for count in counts]
+        for split, counts in (("train", (256, 256)), ("valid", (48,)))
+    }
+    return write_folder(folder, rows, VOCAB, BLOCK)
+
+
+def markov_sequences(
+    draw: np.random.Generator, count: int, seq_len: int, follows: np.ndarray
+) -> np.ndarray:
+    """[count, seq_len] ids between <s> and </s>; `follows` [V, n] are what may follow a token."""
+    vocab_size, successors = follows.shape
+    rows = np.zeros((count, seq_len), dtype=np.uint16)
+    rows[:, 1] = draw.integers(4, vocab_size - 1, size=count)
+    for position in range(2, seq_len - 1):
+        rows[:, position] = follows[rows[:, position - 1], draw.integers(successors, size=count)]
+    rows[:, -1] = 2
+    return rows
+
+
+def write_folder(
+    folder: Path, splits: Mapping[str, Sequence[np.ndarray]], vocab_size: int, block_sequences: int
+) -> Path:
+    """A finished data set with one shard for each array [N, T] of each split; returns `folder`."""
+    folder.mkdir(parents=True)
+    vocab = {f"w{index}": index for index in range(vocab_size)}
     (folder / "tokenizer.json").write_text(json.dumps({"model": {"type": "BPE", "vocab": vocab}}))
-    splits = {}
-    for split, shards, count in (("train", 2, 256), ("valid", 1, 48)):
-        rows = np.zeros((shards * count, SEQ_LEN), dtype=np.uint16)
-        rows[:, 1] = draw.integers(4, VOCAB - 1, size=len(rows))
-        for place in range(2, SEQ_LEN - 1):
-            rows[:, place] = follows[rows[:, place - 1], draw.integers(2, size=len(rows))]
-        rows[:, -1] = 2
-        entries = [
-            write_shard(folder / f"{split}-{n:05d}-of-{shards:05d}.tar", part, BLOCK)
-            for n, part in enumerate(np.split(rows, shards))
+    entries = {
+        split: [
+            write_shard(
+                folder / f"{split}-{number:05d}-of-{len(shards):05d}.tar", rows, block_sequences
+            )
+            for number, rows in enumerate(shards)
         ]
-        splits[split] = {"shards": entries, "sequences": len(rows), "tokens": rows.size}
+        for split, shards in splits.items()
+    }
     manifest = {
         "format": "latemask-shards",
         "version": 1,
-        "seq_len": SEQ_LEN,
+        "seq_len": splits["train"][0].shape[1],
         "dtype": "uint16",
-        "vocab_size": VOCAB,
+        "vocab_size": vocab_size,
         "tokenizer_sha256": hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest(),
-        "splits": splits,
+        "splits": {
+            split: {
+                "shards": shards,
+                "sequences": sum(shard["sequences"] for shard in shards),
+                "tokens": sum(shard["tokens"] for shard in shards),
+            }
+            for split, shards in entries.items()
+        },
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
