@@ -8,7 +8,7 @@ PYTHON ?= python3
 TORCH_INDEX_URL ?=
 VENV := .venv
 READY := $(VENV)/.ready
-RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" TORCH_EXTENSIONS_DIR="$(CURDIR)/$(VENV)/torch_extensions"
+RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 TORCH := $(shell grep '^torch==' constraints.txt)
 
@@ -45,6 +45,4 @@ $(READY): pyproject.toml constraints.txt
 	  { rm -rf $(VENV); echo "error: $(PYTHON) has no venv module (Debian and Ubuntu: apt install python3-venv)"; exit 1; }
 	$(PIP) install --quiet $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) $(TORCH)
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
-	@echo "building DeepSpeed's shared-memory collectives (once, a minute or two) ..."
-	@$(RUN) python -m pretrain.ranks
 	@touch $@

@@ -10,12 +10,12 @@ import hashlib
 import io
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
 import tarfile
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -163,16 +163,36 @@ class Run:
         )
         self.log = folder.parent / f"{folder.name}.log"
         self.process: subprocess.Popen[bytes] | None = None
+        self._mark = ""
 
-    def start(self, *more: object, script: Sequence[str] = ("pretrain/main.py",)) -> None:
-        """The launcher and its ranks, in a session of their own."""
+    def start(
+        self,
+        *more: object,
+        script: Sequence[str] = ("pretrain/main.py",),
+        prefix: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """The launcher and its ranks, in a session of their own.
+
+        Args:
+            more: `--group.field value` of this start.
+            script: what the ranks run.
+            prefix: a command that is given the launcher's as its arguments.
+            environment: variables besides this process's.
+        """
         words = ["--config", self.config, "--run.output_dir", self.folder, *self.overrides, *more]
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self._mark = uuid.uuid4().hex
+        own = {
+            "OMP_NUM_THREADS": "1",
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "LATEMASK_TEST_RUN": self._mark,
+        }
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [*self._launch(), *script, *map(str, words)],
+                [*prefix, *self._launch(), *script, *map(str, words)],
                 cwd=ROOT,
-                env=os.environ | {"OMP_NUM_THREADS": "1", "PATH": path, "PYTHONPATH": str(ROOT)},
+                env=os.environ | own | dict(environment or {}),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -183,8 +203,7 @@ class Run:
             launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
             return [*launch, "--nproc_per_node", str(self.ranks)]
         launch = [str(Path(sys.executable).with_name("deepspeed"))]
-        port = str(free_port())
-        return [*launch, "--num_accelerators", str(self.ranks), "--master_port", port]
+        return [*launch, "--num_accelerators", str(self.ranks)]
 
     @property
     def output(self) -> str:
@@ -210,31 +229,41 @@ class Run:
 
     def stop(self) -> None:
         """Kill whatever of the last start is left."""
+        while left := self.processes():
+            for process in left:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(left, timeout=1)
         if self.process is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+
+    def processes(self) -> list[psutil.Process]:
+        """All that the last start has begun and that have not ended, whoever their parent is."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.environ().get("LATEMASK_TEST_RUN") == self._mark:
+                    found.append(process)
+        return found
 
     def rank_processes(self) -> list[psutil.Process]:
         """The ranks, in order."""
-        assert self.process is not None
-        found = {}
-        for process in psutil.Process(self.process.pid).children(recursive=True):
-            try:
-                environment = process.environ()
-                if "RANK" in environment and "pretrain/main.py" in " ".join(process.cmdline()):
-                    found[int(environment["RANK"])] = process
-            except psutil.Error:
-                continue
+        found: dict[int, psutil.Process] = {}
+        for process in self.processes():
+            with suppress(psutil.Error):
+                rank = process.environ().get("RANK")
+                if rank is not None and "pretrain/main.py" in " ".join(process.cmdline()):
+                    found.setdefault(int(rank), process)  # not one that it has begun itself
         return [found[rank] for rank in sorted(found)]
 
     def launchers(self) -> list[psutil.Process]:
         """`deepspeed` and the processes between it and the ranks."""
-        assert self.process is not None
-        top = psutil.Process(self.process.pid)
-        ranks = {process.pid for process in self.rank_processes()}
-        below = {c.pid for r in ranks for c in psutil.Process(r).children(recursive=True)}
-        return [top, *(p for p in top.children(recursive=True) if p.pid not in ranks | below)]
+        found = []
+        for process in self.processes():
+            with suppress(psutil.Error):
+                if "RANK" not in process.environ():
+                    found.append(process)
+        return found
 
     def wait_for_step(self, step: int) -> None:
         """Until the log has this step."""

@@ -10,5 +10,5 @@ for log in "$@"; do
   state="$(squeue --noheader --jobs "${job:-0}" --format '%T, %M of %l, %R' 2>/dev/null)" || true
   echo "$log: ${state:-no longer queued}; restarts: $(($(grep -acE '^=== .*: start ' "$log") - 1))"
   echo "  ${last#=== }"
-  grep -aE ' step [0-9]+ loss .* ETA ' "$log" | tail -n 1 | sed 's/^/  /'
+  grep -aE '\| step [0-9,]+ \| loss .* \| ETA ' "$log" | tail -n 1 | sed 's/^/  /'
 done

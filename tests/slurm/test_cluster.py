@@ -123,7 +123,7 @@ def test_all_stages_run_to_their_end(
         "a table of both tasks",
     )
     status = cluster.run("slurm/status.sh", cluster.folder / f"{jobs[1]}.log")
-    assert "restarts: 0" in status and "step 4 loss" in status and "finished" in status
+    assert "restarts: 0" in status and "step 4 | loss" in status and "finished" in status
 
 
 @pytest.mark.long
@@ -147,7 +147,7 @@ def test_chained_jobs_go_on_where_requeue_is_forbidden(
     run = ("--config", recipe, "--run.output_dir", tmp_path / "run", "--run.save_minutes", 0)
     script = ("slurm/pretrain_base.sh", *run, "--budget.steps", 12)
     first, second = (cluster.submit(*flags, *script) for _ in range(2))
-    cluster.wait_for(first, lambda: "step 3 loss" in cluster.log(first), "step 3")
+    cluster.wait_for(first, lambda: "step 3 | loss" in cluster.log(first), "step 3")
     cluster.run("scancel", "--signal=USR2", first)
     assert cluster.wait(first, "FAILED", "COMPLETED")["ExitCode"] == "75:0"
     assert "this cluster forbids it" in cluster.log(first)

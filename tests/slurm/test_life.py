@@ -36,7 +36,7 @@ def wait_for_start(cluster: Cluster, job: int, run: Path, number: int) -> None:
 
     def trains() -> bool:
         _, begun, since = cluster.log(job).partition(f": start {number} ")
-        return bool(begun) and len(re.findall(r" step \d+ loss ", since)) >= 1
+        return bool(begun) and len(re.findall(r"\| step [\d,]+ \| loss ", since)) >= 1
 
     cluster.wait_for(job, trains, f"start {number}")
 
@@ -104,7 +104,7 @@ def test_a_run_goes_on_with_the_nodes_that_are_left(
         wait_for_start(cluster, job, run, 2)
         assert cluster.job(job)["NodeList"] == "n1"
         assert "resuming from" in cluster.log(job)
-        assert "8 rows a micro-batch x 1 ranks x 8 accumulated" in cluster.log(job)
+        assert "8 sequences a micro-batch x 1 ranks x 8 accumulated" in cluster.log(job)
         cluster.run("scancel", job)
         cluster.wait(job, "CANCELLED")
     finally:
