@@ -71,8 +71,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         ctx: Any, grad_loss: Tensor, _grad_correct: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, None, None]:
         grad_hidden, grad_weight, grad_bias = ctx.saved_tensors
-        scale = grad_loss.to(grad_hidden.dtype)
-        return grad_hidden * scale, grad_weight * scale, grad_bias * scale, None, None
+        # An fp32 number times a bf16 matrix is bf16: rounded once, not the number before that.
+        return grad_hidden * grad_loss, grad_weight * grad_loss, grad_bias * grad_loss, None, None
 
 
 def linear_cross_entropy(

@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import sys
 import time
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,18 @@ def describe_start(device: torch.device, num_ranks: int) -> dict[str, Any]:
         "commit": commit,
         "clean": clean,
         "python": platform.python_version(),
-        "versions": {library: version(library) for library in _LIBRARIES},
+        "versions": {library: _version(library) for library in _LIBRARIES},
         "host": platform.node(),
         "device": name,
         "ranks": num_ranks,
     }
+
+
+def _version(library: str) -> str | None:
+    try:
+        return version(library)
+    except PackageNotFoundError:  # run from a checkout that was not installed
+        return None
 
 
 def code_state(root: Path) -> tuple[str | None, bool | None]:

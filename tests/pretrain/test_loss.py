@@ -114,3 +114,19 @@ def test_never_holds_all_logits(monkeypatch: pytest.MonkeyPatch) -> None:
     value.backward()
     assert len(sizes) == 50
     assert max(sizes) <= 1000
+
+
+def test_the_factor_of_the_loss_is_not_rounded_to_bf16() -> None:
+    """0.37 in bf16 is 0.3711: every gradient would be 0.3 % too large."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = [
+        torch.randn(*shape, generator=generator).bfloat16().requires_grad_()
+        for shape in ((400, 64), (50, 64), (50,))
+    ]
+    labels = torch.randint(50, (400,), generator=generator)
+    value, _ = linear_cross_entropy(*inputs, labels)
+    whole = torch.autograd.grad(value, inputs, retain_graph=True)
+    scaled = torch.autograd.grad(0.37 * value, inputs)
+    for part, all_of_it in zip(scaled, whole, strict=True):
+        ratio = (part.double() * all_of_it.double()).sum() / all_of_it.double().square().sum()
+        assert ratio == pytest.approx(0.37, rel=2e-4)
