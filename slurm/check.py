@@ -44,7 +44,7 @@ def check_preprocess(arguments: Sequence[str], options: argparse.Namespace) -> t
 
 
 def check_pretrain(arguments: Sequence[str], options: argparse.Namespace) -> tuple[int, str]:
-    """The config, the data under it, the batch on these ranks, the run that is gone on with."""
+    """The config, the data under it, the batch on these ranks, the run that is resumed."""
     from pretrain.config import parse_args
     from pretrain.data import ShardFolder
     from pretrain.deepspeed_config import complete_deepspeed_config
@@ -68,7 +68,7 @@ def check_pretrain(arguments: Sequence[str], options: argparse.Namespace) -> tup
     _require_writable(config.run.output_dir)
     at_once = config.data.micro_batch_size * ranks
     logger.info(
-        "step: %d rows a micro-batch x %d ranks x %d accumulated = %d rows",
+        "step: %d sequences a micro-batch x %d ranks x %d accumulated = %d sequences",
         config.data.micro_batch_size,
         ranks,
         config.data.global_batch_size // at_once,
@@ -80,17 +80,19 @@ def check_pretrain(arguments: Sequence[str], options: argparse.Namespace) -> tup
     data = ShardFolder(config.data.path, config.data.cache_dir)
     config = resolve(config, data)
     for split in ("train", "valid"):
-        rows = f"{len(data.rows(split)):,}"
-        logger.info("data: %s %s rows of %d tokens in %s", rows, split, data.seq_len, data.path)
+        count = f"{len(data.rows(split)):,}"
+        logger.info(
+            "data: %s %s sequences of %d tokens in %s", count, split, data.seq_len, data.path
+        )
     run = RunFolder(config.run.output_dir)
     if newest := run.newest():
-        run.adopt(config)
-        logger.info("going on from %s", newest.path)
+        run.check_config(config)
+        logger.info("resumes from %s", newest.path)
     return fitting[-1], config.run.output_dir
 
 
 def usable_nodes(global_batch_size: int, micro_batch_size: int, ranks_per_node: int) -> list[int]:
-    """The numbers of nodes, in order, on which a step has the same number of rows on every rank."""
+    """The numbers of nodes, in order, on which all ranks take equally many sequences a step."""
     at_once = micro_batch_size * ranks_per_node
     most = global_batch_size // at_once
     return [nodes for nodes in range(1, most + 1) if global_batch_size % (at_once * nodes) == 0]

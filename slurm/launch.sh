@@ -33,7 +33,7 @@ check() {
   case " ${*:3}" in *" --config"[\ =]*) ;; *) ARGUMENTS=(--config "$config" "${@:3}") ;; esac
   answer="$("${WRAP[@]}" python slurm/check.py --nodes "$SLURM_JOB_NUM_NODES" \
     --ranks-per-node "$RANKS_PER_NODE" "${flags[@]}" "$stage" "${ARGUMENTS[@]}")" || {
-    [ -n "${LATEMASK_CHECK:-}" ] || say "gave up: the error above must be mended first"
+    [ -n "${LATEMASK_CHECK:-}" ] || say "gave up: the error above must be fixed first"
     exit 2
   }
   read -r NODES FOLDER <<<"$answer"
@@ -61,7 +61,7 @@ on_nodes() {
   trap - USR2 TERM
   case "$status" in
     0) return ;;
-    2 | 65) say "gave up: the error above must be mended first"; exit "$status" ;;
+    2 | 65) say "gave up: the error above must be fixed first"; exit "$status" ;;
     75) told="${told:-told to stop}" ;;
   esac
   requeue "$status" "${told:-failed}"

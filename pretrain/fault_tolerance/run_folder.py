@@ -83,20 +83,30 @@ class RunFolder:
         Raises:
             PretrainError: what makes it another run has changed; each difference is named.
         """
+        self.check_config(config)
         file = self.path / "config.yaml"
-        if file.exists() and self.newest() is not None:
-            changed = differences(load_config(file), config)
-            if refused := [text for key, text in changed.items() if not may_change(key)]:
-                raise PretrainError(
-                    f"{self.path} holds a run begun with another config:\n  "
-                    + "\n  ".join(refused)
-                    + "\nchoose another run.output_dir, or set these back to resume it"
-                )
-            for text in changed.values():
-                logger.info("changed since the last start: %s", text)
         temporary = file.with_suffix(".yaml.partial")
         config.save(temporary)
         temporary.replace(file)
+
+    def check_config(self, config: PretrainConfig) -> None:
+        """See that the folder holds no run of another config; what may change is logged.
+
+        Raises:
+            PretrainError: what makes it another run has changed; each difference is named.
+        """
+        file = self.path / "config.yaml"
+        if not file.exists() or self.newest() is None:
+            return
+        changed = differences(load_config(file), config)
+        if refused := [text for key, text in changed.items() if not may_change(key)]:
+            raise PretrainError(
+                f"{self.path} holds a run begun with another config:\n  "
+                + "\n  ".join(refused)
+                + "\nchoose another run.output_dir, or set these back to resume it"
+            )
+        for text in changed.values():
+            logger.info("changed since the last start: %s", text)
 
     def record_start(self, start: dict[str, Any]) -> None:
         """Append a start's provenance to starts.jsonl; warns where the code has changed."""

@@ -10,6 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+
+from benchmarks.tiny_run import Run, write_data
+from pretrain.budget import Progress
+from pretrain.config import parse_args
+from pretrain.data import ShardFolder
+from pretrain.fault_tolerance.checkpoint import State, part_name, write_part
+from pretrain.main import resolve
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,7 +54,7 @@ def test_the_batch_is_dealt_out(pretrain: Check, tmp_path: Path) -> None:
     flags = ("--ranks-per-node", 8, "--later")
     code, answer, told = pretrain("--nodes", 4, "--submitting", *flags)
     assert (code, answer) == (0, f"4 {tmp_path}/run\n")
-    assert "64 rows a micro-batch x 32 ranks x 2 accumulated = 4096 rows" in told
+    assert "64 sequences a micro-batch x 32 ranks x 2 accumulated = 4096 sequences" in told
     # 24 ranks: refused before the queue, done on two nodes when a third is what is left of four.
     code, _, told = pretrain("--nodes", 3, "--submitting", *flags)
     assert code == 2
@@ -71,6 +79,28 @@ def test_what_is_wrong_with_a_pretraining_is_named(
     assert (code, answer) == (2, "")
     assert named in told
     assert "Traceback" not in told
+
+
+def test_a_run_that_is_resumed_must_have_the_same_config(check: Check, tmp_path: Path) -> None:
+    run = Run(write_data(tmp_path / "data"), tmp_path / "run")
+    words = ("--config", run.config, "--run.output_dir", run.folder)
+    config = parse_args([str(word) for word in words])
+    step = run.folder / "checkpoints/step-00000003"
+    step.mkdir(parents=True)
+    part = write_part(step / part_name(0, 1), {"weight/w@0": 2}, torch.zeros(2))
+    State(Progress(step=3), shapes={"w": [2]}, parts={part_name(0, 1): part}).write(
+        step / "state.json"
+    )
+    resolve(config, ShardFolder(config.data.path)).save(run.folder / "config.yaml")
+    before = (run.folder / "config.yaml").read_bytes()
+    code, _, told = check("pretrain", *words, "--run.log_every", 7)
+    assert code == 0
+    assert f"resumes from {step}" in told
+    assert "run.log_every: was 1, is 7" in told
+    code, _, told = check("pretrain", *words, "--optimizer.lr", 1)
+    assert code == 2
+    assert "optimizer.lr: was 0.003, is 1" in told
+    assert (run.folder / "config.yaml").read_bytes() == before
 
 
 def test_sources_of_the_pipeline_must_be_there(check: Check, corpus: Path, tmp_path: Path) -> None:
@@ -107,7 +137,7 @@ def test_the_hours_in_the_docs_follow_from_the_flops() -> None:
     (forward,) = re.findall(r"^all +\S+ +(\S+)$", result.stdout, flags=re.M)
     operations = 3 * float(forward) * 1e6 * 128 * 4096 * 23_000
     text = (ROOT / "docs/cluster.md").read_text()
-    (stated,) = re.findall(r"= (\S+) operations", text)
+    (stated,) = re.findall(r"= (\S+) FLOPs", text)
     assert float(stated) == pytest.approx(operations, rel=0.01)
     machines = [(8, 989e12, 0.4), (32, 989e12, 0.35), (8, 312e12, 0.4), (32, 312e12, 0.35)]
     rows = {
