@@ -7,7 +7,7 @@ Exit codes (docs/operations.md):
     0   the budget is used and `hf/` is written
     2   something in the config, the data or the launch must be fixed
     65  too many steps had to be skipped, again and again
-    69  another rank died, stopped or hung; the same command resumes from the last checkpoint
+    69  another rank died, hung or never came; the same command resumes from the last checkpoint
     74  stopped or finished, but the last checkpoint could not be written
     75  stopped by a signal or `run.stop_after_hours`, and saved; the same command resumes
 """
@@ -32,7 +32,8 @@ if __name__ == "__main__":
     # slurm/node.py blocks these on the way here, so that DeepSpeed's launchers survive them.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2})
     # Until there is something to save, Ctrl-C ends each rank at once and without a traceback.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from pretrain.config import PretrainConfig, parse_args
 from pretrain.errors import PretrainError, say

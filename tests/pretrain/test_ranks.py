@@ -337,6 +337,7 @@ def test_a_dead_processs_file_and_garbage_are_ignored(start: Start, tmp_path: Pa
     finish(start(ranks_environment(1)), start(ranks_environment(0)))
 
 
+@pytest.mark.long
 def test_a_second_rank_0_is_refused(start: Start, tmp_path: Path) -> None:
     first = start(ranks_environment(0))
     wait_for_file(tmp_path / "tmp", "latemask-*")
@@ -345,6 +346,7 @@ def test_a_second_rank_0_is_refused(start: Start, tmp_path: Path) -> None:
     finish(start(ranks_environment(1)), first)
 
 
+@pytest.mark.long
 def test_a_rank_that_dies_before_all_have_met_is_named(start: Start, tmp_path: Path) -> None:
     first, second = (start(ranks_environment(rank, num_ranks=3)) for rank in range(2))
     wait_for_file(tmp_path / "tmp", "latemask-*")
@@ -407,6 +409,7 @@ def test_ranks_of_other_nodes_that_never_come_are_named(
     assert "Traceback" not in output
 
 
+@pytest.mark.long
 def test_a_rank_that_is_there_twice_is_refused(start: Start) -> None:
     port = free_port()
     present = [start(on_several_nodes(rank, port, num_ranks=3)) for rank in (0, 1, 1)]
@@ -419,6 +422,7 @@ def test_a_rank_that_is_there_twice_is_refused(start: Start) -> None:
     assert "error: two processes are rank 1 of the same run: start it once only" in output
 
 
+@pytest.mark.long
 def test_an_address_that_does_not_resolve_is_named(start: Start) -> None:
     environment = on_several_nodes(1, 29500, MASTER_ADDR="no-such-node.invalid")
     process = start(environment, limit=20)
@@ -431,7 +435,7 @@ def test_an_address_that_does_not_resolve_is_named(start: Start) -> None:
     assert expected[process.returncode] in output
 
 
-@pytest.mark.parametrize("nodes", [1, 2])
+@pytest.mark.parametrize("nodes", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_torchruns_ranks_meet(start: Start, script: Path, nodes: int) -> None:
     port = free_port()
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--nnodes", nodes)
