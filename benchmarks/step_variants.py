@@ -13,8 +13,8 @@ from torch import nn
 from transformers import AutoModelForMaskedLM
 
 from benchmarks.machine import seconds_of
-from pretrain.convert import to_hf_config
-from pretrain.flops import TRAINING, head_flops, layer_flops, training_flops
+from pretrain.architectures import architecture_of
+from pretrain.flops import TRAINING, feed_forward_width, head_flops, layer_flops, training_flops
 from pretrain.initialise import initialise
 from pretrain.masking import mask_rows
 from pretrain.model import LateMaskModel
@@ -118,9 +118,12 @@ def _draw_weights(model: LateMaskModel, device: torch.device) -> None:
 
 def _hugging_face(variant: Variant, config: ModelConfig) -> nn.Module:
     if variant.attention is None:
-        return AutoModelForMaskedLM.from_config(to_hf_config(config))
-    # The pre-norm class has no fused attention of its own; the arithmetic is the same.
-    hf_config = to_hf_config(replace(config, norm="post"))
+        architecture = architecture_of(config)
+        return architecture.make_stock_masked_lm(architecture.to_stock_config(config))
+    if config.architecture == "roberta-prelayernorm":
+        # It has no fused attention of its own; the arithmetic is the same.
+        config = replace(config, architecture="roberta")
+    hf_config = architecture_of(config).to_stock_config(config)
     # flash_attention_2 insists on a 16-bit model when it is made.
     dtype = torch.bfloat16 if variant.bf16 and not variant.autocast else torch.float32
     return AutoModelForMaskedLM.from_config(
@@ -154,7 +157,7 @@ def executed(variant: Variant, config: ModelConfig, seq_len: int) -> float:
     if variant.masking is not None:
         return training_flops(config, variant.masking, seq_len)
     body = config.num_hidden_layers * layer_flops(
-        seq_len, config.hidden_size, config.intermediate_size
+        seq_len, config.hidden_size, feed_forward_width(config)
     )
     return TRAINING * (body + head_flops(seq_len, config.hidden_size, config.pieces))
 

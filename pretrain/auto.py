@@ -1,6 +1,6 @@
 """An exported directory as a masked LM of transformers, its [MASK]s entering where they did before.
 
-The stock `AutoModelForMaskedLM` takes `hf/` for a plain RoBERTa, which never saw a [MASK] in its
+The stock `AutoModelForMaskedLM` takes `hf/` for a plain encoder, which never saw a [MASK] in its
 early layers. Importing this module registers the model type "latemask":
 
     from pretrain.auto import LateMaskConfig
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel, RobertaConfig
+from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import MaskedLMOutput
 
 from pretrain.errors import PretrainError
@@ -25,7 +25,7 @@ from pretrain.export import load
 from pretrain.model import LateMaskModel
 
 
-class LateMaskConfig(RobertaConfig):
+class LateMaskConfig(PreTrainedConfig):
     """The stock config under our model type; the recipe comes with the weights."""
 
     model_type = "latemask"
@@ -45,7 +45,7 @@ class LateMaskForMaskedLM(PreTrainedModel):
     def from_pretrained(  # type: ignore[override]
         cls, pretrained_model_name_or_path: str | Path, *_: Any, **keywords: Any
     ) -> LateMaskForMaskedLM:
-        """From a local directory, an exported one or any RoBERTa's; PretrainError if it is none."""
+        """From a local directory that we exported, or a stock model's; PretrainError otherwise."""
         folder = Path(pretrained_model_name_or_path)
         model = load(folder)
         return cls(keywords.get("config") or LateMaskConfig.from_pretrained(folder), model).eval()
@@ -63,11 +63,12 @@ class LateMaskForMaskedLM(PreTrainedModel):
         -100 where nothing is asked.
         """
         mask_id = self.model.config.pieces - 1
-        longest = self.model.config.max_position_embeddings - 2
+        longest = self.model.architecture.longest_sequence(self.model.config)
         if input_ids.shape[1] > longest:
             raise PretrainError(
                 f"{input_ids.shape[1]} tokens in a sequence; {longest} are possible"
             )
+        self.model.sequence_length = input_ids.shape[1]
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         logits = torch.zeros(*input_ids.shape, self.model.config.pieces, device=input_ids.device)

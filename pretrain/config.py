@@ -19,6 +19,12 @@ from pretrain.budget import BudgetConfig
 from pretrain.errors import PretrainError, require
 from pretrain.recipe import MaskingConfig, ModelConfig, OptimizerConfig
 
+_ARCHITECTURE_OF_NORM = {"post": "roberta", "pre": "roberta-prelayernorm"}
+_NORM_IS_GONE = (
+    "model.norm is now model.architecture: roberta for post, roberta-prelayernorm for pre; set "
+    "that instead"
+)
+
 
 @dataclass(kw_only=True)
 class DataConfig:
@@ -52,7 +58,7 @@ class RunConfig:
     seed: int = 0
     """Of initial weights, order of sequences, masks and dropout."""
     init_from: str | None = None
-    """Start from the weights of this folder (an `hf/`, any RoBERTa's) or this name on the Hub."""
+    """Start from the weights of this folder (an `hf/`, a stock model's) or this name on the Hub."""
     log_every: int = 10
     """Steps between log lines."""
     eval_every: int = 500
@@ -178,14 +184,14 @@ def parse_args(argv: Sequence[str]) -> PretrainConfig:
     set_parsing_settings(docstring_parse_attribute_docstrings=True)  # --help explains each field
     parser = ArgumentParser(
         prog="pretrain/main.py",
-        description="Pretrain RoBERTa with late [MASK] insertion.",
+        description="Pretrain an encoder with late [MASK] insertion.",
         exit_on_error=False,
     )
     parser.add_argument("--config", action="config", help="YAML file with the fields below")
     parser.add_class_arguments(PretrainConfig, None)
-    _refuse_unknown_keys(argv)
+    argv = _refuse_unknown_keys(argv)
     try:
-        namespace: Namespace = parser.instantiate(parser.parse_args(list(argv)))
+        namespace: Namespace = parser.instantiate(parser.parse_args(argv))
     except Exception as error:  # jsonargparse wraps what __post_init__ raises, too
         raise PretrainError(_one_screen(error)) from None
     return PretrainConfig(**{f.name: getattr(namespace, f.name) for f in fields(PretrainConfig)})
@@ -214,25 +220,51 @@ def _known_keys(kind: type = PretrainConfig, prefix: str = "") -> list[str]:
     return keys
 
 
-def _refuse_unknown_keys(argv: Sequence[str]) -> None:
-    """Name an unknown key, where it stands and the nearest known one, before types are checked."""
+def _refuse_unknown_keys(argv: Sequence[str]) -> list[str]:
+    """Name an unknown key, where it stands and the nearest known one, before types are checked.
+
+    Returns:
+        `argv`, the keys of earlier releases in its files translated.
+    """
     known = _known_keys()
+    translated = list(argv)
     for index, argument in enumerate(argv):
         if match := re.match(r"--([a-z_]+\.[a-z_.]+)", argument):
             _refuse(match[1], known, "the command line")
         if argument == "--config" or argument.startswith("--config="):
-            path = Path(argument.partition("=")[2] or next(iter(argv[index + 1 : index + 2]), ""))
+            inline = argument.partition("=")[2]
+            path = Path(inline or next(iter(argv[index + 1 : index + 2]), ""))
             if not path.is_file():
                 raise PretrainError(f"--config {path}: no such file")
-            for group, content in (yaml.safe_load(path.read_text()) or {}).items():
-                keys = [f"{group}.{key}" for key in content] if isinstance(content, dict) else []
+            content = yaml.safe_load(path.read_text()) or {}
+            if _replace_norm(content, path):
+                text = yaml.safe_dump(content, sort_keys=False)
+                translated[index if inline else index + 1] = f"--config={text}" if inline else text
+            for group, fields_of_group in content.items():
+                nested = isinstance(fields_of_group, dict)
+                keys = [f"{group}.{key}" for key in fields_of_group] if nested else []
                 for key in keys or [group]:
                     _refuse(key, known, str(path))
+    return translated
+
+
+def _replace_norm(content: Any, path: Path) -> bool:
+    """Write model.norm of earlier releases as model.architecture; whether it was there."""
+    model = content.get("model") if isinstance(content, dict) else None
+    if not isinstance(model, dict) or "norm" not in model:
+        return False
+    norm = model.pop("norm")
+    if norm not in _ARCHITECTURE_OF_NORM or "architecture" in model:
+        raise PretrainError(f"{path}: {_NORM_IS_GONE}")
+    model["architecture"] = _ARCHITECTURE_OF_NORM[norm]
+    return True
 
 
 def _refuse(key: str, known: list[str], where: str) -> None:
     if key in known or any(name.startswith(f"{key}.") for name in known):
         return
+    if key == "model.norm":
+        raise PretrainError(f"{where}: {_NORM_IS_GONE}")
     near = difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean {near[0]}?" if near else "--help lists the known ones"
     raise PretrainError(f"{where}: unknown key {key}; {hint}")

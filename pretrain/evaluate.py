@@ -139,6 +139,7 @@ def main(argv: Sequence[str]) -> None:
         data = ShardFolder(config.data.path, config.data.cache_dir)
         masking = config.masking.at(checkpoint.progress.fraction(config.budget))
         model = LateMaskModel(config.model, masking)
+        model.sequence_length = data.seq_len
         checkpoint.load_into(model)
         batches = list(
             evaluation_batches(

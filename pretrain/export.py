@@ -17,7 +17,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
@@ -25,24 +24,11 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import (
-    AutoConfig,
-    PreTrainedModel,
-    RobertaForMaskedLM,
-    RobertaModel,
-    RobertaPreLayerNormForMaskedLM,
-    RobertaPreLayerNormModel,
-)
+from transformers import AutoConfig, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
+from pretrain.architectures import architecture_of, architecture_of_stock
 from pretrain.config import PretrainConfig, load_config
-from pretrain.convert import (
-    from_hf_config,
-    from_hf_weights,
-    to_hf_config,
-    to_hf_head,
-    to_hf_weights,
-)
 from pretrain.data import ShardFolder
 from pretrain.errors import PretrainError, exit_with
 from pretrain.fault_tolerance.run_folder import open_checkpoint
@@ -52,6 +38,7 @@ from pretrain.model_card import model_card
 from pretrain.recipe import MaskingConfig
 
 LATE_MASK_FILE = "late_mask.safetensors"
+_LATE_MASK_WEIGHTS = ("late_layers.", "late_norm.", "mask_embedding", "mask_scale", "head.")
 
 
 def export(source: Path, folder: Path, *, replace_existing: bool = False) -> None:
@@ -75,9 +62,8 @@ def export(source: Path, folder: Path, *, replace_existing: bool = False) -> Non
     partial.mkdir(parents=True)
     disable_progress_bar()  # of a file that takes no time
     _stock_model(weights, config).save_pretrained(partial)
-    encoder = ("word_embeddings", "position_embeddings", "embedding_norm", "layers", "final_norm")
     save_file(
-        {n: t for n, t in weights.items() if not n.startswith(tuple(f"{e}." for e in encoder))},
+        {n: t for n, t in weights.items() if n.startswith(_LATE_MASK_WEIGHTS)},
         partial / LATE_MASK_FILE,
         metadata={
             "format": "pt",
@@ -112,32 +98,28 @@ def exported_step(folder: Path) -> int | None:
 
 def _stock_model(weights: dict[str, Tensor], config: PretrainConfig) -> PreTrainedModel:
     """A stock model with our weights: with its head where the stock forward pass was trained."""
-    hf_config: Any = to_hf_config(config.model)
-    pre = config.model.norm == "pre"
-    state = to_hf_weights(weights, config.model)
+    architecture = architecture_of(config.model)
+    stock_config = architecture.to_stock_config(config.model)
     if config.masking.insert_layer > 0 or config.masking.late_layers > 0:
-        encoder = (RobertaPreLayerNormModel if pre else RobertaModel)(
-            hf_config, add_pooling_layer=False
-        )
-        encoder.load_state_dict(state)
+        encoder = architecture.make_stock_encoder(stock_config)
+        encoder.load_state_dict(architecture.to_stock_weights(weights, config.model))
         return encoder
     if config.masking.mask_embedding == "separate":
         # The stock input for a [MASK] is the row of <mask>, which is never a label.
-        table = state["embeddings.word_embeddings.weight"].clone()
+        table = weights["word_embeddings.weight"].clone()
         table[config.model.pieces - 1] = weights["mask_embedding"]
-        state["embeddings.word_embeddings.weight"] = table
         weights = weights | {"word_embeddings.weight": table}
-    model = (RobertaPreLayerNormForMaskedLM if pre else RobertaForMaskedLM)(hf_config)
-    prefix = f"{model.base_model_prefix}."
+    model = architecture.make_stock_masked_lm(stock_config)
+    state = architecture.to_stock_weights(weights, config.model)
     model.load_state_dict(
-        {prefix + name: tensor for name, tensor in state.items()}
-        | to_hf_head(weights, config.model)
+        {architecture.prefix + name: tensor for name, tensor in state.items()}
+        | architecture.to_stock_head(weights, config.model)
     )
     return model
 
 
 def load(folder: Path) -> LateMaskModel:
-    """Our model from a directory that `export` wrote, or from any stock RoBERTa in a local folder.
+    """Our model from a directory that `export` wrote, or from a stock model in a local folder.
 
     A stock model comes back as vanilla masked LM (k = 0), for filling masks or further training.
 
@@ -146,8 +128,10 @@ def load(folder: Path) -> LateMaskModel:
     """
     if not (folder / "config.json").is_file():
         raise PretrainError(f"{folder}/config.json is missing: not a Hugging Face directory")
-    model_config = from_hf_config(AutoConfig.from_pretrained(folder))
-    weights = from_hf_weights(_read_weights(folder), model_config)
+    stock_config = AutoConfig.from_pretrained(folder)
+    architecture = architecture_of_stock(stock_config.model_type)
+    model_config = architecture.from_stock_config(stock_config)
+    weights = architecture.from_stock_weights(_read_weights(folder), model_config)
     masking = MaskingConfig(mask_embedding="shared")
     late = folder / LATE_MASK_FILE
     if late.is_file():
@@ -156,8 +140,10 @@ def load(folder: Path) -> LateMaskModel:
             masking = MaskingConfig(**json.loads(file.metadata()["masking"]))
     if "head.bias" not in weights:
         raise PretrainError(
-            f"{folder} has neither an lm_head nor {LATE_MASK_FILE}: it can't predict tokens"
+            f"{folder} has neither an MLM head nor {LATE_MASK_FILE}: it can't predict tokens"
         )
+    if architecture.scales_masks:
+        weights.setdefault("mask_scale", torch.ones(1))
     model = LateMaskModel(model_config, masking)
     with torch.no_grad():
         model.load_state_dict(weights)
@@ -207,7 +193,7 @@ def start_from(model: LateMaskModel, source: str) -> None:
 
     Args:
         model: initialised.
-        source: a folder that `export` wrote, any RoBERTa's, or a name on the Hub.
+        source: a folder that `export` wrote, a stock model's, or a name on the Hub.
 
     Raises:
         PretrainError: it can't be had, or has other shapes.
@@ -219,10 +205,10 @@ def start_from(model: LateMaskModel, source: str) -> None:
             f"run.init_from: {source} has a vocabulary of {theirs.config.pieces}, the tokenizer of "
             f"the data one of {model.config.pieces}; make the data with its tokenizer"
         )
-    if theirs.config.norm != model.config.norm:
+    if theirs.config.architecture != model.config.architecture:
         raise PretrainError(
-            f"run.init_from: {source} has model.norm {theirs.config.norm!r}, this config "
-            f"{model.config.norm!r}"
+            f"run.init_from: {source} is a {theirs.config.architecture}, this config's "
+            f"model.architecture is {model.config.architecture}"
         )
     mask_row = theirs.word_embeddings.weight[theirs.config.pieces - 1]
     weights.setdefault("mask_embedding", mask_row)

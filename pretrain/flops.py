@@ -1,11 +1,11 @@
 """Floating-point operations of a recipe, by part: as the paper counts them and as we execute them.
 
-A multiply-add is 2 FLOPs; biases, norms, softmax, GELU and embeddings are ignored, as is
-usual. Numbers are forward passes of one sequence; training is three times that in every part. The
-paper's count runs the last layer at all positions and predicts all that is selected; ours
-(`executed`) runs the last layer's queries and feed-forward only at the s predicted positions, for
-vanilla masked LM as for late masking, leaves out what `loss_fraction` drops, and pads the
-vocabulary.
+A multiply-add is 2 FLOPs; biases, norms, softmax, GELU and embeddings are ignored, as is usual.
+Sliding windows are counted as full attention, since all its products are computed. Numbers are
+forward passes of one sequence; training is three times that in every part. The paper's count runs
+the last layer at all positions and predicts all that is selected; ours (`executed`) runs the last
+layer's queries and feed-forward only at the s predicted positions, for vanilla masked LM as for
+late masking, leaves out what `loss_fraction` drops, and pads the vocabulary.
 
     python -m pretrain.flops --config configs/pretrain/base.yaml
 """
@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from pretrain.architectures import architecture_of
 from pretrain.config import parse_args
 from pretrain.errors import PretrainError, exit_with
 from pretrain.masking import mask_counts
@@ -27,9 +28,18 @@ TRAINING = 3  # forward 1, backward 2
 VANILLA = MaskingConfig(rate=0.15, insert_layer=0, late_layers=0)
 
 
-def layer_flops(length: float, hidden: int, intermediate: int) -> float:
+def layer_flops(length: float, hidden: int, intermediate: float) -> float:
     """A self-attention layer on `length` tokens: projections, scores and sum, feed-forward."""
     return 8 * length * hidden**2 + 4 * length**2 * hidden + 4 * length * hidden * intermediate
+
+
+def feed_forward_width(model: ModelConfig) -> float:
+    """Width of a feed-forward network without a gate that costs what the model's does.
+
+    With a gate there are three matrices of h x i instead of two.
+    """
+    gated = architecture_of(model).gated
+    return model.intermediate_size * 3 / 2 if gated else model.intermediate_size
 
 
 def cross_flops(queries: float, keys: float, hidden: int) -> float:
@@ -37,7 +47,7 @@ def cross_flops(queries: float, keys: float, hidden: int) -> float:
     return 4 * (queries + keys) * hidden**2 + 4 * queries * keys * hidden
 
 
-def final_layer_flops(predicted: int, length: int, hidden: int, intermediate: int) -> float:
+def final_layer_flops(predicted: int, length: int, hidden: int, intermediate: float) -> float:
     """A self-attention layer on `length` tokens whose output is wanted at `predicted` positions."""
     projections = 4 * (predicted + length) * hidden**2
     return projections + 4 * predicted * length * hidden + 4 * predicted * hidden * intermediate
@@ -50,7 +60,7 @@ def head_flops(predicted: float, hidden: int, vocab_size: int) -> float:
 
 def paper_flops(model: ModelConfig, masking: MaskingConfig, seq_len: int) -> dict[str, float]:
     """Forward FLOPs of one sequence by part, with the paper's fractional counts."""
-    h, f = model.hidden_size, model.intermediate_size
+    h, f = model.hidden_size, feed_forward_width(model)
     k, layers = masking.insert_layer, model.num_hidden_layers
     masked = seq_len * masking.masked_share * masking.rate
     visible = seq_len - masked if k > 0 else seq_len
@@ -69,7 +79,7 @@ def paper_flops(model: ModelConfig, masking: MaskingConfig, seq_len: int) -> dic
 
 def executed_flops(model: ModelConfig, masking: MaskingConfig, seq_len: int) -> dict[str, float]:
     """Forward FLOPs of one sequence by part, as `model.py` runs it, with the rounded counts."""
-    h, f = model.hidden_size, model.intermediate_size
+    h, f = model.hidden_size, feed_forward_width(model)
     k, d, layers = masking.insert_layer, masking.late_layers, model.num_hidden_layers
     counts = mask_counts(masking, seq_len)
     n, s, length = counts.visible, counts.predicted, counts.places
@@ -121,7 +131,8 @@ def main(argv: Sequence[str]) -> None:
     try:
         config = parse_args(argv)
         model = replace(config.model, vocab_size=config.model.vocab_size or 50265)
-        print(table(model, config.masking, model.max_position_embeddings - 2))
+        longest = architecture_of(model).longest_sequence(model)
+        print(table(model, config.masking, longest))
     except PretrainError as error:
         exit_with(error)
 

@@ -1,7 +1,7 @@
 """Initial weights, with starts that shorten the plateau at the unigram distribution.
 
 A masked LM first learns token frequencies, and then for long nothing more. The options only
-choose where ordinary RoBERTa weights start; training is free to change them.
+choose where ordinary weights start; training is free to change them.
 
 - `unigram_bias`: the head's bias starts at the log frequencies of the training tokens, so the
   first thing to learn is context.
@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from pretrain.layers import Block, CrossBlock
-from pretrain.model import PADDING_IDX, LateMaskModel
+from pretrain.model import LateMaskModel
 from pretrain.rotary import HIGHEST_FREQUENCY, spread_frequencies
 
 QUIET_HEAD = 0.3  # of 0.3 and 1, the better after 0.4 million tokens of docstrings
@@ -44,23 +44,39 @@ def initialise(model: LateMaskModel, seed: int, log_frequencies: Tensor | None =
         log_frequencies: [V] for `unigram_bias`.
     """
     generator = torch.Generator().manual_seed(seed)
-    config = model.config
-    for module in model.modules():
+    config, architecture = model.config, model.architecture
+    for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
             std = config.initializer_range or 1 / math.sqrt(module.in_features)
-            nn.init.normal_(module.weight, std=std, generator=generator)
-            nn.init.zeros_(module.bias)
+            scale = architecture.weight_scale(name, config)
+            architecture.draw(module.weight, std * scale, generator)
         elif isinstance(module, nn.LayerNorm):
             nn.init.ones_(module.weight)
+        if isinstance(module, nn.Linear | nn.LayerNorm) and module.bias is not None:
             nn.init.zeros_(module.bias)
     embedding_std = config.initializer_range or 0.5 / math.sqrt(config.hidden_size)
-    nn.init.normal_(model.word_embeddings.weight, std=embedding_std, generator=generator)
+    architecture.draw(model.word_embeddings.weight, embedding_std, generator)
     nn.init.zeros_(model.word_embeddings.weight[config.pieces :])  # padding, see MlmHead
     if not config.tie_word_embeddings:
-        nn.init.normal_(model.head.decoder, std=embedding_std, generator=generator)
-    nn.init.normal_(model.position_embeddings.weight, std=embedding_std, generator=generator)
+        architecture.draw(model.head.decoder, embedding_std, generator)
+    if architecture.has_position_table:
+        _draw_positions(model, embedding_std, generator)
     if model.masking.mask_embedding == "separate":
-        nn.init.normal_(model.mask_embedding, std=embedding_std, generator=generator)
+        architecture.draw(model.mask_embedding, embedding_std, generator)
+    if config.unigram_bias:
+        if log_frequencies is None:
+            raise ValueError("model.unigram_bias needs log_frequencies")
+        with torch.no_grad():
+            model.head.bias[: config.pieces] = log_frequencies
+            # The random part of the first logits would only add noise to these.
+            model.head.norm.weight.fill_(QUIET_HEAD)
+
+
+def _draw_positions(model: LateMaskModel, embedding_std: float, generator: torch.Generator) -> None:
+    """The table of positions, and what `position_init` makes of it."""
+    config, padding = model.config, model.architecture.padding_position
+    weight = model.get_parameter("position_embeddings.weight")
+    model.architecture.draw(weight, embedding_std, generator)
     with torch.no_grad():
         if config.position_init != "normal":
             near = config.position_init == "neighbours"
@@ -68,16 +84,11 @@ def initialise(model: LateMaskModel, seed: int, log_frequencies: Tensor | None =
             frequencies = spread_frequencies(config.hidden_size // 2, highest)
             table = _sinusoids(config.max_position_embeddings, frequencies)
             # sqrt(2): as much power as the tokens, so that neither drowns the other.
-            model.position_embeddings.weight.copy_(table * math.sqrt(2) * embedding_std)
+            weight.copy_(table * math.sqrt(2) * embedding_std)
             if near:
                 _look_at_neighbours(model, frequencies)
-        model.position_embeddings.weight[PADDING_IDX].zero_()
-        if config.unigram_bias:
-            if log_frequencies is None:
-                raise ValueError("model.unigram_bias needs log_frequencies")
-            model.head.bias[: config.pieces] = log_frequencies
-            # The random part of the first logits would only add noise to these.
-            model.head.norm.weight.fill_(QUIET_HEAD)
+        if padding is not None:
+            weight[padding].zero_()
 
 
 def _offsets(num_heads: int) -> list[int]:

@@ -1,7 +1,7 @@
-"""The parts of the encoder: a self-attention block, one with cross-attention, the MLM head.
+"""What several architectures share: the blocks of BERT's family, attention, the MLM head.
 
-Letters as in `model.py`. Norms stand after each sublayer (RoBERTa, "post") or before it
-(RoBERTa-PreLayerNorm, "pre"). No block takes a mask: sequences are packed and have no padding.
+Letters as in `model.py`. Norms stand after each sublayer (BERT, RoBERTa) or before it
+(RoBERTa-PreLayerNorm). Sequences are packed, so nothing masks padding.
 """
 
 from __future__ import annotations
@@ -18,14 +18,53 @@ from pretrain.rotary import turn
 UNREACHABLE = -1e4  # a logit whose probability is exactly 0, in bf16 too
 
 
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    num_heads: int,
+    dropout: float,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Multi-head attention of [B, q, h] on [B, T, h] -> [B, q, h].
+
+    Args:
+        query: [B, q, h].
+        key: [B, T, h].
+        value: [B, T, h].
+        num_heads: that share h.
+        dropout: of the probabilities.
+        mask: [B, 1, q, T] True where a query sees a key; None: everywhere.
+    """
+    query, key, value = (
+        x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (query, key, value)
+    )
+    attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+    return attended.transpose(1, 2).flatten(2)
+
+
+def project_qkv(
+    hidden: Tensor, projection: nn.Linear, last: int | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values of [B, T, h] by one matrix; queries at the last positions only."""
+    if last is None:
+        query, key, value = projection(hidden).chunk(3, dim=-1)
+        return query, key, value
+    h, weight, bias = hidden.shape[-1], projection.weight, projection.bias
+    query = F.linear(hidden[:, -last:], weight[:h], None if bias is None else bias[:h])
+    both = F.linear(hidden, weight[h:], None if bias is None else bias[h:])
+    key, value = both.chunk(2, dim=-1)
+    return query, key, value
+
+
 class Block(nn.Module):
     """Self-attention and feed-forward, each with its norm and residual."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, *, pre_norm: bool = False) -> None:
         super().__init__()
-        h, eps = config.hidden_size, config.layer_norm_eps
+        h, eps = config.hidden_size, config.norm_eps
         self.num_heads = config.num_attention_heads
-        self.pre_norm = config.norm == "pre"
+        self.pre_norm = pre_norm
         self.dropout = config.dropout
         self.qkv = nn.Linear(h, 3 * h)
         self.attention_output = nn.Linear(h, h)
@@ -35,26 +74,21 @@ class Block(nn.Module):
         self.output_norm = nn.LayerNorm(h, eps=eps)
 
     def forward(
-        self, hidden: Tensor, last: int | None = None, angles: Tensor | None = None
+        self, hidden: Tensor, last: int | None = None, positions: Tensor | None = None
     ) -> Tensor:
         """[B, T, h] -> [B, T, h], or [B, last, h]: only the last positions are queries.
 
-        `angles` [B, T, w / 2] of the positions turn queries and keys (rotary.py).
+        `positions` are angles [B, T, w / 2] that turn queries and keys (rotary.py), if any do.
         """
-        hidden = self._self_attention(hidden, last, angles)
+        hidden = self._self_attention(hidden, last, positions)
         return self._sublayer(hidden, self.output_norm, self._feed_forward)
 
     def _self_attention(
         self, hidden: Tensor, last: int | None, angles: Tensor | None = None
     ) -> Tensor:
         normed = self.attention_norm(hidden) if self.pre_norm else hidden
-        if last is None:
-            query, key, value = self.qkv(normed).chunk(3, dim=-1)
-        else:
-            h = hidden.shape[-1]
-            weight, bias = self.qkv.weight, self.qkv.bias
-            query = F.linear(normed[:, -last:], weight[:h], bias[:h])
-            key, value = F.linear(normed, weight[h:], bias[h:]).chunk(2, dim=-1)
+        query, key, value = project_qkv(normed, self.qkv, last)
+        if last is not None:
             hidden = hidden[:, -last:]
         if angles is not None:
             query, key = turn(query, angles[:, -query.shape[1] :]), turn(key, angles)
@@ -63,13 +97,7 @@ class Block(nn.Module):
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Multi-head attention of [B, q, h] on [B, T, h] -> [B, q, h]."""
-        query, key, value = (
-            x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (query, key, value)
-        )
-        attended = F.scaled_dot_product_attention(
-            query, key, value, dropout_p=self.dropout if self.training else 0.0
-        )
-        return attended.transpose(1, 2).flatten(2)
+        return attend(query, key, value, self.num_heads, self.dropout if self.training else 0.0)
 
     def _sublayer(
         self, hidden: Tensor, norm: nn.LayerNorm, compute: Callable[[Tensor], Tensor]
@@ -88,13 +116,13 @@ class Block(nn.Module):
 class CrossBlock(Block):
     """A late layer that, between its two sublayers, attends to the encoder's output (figure 2)."""
 
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: ModelConfig, *, pre_norm: bool = False) -> None:
+        super().__init__(config, pre_norm=pre_norm)
         h = config.hidden_size
         self.cross_query = nn.Linear(h, h)
         self.cross_key_value = nn.Linear(h, 2 * h)
         self.cross_output = nn.Linear(h, h)
-        self.cross_norm = nn.LayerNorm(h, eps=config.layer_norm_eps)
+        self.cross_norm = nn.LayerNorm(h, eps=config.norm_eps)
 
     def forward(  # type: ignore[override]
         self, hidden: Tensor, memory: Tensor, last: int | None = None
@@ -111,17 +139,17 @@ class CrossBlock(Block):
 
 
 class MlmHead(nn.Module):
-    """RoBERTa's `lm_head`: its own bias, and the word embedding as decoder unless untied.
+    """The MLM head: its own bias, and the word embedding as decoder unless untied.
 
     The vocabulary is padded to a multiple of 64; the bias makes the padding unreachable, so that
     no probability and no gradient ever gets there.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, *, inner_biases: bool = True) -> None:
         super().__init__()
         h = config.hidden_size
-        self.dense = nn.Linear(h, h)
-        self.norm = nn.LayerNorm(h, eps=config.layer_norm_eps)
+        self.dense = nn.Linear(h, h, bias=inner_biases)
+        self.norm = nn.LayerNorm(h, eps=config.norm_eps, bias=inner_biases)
         self.bias = nn.Parameter(torch.full((config.padded_pieces,), UNREACHABLE))
         with torch.no_grad():
             self.bias[: config.pieces] = 0

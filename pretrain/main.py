@@ -153,6 +153,8 @@ def export_newest(run: RunFolder) -> None:
 
 def resolve(config: PretrainConfig, data: ShardFolder) -> PretrainConfig:
     """Fill in what the data knows and check the config against it."""
+    from pretrain.architectures import architecture_of
+
     vocab_size, seq_len = data.vocab_size, data.seq_len
     wanted = config.model.vocab_size
     if wanted not in (None, vocab_size):
@@ -160,10 +162,12 @@ def resolve(config: PretrainConfig, data: ShardFolder) -> PretrainConfig:
             f"model.vocab_size is {wanted}, the tokenizer of {config.data.path} has {vocab_size} "
             "tokens; leave model.vocab_size out"
         )
-    if config.model.max_position_embeddings < seq_len + 2:
+    longest = architecture_of(config.model).longest_sequence(config.model)
+    if longest < seq_len:
+        found = config.model.max_position_embeddings
         raise PretrainError(
-            f"model.max_position_embeddings is {config.model.max_position_embeddings}, sequences "
-            f"of {config.data.path} have {seq_len} tokens: it must be at least {seq_len + 2}"
+            f"model.max_position_embeddings is {found}, sequences of {config.data.path} have "
+            f"{seq_len} tokens: it must be at least {found + seq_len - longest}"
         )
     return replace(config, model=replace(config.model, vocab_size=vocab_size))
 

@@ -1,28 +1,26 @@
-"""RoBERTa's encoder with late [MASK] insertion (Liao et al. 2022, sections 3 and 4).
+"""An encoder with late [MASK] insertion (Liao et al. 2022, sections 3 and 4).
 
 Letters: B sequences, T positions, m mask positions, n = T - m visible tokens, s predicted
 positions, h width, L encoder layers, k insertion layer, d decoder layers, V vocabulary.
 
-Attention has no order but what the position embeddings say, so the positions of a sequence may
-stand in any order. `masking.py` uses that: visible tokens first, then the mask positions, with the
+What is particular to RoBERTa, BERT or ModernBERT is in `architectures/`. In all of them attention
+knows no order but what it is told of positions, so those of a sequence may stand in any order.
+`masking.py` uses that: visible tokens first, then the mask positions, with the
 s predicted positions last. Inserting the [MASK]s is then one concatenation, and "only where
 something is predicted" is the slice `[:, -s:]`: no gather, no scatter, no padding mask.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pretrain.layers import Block, CrossBlock, MlmHead
+from pretrain.architectures import architecture_of
 from pretrain.loss import linear_cross_entropy
 from pretrain.recipe import MaskingConfig, ModelConfig
-from pretrain.rotary import angles_of
-
-PADDING_IDX = 1  # RoBERTa: the first token of a sequence has position id PADDING_IDX + 1
 
 
 class MlmOutput(NamedTuple):
@@ -40,25 +38,34 @@ class LateMaskModel(nn.Module):
     may be replaced during training by one with other rates and another insertion layer.
     """
 
+    sequence_length: int | None = None
+    """All positions are below this; None: not known. Some masks of attention need not be built."""
+
     def __init__(self, config: ModelConfig, masking: MaskingConfig) -> None:
         super().__init__()
         self.config, self.masking = config, masking
-        h, eps = config.hidden_size, config.layer_norm_eps
+        self.architecture = architecture_of(config)
+        h = config.hidden_size
         self.word_embeddings = nn.Embedding(config.padded_pieces, h)
-        self.position_embeddings = nn.Embedding(
-            config.max_position_embeddings, h, padding_idx=PADDING_IDX
+        embedding_modules = self.architecture.embedding_modules(config)
+        for name, module in embedding_modules.items():
+            self.add_module(name, module)
+        self._embedding_names = tuple(embedding_modules)
+        self.layers = nn.ModuleList(
+            self.architecture.make_layer(config, index) for index in range(config.num_hidden_layers)
         )
-        self.embedding_norm = nn.LayerNorm(h, eps=eps)
-        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
-        kind = CrossBlock if masking.late_attention == "cross" else Block
-        self.late_layers = nn.ModuleList(kind(config) for _ in range(masking.late_layers))
-        if config.norm == "pre":
-            self.final_norm = nn.LayerNorm(h, eps=eps)
-            if masking.late_layers:
-                self.late_norm = nn.LayerNorm(h, eps=eps)
+        self.late_layers = nn.ModuleList(
+            self.architecture.make_decoder_layer(config, masking)
+            for _ in range(masking.late_layers)
+        )
+        self.final_norm = self.architecture.make_final_norm(config)
+        if masking.late_layers:
+            self.late_norm = self.architecture.make_final_norm(config)
         if masking.mask_embedding == "separate":
             self.mask_embedding = nn.Parameter(torch.zeros(h))
-        self.head = MlmHead(config)
+        if self.architecture.scales_masks:
+            self.mask_scale = nn.Parameter(torch.ones(1))
+        self.head = self.architecture.make_head(config)
 
     @property
     def decoder(self) -> Tensor:
@@ -95,78 +102,87 @@ class LateMaskModel(nn.Module):
     ) -> Tensor:
         """[B, num_predicted, h] head states of the last positions; arguments as in `forward`."""
         k, num_visible = self.masking.insert_layer, input_ids.shape[1]
-        hidden = self.embed(input_ids, position_ids[:, :num_visible])
-        for layer in self.layers[:k]:
-            hidden = layer(hidden)
+        visible_ids = position_ids[:, :num_visible]
+        hidden = self.embed(input_ids, visible_ids)
+        if k > 0:
+            hidden = self._run(self.layers[:k], hidden, self._positions(visible_ids))
         masks = self.embed_masks(position_ids[:, num_visible:])
-        if not self.late_layers:
-            hidden = torch.cat([hidden, masks], dim=1)
-            for layer in self.layers[k:-1]:
-                hidden = layer(hidden)
-            return self.head(self._finish(self.layers[-1](hidden, last=num_predicted)))
         if k == len(self.layers):
-            hidden = torch.cat([self._finish(hidden), masks], dim=1)
-        else:
-            hidden = torch.cat([hidden, masks], dim=1)
-            for layer in self.layers[k:]:
-                hidden = layer(hidden)
-            hidden = self._finish(hidden)
-        return self.head(self._late(hidden, position_ids, num_visible, num_predicted))
+            hidden = torch.cat([self.final_norm(hidden), masks], dim=1)
+            return self.head(self._decode(hidden, position_ids, num_visible, num_predicted))
+        hidden = torch.cat([hidden, masks], dim=1)
+        positions = self._positions(position_ids)
+        if self.late_layers:
+            hidden = self.final_norm(self._run(self.layers[k:], hidden, positions))
+            return self.head(self._decode(hidden, position_ids, num_visible, num_predicted))
+        hidden = self._run(self.layers[k:], hidden, positions, last=num_predicted)
+        return self.head(self.final_norm(hidden))
 
-    def _late(
+    def _decode(
         self, hidden: Tensor, position_ids: Tensor, num_visible: int, num_predicted: int
     ) -> Tensor:
         """Decoder layers: [B, T, h] encoded -> [B, num_predicted, h] of the last positions."""
-        *rest, final = self.late_layers
         if self.masking.late_attention == "self":
-            angles = self._late_angles(position_ids)
-            for layer in rest:
-                hidden = layer(hidden, angles=angles)
-            return self._finish_late(final(hidden, last=num_predicted, angles=angles))
+            positions = self.architecture.decoder_positions(self.config, self.masking, position_ids)
+            hidden = self._run(self.late_layers, hidden, positions, last=num_predicted)
+            return self.late_norm(hidden)
         memory = hidden[:, :num_visible]
         if self.masking.cross_queries == "all":
+            *rest, final = self.late_layers
             for layer in rest:
                 hidden = layer(hidden, memory)
-            return self._finish_late(final(hidden, memory, last=num_predicted))
+            return self.late_norm(final(hidden, memory, last=num_predicted))
         visible, hidden = hidden[:, -num_predicted:num_visible], hidden[:, num_visible:]
         for layer in self.late_layers:
             hidden = layer(hidden, memory)
-        return torch.cat([visible, self._finish_late(hidden)], dim=1)
+        return torch.cat([visible, self.late_norm(hidden)], dim=1)
 
-    def _late_angles(self, position_ids: Tensor) -> Tensor | None:
-        """[B, T, w / 2] for rotary decoder layers, else None."""
-        if self.masking.late_positions == "table":
-            return None
-        head_width = self.config.hidden_size // self.config.num_attention_heads
-        return angles_of(position_ids, head_width)
+    def _run(
+        self, layers: nn.ModuleList, hidden: Tensor, positions: Any, last: int | None = None
+    ) -> Tensor:
+        """All `layers` on [B, T, h]; with `last`, the final one at the last positions only."""
+        *rest, final = layers
+        for layer in rest:
+            hidden = layer(hidden, positions=positions)
+        return final(hidden, last=last, positions=positions)
+
+    def _positions(self, position_ids: Tensor) -> Any:
+        return self.architecture.attention_positions(
+            self.config, position_ids, self.sequence_length
+        )
 
     def encode(self, input_ids: Tensor) -> Tensor:
-        """[B, T] token ids without [MASK] -> [B, T, h]: what stock RoBERTa computes."""
-        positions = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
-        hidden = self.embed(input_ids, positions)
-        for layer in self.layers:
-            hidden = layer(hidden)
-        return self._finish(hidden)
+        """[B, T] token ids without [MASK] -> [B, T, h]: what the stock encoder computes."""
+        length = input_ids.shape[1]
+        position_ids = torch.arange(length, device=input_ids.device).expand_as(input_ids)
+        positions = self.architecture.attention_positions(self.config, position_ids, length)
+        return self.final_norm(
+            self._run(self.layers, self.embed(input_ids, position_ids), positions)
+        )
 
     def embed(self, input_ids: Tensor, position_ids: Tensor) -> Tensor:
-        """[B, n] ids and their 0-based positions -> [B, n, h], normalised as RoBERTa does."""
+        """[B, n] ids and their 0-based positions -> [B, n, h], normalised as the encoder does."""
         return self._embed(self.word_embeddings(input_ids), position_ids)
 
     def embed_masks(self, position_ids: Tensor) -> Tensor:
-        """[B, m] mask positions -> [B, m, h]: the mask vector and the position embedding."""
+        """[B, m] mask positions -> [B, m, h]: the [MASK] vector, embedded as tokens are.
+
+        Where the layers add to a stream that no norm brings back to the scale of the embeddings, a
+        learned factor lets [MASK]s that enter later find its scale.
+        """
         if self.masking.mask_embedding == "separate":
             vector: Tensor = self.mask_embedding
         else:
             vector = self.word_embeddings.weight[self.config.pieces - 1]  # <mask>, the last token
-        return self._embed(vector, position_ids)
+        masks = self._embed(vector, position_ids)
+        if not self.architecture.scales_masks:
+            return masks
+        # At k = 0 a [MASK] is a token like any other. The factor then gets a gradient of zeros:
+        # DeepSpeed and the checkpoints expect one of every parameter.
+        later = float(self.masking.insert_layer > 0)
+        return masks * (later * self.mask_scale + (1 - later))
 
     def _embed(self, vectors: Tensor, position_ids: Tensor) -> Tensor:
-        hidden = vectors + self.position_embeddings(position_ids + PADDING_IDX + 1)
-        return F.dropout(self.embedding_norm(hidden), self.config.dropout, self.training)
-
-    def _finish(self, hidden: Tensor) -> Tensor:
-        """The encoder's last norm, which finetuning keeps: before the decoder layers, once."""
-        return self.final_norm(hidden) if self.config.norm == "pre" else hidden
-
-    def _finish_late(self, hidden: Tensor) -> Tensor:
-        return self.late_norm(hidden) if self.config.norm == "pre" else hidden
+        modules = {name: getattr(self, name) for name in self._embedding_names}
+        hidden = self.architecture.embed(modules, vectors, position_ids)
+        return F.dropout(hidden, self.config.dropout, self.training)

@@ -6,14 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pretrain.architectures import architecture_of
 from pretrain.config import PretrainConfig
 from pretrain.data import ShardFolder
 from pretrain.fault_tolerance.checkpoint import Checkpoint
 from pretrain.fault_tolerance.run_folder import RunFolder
 
 _LATE = """The [MASK]s entered at layer {k} of {layers}{late}, so the early layers never saw one:
-use this encoder for finetuning as any RoBERTa; to fill masks, use
-`python -m pretrain.fill_mask {folder}`, which inserts them where they belong. No stock `lm_head`
+use this encoder for finetuning as any other of its kind; to fill masks, use
+`python -m pretrain.fill_mask {folder}`, which inserts them where they belong. No stock MLM head
 is in the folder, since the stock forward pass could not use it."""
 _VANILLA = "Ordinary masked language modelling: the stock fill-mask pipeline works."
 
@@ -56,7 +57,7 @@ tags: [masked-lm, late-masking, latemask]
 
 # {Path(config.run.output_dir).name}
 
-{"RoBERTa-PreLayerNorm" if model.norm == "pre" else "RoBERTa"}, {model.num_hidden_layers} layers x
+{architecture_of(model).title}, {model.num_hidden_layers} layers x
 {model.hidden_size}, {model.pieces:,} tokens of vocabulary, pretrained with latemask. {kind}
 
 - Data: {sources or data.path} ({data.manifest["splits"]["train"]["tokens"]:,} tokens in

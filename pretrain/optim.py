@@ -12,6 +12,7 @@ from pretrain.model import LateMaskModel
 from pretrain.recipe import OptimizerConfig
 
 FULL_RATE_LAYERS = 2  # enough to learn what stands beside a token
+_UNDECAYED = ("position_embeddings", "token_type_embeddings")
 
 
 class Rates(NamedTuple):
@@ -50,7 +51,7 @@ def parameter_groups(model: LateMaskModel, config: OptimizerConfig) -> list[dict
     for name, parameter in model.named_parameters():
         inside = name.startswith(("layers.", "late_layers."))
         muon = config.name == "muon" and parameter.ndim == 2 and inside
-        decays = parameter.ndim >= 2 and not name.startswith("position_embeddings")
+        decays = parameter.ndim >= 2 and not name.startswith(_UNDECAYED)
         members[muon, id(parameter) in lower, not decays].append(parameter)
     return [
         {

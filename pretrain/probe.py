@@ -40,7 +40,7 @@ def features(
     model: LateMaskModel, tokenizer: Tokenizer, columns: Sequence[Sequence[str]]
 ) -> NDArray[np.float32]:
     """[N, 2h] the first token's state and the mean of all states, of N texts or pairs of texts."""
-    longest = model.config.max_position_embeddings - 2
+    longest = model.architecture.longest_sequence(model.config)
     found = []
     for texts in zip(*columns, strict=True):
         ids = [BOS]

@@ -111,6 +111,8 @@ class MaskingConfig:
 class ModelConfig:
     """The encoder; names and defaults (base) are those of Hugging Face's RobertaConfig."""
 
+    architecture: Literal["roberta", "roberta-prelayernorm"] = "roberta"
+    """The encoder, by the model_type of transformers (pretrain/architectures/)."""
     hidden_size: int = 768
     """Width h."""
     num_hidden_layers: int = 12
@@ -121,10 +123,8 @@ class ModelConfig:
     """Width of the feed-forward layer."""
     max_position_embeddings: int = 514
     """Rows of the position table: longest sequence + 2."""
-    layer_norm_eps: float = 1e-5
-    """RoBERTa's epsilon."""
-    norm: Literal["post", "pre"] = "post"
-    """Layer norm after each block (RoBERTa) or before it (RoBERTa-PreLayerNorm)."""
+    layer_norm_eps: float | None = None
+    """Epsilon of the norms; null: 1e-5, and 1e-12 for bert."""
     dropout: float = 0.1
     """On hidden states and attention weights, in training."""
     initializer_range: float | None = 0.02
@@ -139,6 +139,8 @@ class ModelConfig:
     """Tokens of the tokenizer; null: taken from the data."""
 
     def __post_init__(self) -> None:
+        if self.layer_norm_eps is None:
+            self.layer_norm_eps = 1e-12 if self.architecture == "bert" else 1e-5
         require(
             self.hidden_size % self.num_attention_heads == 0,
             f"model.hidden_size = {self.hidden_size} is not divisible by "
@@ -151,6 +153,12 @@ class ModelConfig:
             f"{self.hidden_size} over model.num_attention_heads = {self.num_attention_heads} isn't",
         )
         require(0 <= self.dropout < 1, f"model.dropout is {self.dropout}; from 0 to below 1")
+
+    @property
+    def norm_eps(self) -> float:
+        """Epsilon of the norms."""
+        assert self.layer_norm_eps is not None  # filled in above
+        return self.layer_norm_eps
 
     @property
     def pieces(self) -> int:

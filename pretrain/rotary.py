@@ -40,7 +40,7 @@ def turn(states: Tensor, angles: Tensor) -> Tensor:
         angles: [B, T, w / 2] for heads of width w.
     """
     heads = states.unflatten(-1, (-1, 2, angles.shape[-1]))
-    first, second = heads.unbind(-2)
-    cosine, sine = (f(angles)[:, :, None].to(states.dtype) for f in (torch.cos, torch.sin))
+    first, second = heads.float().unbind(-2)
+    cosine, sine = angles.cos()[:, :, None], angles.sin()[:, :, None]
     turned = (first * cosine - second * sine, second * cosine + first * sine)
-    return torch.stack(turned, dim=-2).flatten(2)
+    return torch.stack(turned, dim=-2).flatten(2).to(states.dtype)

@@ -89,6 +89,7 @@ def begin(
     frequencies = unigram_log_frequencies(data.rows("train"), data.vocab_size)
     watchdog.enter("making the model")
     model = LateMaskModel(config.model, config.masking)
+    model.sequence_length = data.seq_len
     if not checkpoint:
         set_initial_weights(model, config, torch.from_numpy(frequencies))
     engine = Engine(model, config, device)

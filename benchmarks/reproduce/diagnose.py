@@ -92,7 +92,7 @@ def diagnose(run: Run) -> list[dict[str, Any]]:
 def finished(model: LateMaskModel, states: list[Tensor]) -> list[Tensor]:
     """The same with the encoder's last norm on layer L, as finetuning gets it."""
     depth = len(model.layers)
-    normed = model.final_norm(states[depth]) if model.config.norm == "pre" else states[depth]
+    normed = model.final_norm(states[depth])
     return [*states[:depth], normed, *states[depth + 1 :]]
 
 

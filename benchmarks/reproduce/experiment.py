@@ -179,7 +179,13 @@ def settings_of(experiment: Experiment, arm: str) -> str:
     """
     recipe = asdict(experiment.arms[experiment.reference if arm in PEERS.values() else arm])
     del recipe["title"]
-    return digest(experiment.corpus, experiment.vanilla_tokens, experiment.pretrain, recipe)
+    pretrain = {group: dict(settings) for group, settings in experiment.pretrain.items()}
+    # The records were made when model.architecture was called model.norm.
+    former = {"roberta": "post", "roberta-prelayernorm": "pre"}
+    if (name := pretrain.get("model", {}).get("architecture")) in former:
+        del pretrain["model"]["architecture"]
+        pretrain["model"]["norm"] = former[name]
+    return digest(experiment.corpus, experiment.vanilla_tokens, pretrain, recipe)
 
 
 def digest(*settings: Any) -> str:

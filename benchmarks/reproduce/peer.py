@@ -43,8 +43,8 @@ from transformers import (
 )
 
 from finetune.files import write_text
+from pretrain.architectures import architecture_of
 from pretrain.config import PretrainConfig, load_config
-from pretrain.convert import to_hf_config, to_hf_head, to_hf_weights
 from pretrain.data import Rows, ShardFolder
 from pretrain.evaluate import evaluation_batches, evaluation_masking, unigram_log_frequencies
 from pretrain.flops import training_flops
@@ -115,7 +115,8 @@ def frozen_batches(config: PretrainConfig, data: ShardFolder) -> list[tuple[Tens
 def stock_model(config: PretrainConfig, data: ShardFolder, start: str) -> PreTrainedModel:
     """RoBERTa of the config's size, drawn by transformers (`stock`) or as ours is (`ours`)."""
     torch.manual_seed(config.run.seed)
-    hf_config = to_hf_config(config.model)
+    architecture = architecture_of(config.model)
+    hf_config = architecture.to_stock_config(config.model)
     if start == "stock":
         hf_config.initializer_range = 0.02
         return AutoModelForMaskedLM.from_config(hf_config)
@@ -125,8 +126,11 @@ def stock_model(config: PretrainConfig, data: ShardFolder, start: str) -> PreTra
     initialise(ours, config.run.seed, torch.from_numpy(frequencies))
     weights: dict[str, Tensor] = dict(ours.named_parameters())
     prefix = f"{model.base_model_prefix}."
-    encoder = {prefix + n: tensor for n, tensor in to_hf_weights(weights, config.model).items()}
-    model.load_state_dict(encoder | to_hf_head(weights, config.model))
+    encoder = {
+        prefix + n: tensor
+        for n, tensor in architecture.to_stock_weights(weights, config.model).items()
+    }
+    model.load_state_dict(encoder | architecture.to_stock_head(weights, config.model))
     return model
 
 

@@ -20,7 +20,8 @@ def slow_logits(model: LateMaskModel, batch: MaskedRows) -> Tensor:
     ids, is_hole, is_gone = in_place(batch)
     w = dict(model.named_parameters())
     width, heads = model.config.hidden_size, model.config.num_attention_heads
-    pre, masking = model.config.norm == "pre", model.masking
+    pre = model.config.architecture == "roberta-prelayernorm"
+    masking = model.masking
 
     def norm(x: Tensor, name: str) -> Tensor:
         return F.layer_norm(x, (width,), w[f"{name}.weight"], w[f"{name}.bias"], 1e-5)

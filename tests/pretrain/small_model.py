@@ -14,14 +14,16 @@ from pretrain.recipe import MaskingConfig, ModelConfig
 SEQ_LEN, VOCAB, MASK = 24, 60, 59
 
 
-def make_model(norm: str = "post", tied: bool = True, **masking: object) -> LateMaskModel:
+def make_model(
+    architecture: str = "roberta", tied: bool = True, **masking: object
+) -> LateMaskModel:
     config = ModelConfig(
         hidden_size=32,
         num_hidden_layers=3,
         num_attention_heads=4,
         intermediate_size=64,
         max_position_embeddings=SEQ_LEN + 2,
-        norm=norm,  # type: ignore[arg-type]
+        architecture=architecture,  # type: ignore[arg-type]
         initializer_range=None,  # 0.02 would make every effect too small to be seen here
         tie_word_embeddings=tied,
         vocab_size=VOCAB,

@@ -21,8 +21,8 @@ from transformers import (
 )
 
 from pretrain import fill_mask as fill_mask_module
+from pretrain.architectures import architecture_of
 from pretrain.auto import LateMaskForMaskedLM
-from pretrain.convert import to_hf_config
 from pretrain.errors import PretrainError
 from pretrain.export import export, load, start_from
 from pretrain.fill_mask import fill_mask
@@ -32,9 +32,11 @@ from pretrain.model import LateMaskModel
 Exported = Callable[..., tuple[LateMaskModel, Path]]
 
 
-@pytest.mark.parametrize("norm", ["post", "pre"])
-def test_stock_transformers_loads_a_late_masked_encoder(exported: Exported, norm: str) -> None:
-    model, folder = exported("--model.norm", norm, "--masking.late_layers", "1")
+@pytest.mark.parametrize("architecture", ["roberta", "roberta-prelayernorm"])
+def test_stock_transformers_loads_a_late_masked_encoder(
+    exported: Exported, architecture: str
+) -> None:
+    model, folder = exported("--model.architecture", architecture, "--masking.late_layers", "1")
     stock = AutoModel.from_pretrained(folder, add_pooling_layer=False).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert (tokenizer.pad_token_id, tokenizer.mask_token_id) == (1, model.config.vocab_size - 1)
@@ -120,7 +122,7 @@ def test_training_goes_on_from_a_stock_roberta_with_late_masks(
     exported: Exported, tmp_path: Path
 ) -> None:
     model, _ = exported("--masking.late_layers", "1")
-    stock = RobertaForMaskedLM(to_hf_config(model.config))
+    stock = RobertaForMaskedLM(architecture_of(model.config).to_stock_config(model.config))
     stock.save_pretrained(tmp_path / "stock")
     start_from(model, str(tmp_path / "stock"))
     table = stock.get_input_embeddings().weight
@@ -159,7 +161,10 @@ def test_weights_are_read_in_every_form_that_the_hub_has(tmp_path: Path, form: s
         ({"num_hidden_layers": 3}, r"has fewer layers: no layers\.2"),
         ({"num_hidden_layers": 1}, r"has more layers: layers\.1"),
         ({"intermediate_size": 128}, r"intermediate\.weight of .* has shape \[64, 32\]"),
-        ({"norm": "pre"}, "has model.norm 'post'"),
+        (
+            {"architecture": "roberta-prelayernorm"},
+            "is a roberta, this config's model.architecture",
+        ),
         ({"vocab_size": 100}, "the tokenizer of the data one of 100"),
     ],
 )

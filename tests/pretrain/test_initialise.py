@@ -19,11 +19,12 @@ from tests.pretrain.conftest import SEQ_LEN
 Exported = Callable[..., tuple[LateMaskModel, Path]]
 
 
-@pytest.mark.parametrize("norm", ["post", "pre"])
-def test_heads_start_at_the_neighbours_in_every_layer(exported: Exported, norm: str) -> None:
+@pytest.mark.parametrize("name", ["roberta", "roberta-prelayernorm"])
+def test_heads_start_at_the_neighbours_in_every_layer(exported: Exported, name: str) -> None:
     _, folder = exported(
         *("--model.position_init", "neighbours", "--model.initializer_range", "null"),
-        *("--model.hidden_size", "64", "--model.num_attention_heads", "4", "--model.norm", norm),
+        *("--model.hidden_size", "64", "--model.num_attention_heads", "4"),
+        *("--model.architecture", name),
     )
     roberta = AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
     ids = torch.randint(5, 250, (64, SEQ_LEN), generator=torch.Generator().manual_seed(0))
@@ -68,7 +69,8 @@ def test_holes_that_enter_late_look_beside_them(attention: str) -> None:
 def test_rotary_late_layers_look_beside_by_distance_alone() -> None:
     config = ModelConfig(
         vocab_size=100, hidden_size=64, num_hidden_layers=1, num_attention_heads=4,
-        intermediate_size=64, max_position_embeddings=34, position_init="neighbours", norm="pre",
+        intermediate_size=64, max_position_embeddings=34, position_init="neighbours",
+        architecture="roberta-prelayernorm",
     )  # fmt: skip
     masking = MaskingConfig(insert_layer=1, late_layers=1, late_positions="rotary")
     model = LateMaskModel(config, masking)
@@ -84,7 +86,7 @@ def test_rotary_late_layers_look_beside_by_distance_alone() -> None:
     layer._attend = attend
     states = torch.randn(1, 32, 64, generator=torch.Generator().manual_seed(0))  # of any places
     places = torch.arange(100, 132)[None]  # beyond the table's end
-    layer(states, angles=angles_of(places, 16))
+    layer(states, positions=angles_of(places, 16))
     inner = torch.arange(2, 30)
     favourite = looked[0][0, :, inner] - inner
     assert favourite.tolist() == [[offset] * len(inner) for offset in (-1, 1, -2, 2)]

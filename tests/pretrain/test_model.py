@@ -13,23 +13,26 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import RobertaForMaskedLM, RobertaPreLayerNormForMaskedLM
 
-from pretrain.convert import to_hf_config, to_hf_head, to_hf_weights
+from pretrain.architectures import architecture_of
 from pretrain.layers import UNREACHABLE
 from pretrain.model import MlmOutput
 from tests.pretrain.slow_model import slow_logits
 from tests.pretrain.small_model import VOCAB, corrupt, in_place, make_model, make_rows, tensors
 
 
-@pytest.mark.parametrize(("norm", "tied"), [("post", True), ("pre", True), ("post", False)])
-def test_k0_equals_hugging_face_masked_lm_with_gradients(norm: str, tied: bool) -> None:
-    model = make_model(norm, tied, mask_embedding="shared")
+@pytest.mark.parametrize(
+    ("name", "tied"), [("roberta", True), ("roberta-prelayernorm", True), ("roberta", False)]
+)
+def test_k0_equals_hugging_face_masked_lm_with_gradients(name: str, tied: bool) -> None:
+    model = make_model(name, tied, mask_embedding="shared")
     batch = corrupt(model, make_rows())
-    kind = RobertaPreLayerNormForMaskedLM if norm == "pre" else RobertaForMaskedLM
-    stock = kind(to_hf_config(model.config))
+    architecture = architecture_of(model.config)
+    kind = RobertaForMaskedLM if name == "roberta" else RobertaPreLayerNormForMaskedLM
+    stock = kind(architecture.to_stock_config(model.config))
     weights = {name: p.detach() for name, p in model.named_parameters()}
     prefix = f"{stock.base_model_prefix}."
-    body = {prefix + n: t.clone() for n, t in to_hf_weights(weights, model.config).items()}
-    stock.load_state_dict(body | to_hf_head(weights, model.config))
+    body = {prefix + n: t for n, t in architecture.to_stock_weights(weights, model.config).items()}
+    stock.load_state_dict(body | architecture.to_stock_head(weights, model.config))
     stock.eval()
 
     ids, _, _ = in_place(batch)
@@ -46,7 +49,7 @@ def test_k0_equals_hugging_face_masked_lm_with_gradients(norm: str, tied: bool) 
     their_loss.backward()
     grads = {n: p.grad for n, p in model.named_parameters()}
     theirs_by_name = dict(stock.named_parameters())
-    for name, grad in to_hf_weights(grads, model.config).items():  # type: ignore[arg-type]
+    for name, grad in architecture.to_stock_weights(grads, model.config).items():  # type: ignore[arg-type]
         if "token_type" in name:
             continue
         their_grad = theirs_by_name[prefix + name].grad
@@ -55,7 +58,7 @@ def test_k0_equals_hugging_face_masked_lm_with_gradients(norm: str, tied: bool) 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    norm=st.sampled_from(["post", "pre"]),
+    name=st.sampled_from(["roberta", "roberta-prelayernorm"]),
     insert_layer=st.integers(0, 3),
     late_layers=st.integers(0, 2),
     late_attention=st.sampled_from(["self", "cross"]),
@@ -67,7 +70,7 @@ def test_k0_equals_hugging_face_masked_lm_with_gradients(norm: str, tied: bool) 
     seed=st.integers(0, 1000),
 )
 def test_every_insertion_equals_the_slow_path(
-    norm: str,
+    name: str,
     insert_layer: int,
     late_layers: int,
     late_attention: str,
@@ -79,7 +82,7 @@ def test_every_insertion_equals_the_slow_path(
     seed: int,
 ) -> None:
     model = make_model(
-        norm,
+        name,
         insert_layer=insert_layer,
         late_layers=late_layers or int(insert_layer == 3),
         late_attention=late_attention,
@@ -101,7 +104,9 @@ def test_every_insertion_equals_the_slow_path(
 
 @pytest.mark.parametrize("k", [1, 2])
 def test_gradients_of_restricted_layers_equal_those_of_the_full_computation(k: int) -> None:
-    model = make_model("pre", insert_layer=k, late_layers=1, rate=0.4, loss_fraction=0.7)
+    model = make_model(
+        "roberta-prelayernorm", insert_layer=k, late_layers=1, rate=0.4, loss_fraction=0.7
+    )
     batch = corrupt(model, make_rows())
     input_ids, positions, labels = tensors(batch)
     model(input_ids, positions, labels).loss_sum.backward()
@@ -118,8 +123,10 @@ def test_gradients_of_restricted_layers_equal_those_of_the_full_computation(k: i
 
 
 def test_a_silent_cross_attention_leaves_a_self_attention_layer() -> None:
-    model = make_model("pre", insert_layer=3, late_layers=2, late_attention="cross")
-    plain = make_model("pre", insert_layer=3, late_layers=2)
+    model = make_model(
+        "roberta-prelayernorm", insert_layer=3, late_layers=2, late_attention="cross"
+    )
+    plain = make_model("roberta-prelayernorm", insert_layer=3, late_layers=2)
     for layer in model.late_layers:
         layer.cross_output.weight.data.zero_()
         layer.cross_output.bias.data.zero_()
@@ -145,10 +152,10 @@ def test_the_vocabularys_padding_has_no_probability_and_no_gradient() -> None:
     assert model.head.bias.grad[VOCAB:].abs().max() == 0  # type: ignore[index]
 
 
-@pytest.mark.parametrize("norm", ["post", "pre"])
-def test_the_compiled_step_is_one_graph_and_computes_what_eager_does(norm: str) -> None:
+@pytest.mark.parametrize("name", ["roberta", "roberta-prelayernorm"])
+def test_the_compiled_step_is_one_graph_and_computes_what_eager_does(name: str) -> None:
     """Fixed counts, so that later batches don't compile again, many special tokens or few."""
-    model = make_model(norm, insert_layer=2, late_layers=1, loss_fraction=0.8)
+    model = make_model(name, insert_layer=2, late_layers=1, loss_fraction=0.8)
     batches = []
     for seed in range(4):
         sequences = make_rows(seed=seed)
@@ -173,7 +180,7 @@ def test_the_compiled_step_is_one_graph_and_computes_what_eager_does(norm: str) 
 
 def test_bf16_stays_near_fp32() -> None:
     """Within 5 % of the largest logit: bf16 keeps 8 bits, and four layers add their roundings."""
-    model = make_model("pre", insert_layer=2)
+    model = make_model("roberta-prelayernorm", insert_layer=2)
     input_ids, positions, labels = tensors(corrupt(model, make_rows()))
     with torch.no_grad():
         exact = model.logits(input_ids, positions, labels.shape[1])

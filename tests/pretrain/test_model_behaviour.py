@@ -75,7 +75,11 @@ def test_mask_row_gets_no_gradient_through_the_input_when_separate() -> None:
 def test_overfits_a_few_rows(k: int, d: int, late_attention: str) -> None:
     """The masks' content is learned whatever the insertion layer."""
     model = make_model(
-        "pre", insert_layer=k, late_layers=d, late_attention=late_attention, rate=0.3
+        "roberta-prelayernorm",
+        insert_layer=k,
+        late_layers=d,
+        late_attention=late_attention,
+        rate=0.3,
     )
     model.config.dropout = 0.0
     batch = tensors(corrupt(model, make_rows(8)))

@@ -1,0 +1,29 @@
+"""The encoders that can be trained, one file each; docs/pretraining.md says how to add another."""
+
+from __future__ import annotations
+
+from pretrain.architectures.base import Architecture
+from pretrain.architectures.roberta import Roberta, RobertaPreLayerNorm
+from pretrain.errors import PretrainError
+from pretrain.recipe import ModelConfig
+
+_ARCHITECTURES: dict[str, Architecture] = {
+    architecture.name: architecture for architecture in (Roberta(), RobertaPreLayerNorm())
+}
+
+
+def architecture_of(config: ModelConfig) -> Architecture:
+    """The encoder that `model.architecture` names."""
+    return _ARCHITECTURES[config.architecture]
+
+
+def architecture_of_stock(model_type: str) -> Architecture:
+    """The encoder of a stock config.
+
+    Raises:
+        PretrainError: another one.
+    """
+    if model_type not in _ARCHITECTURES:
+        known = ", ".join(_ARCHITECTURES)
+        raise PretrainError(f"model_type is {model_type!r}; these can be read: {known}")
+    return _ARCHITECTURES[model_type]
