@@ -147,6 +147,17 @@ class PretrainConfig:
             "masking.late_positions rotary turns pairs of a head's dimensions; model.hidden_size "
             f"over model.num_attention_heads is {head_width}, and must be even",
         )
+        if self.model.architecture == "modernbert":
+            require(
+                self.masking.late_attention == "self",
+                "masking.late_attention is cross, which modernbert's decoder layers don't have; "
+                "set it to self",
+            )
+            require(
+                self.masking.late_positions == "table",
+                "masking.late_positions is rotary, but modernbert has no position table and its "
+                "decoder layers are rotary in any case; leave it at table",
+            )
         for k in [stage.insert_layer for stage in self.masking.stages()]:
             require(
                 0 <= k <= layers,

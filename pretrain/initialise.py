@@ -61,6 +61,9 @@ def initialise(model: LateMaskModel, seed: int, log_frequencies: Tensor | None =
         architecture.draw(model.head.decoder, embedding_std, generator)
     if architecture.has_position_table:
         _draw_positions(model, embedding_std, generator)
+    if "token_type_embeddings.weight" in dict(model.named_parameters()):
+        weight = model.get_parameter("token_type_embeddings.weight")
+        architecture.draw(weight, embedding_std, generator)
     if model.masking.mask_embedding == "separate":
         architecture.draw(model.mask_embedding, embedding_std, generator)
     if config.unigram_bias:

@@ -5,7 +5,7 @@ The text under a field is its `--help`; `config.py` has the groups that say wher
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 from pretrain.errors import PretrainError, require
@@ -111,7 +111,7 @@ class MaskingConfig:
 class ModelConfig:
     """The encoder; names and defaults (base) are those of Hugging Face's RobertaConfig."""
 
-    architecture: Literal["roberta", "roberta-prelayernorm"] = "roberta"
+    architecture: Literal["roberta", "roberta-prelayernorm", "bert", "modernbert"] = "roberta"
     """The encoder, by the model_type of transformers (pretrain/architectures/)."""
     hidden_size: int = 768
     """Width h."""
@@ -120,9 +120,17 @@ class ModelConfig:
     num_attention_heads: int = 12
     """Attention heads per layer."""
     intermediate_size: int = 3072
-    """Width of the feed-forward layer."""
+    """Width of the feed-forward layer; of modernbert, of each of its halves."""
     max_position_embeddings: int = 514
-    """Rows of the position table: longest sequence + 2."""
+    """Longest sequence, and for roberta(-prelayernorm) 2 more: rows of the position table."""
+    global_attn_every_n_layers: int = 3
+    """modernbert: every n-th layer from the first on attends to everything; 1: all of them."""
+    local_attention: int = 128
+    """modernbert: window of the other layers; half of it to each side."""
+    global_rope_theta: float = 160_000.0
+    """modernbert: base of the rotary frequencies in layers that attend to everything."""
+    local_rope_theta: float = 10_000.0
+    """modernbert: the same in layers with a window."""
     layer_norm_eps: float | None = None
     """Epsilon of the norms; null: 1e-5, and 1e-12 for bert."""
     dropout: float = 0.1
@@ -153,6 +161,36 @@ class ModelConfig:
             f"{self.hidden_size} over model.num_attention_heads = {self.num_attention_heads} isn't",
         )
         require(0 <= self.dropout < 1, f"model.dropout is {self.dropout}; from 0 to below 1")
+        if self.architecture == "modernbert":
+            self._check_modernbert()
+        else:
+            self._refuse_keys_of_modernbert()
+
+    def _check_modernbert(self) -> None:
+        require(
+            self.hidden_size % (2 * self.num_attention_heads) == 0,
+            f"model.hidden_size = {self.hidden_size} over model.num_attention_heads = "
+            f"{self.num_attention_heads} must be even: modernbert turns pairs of dimensions",
+        )
+        require(
+            self.position_init == "normal",
+            f"model.position_init is {self.position_init}, but modernbert has no position table; "
+            "set it to normal",
+        )
+        for key in ("global_attn_every_n_layers", "local_attention"):
+            value = getattr(self, key)
+            require(value >= 1, f"model.{key} is {value}; 1 or more")
+        for key in ("global_rope_theta", "local_rope_theta"):
+            value = getattr(self, key)
+            require(value > 0, f"model.{key} is {value}; it must be positive")
+
+    def _refuse_keys_of_modernbert(self) -> None:
+        for key, default in _MODERNBERT_DEFAULTS.items():
+            require(
+                getattr(self, key) == default,
+                f"model.{key} is {getattr(self, key)}, which {self.architecture} doesn't have; "
+                "leave it out, or set model.architecture to modernbert",
+            )
 
     @property
     def norm_eps(self) -> float:
@@ -171,6 +209,13 @@ class ModelConfig:
     def padded_pieces(self) -> int:
         """Rows of the embedding: a multiple of 64, for which matrix products are fastest."""
         return -(-self.pieces // 64) * 64
+
+
+_MODERNBERT_DEFAULTS = {
+    field.name: field.default
+    for field in fields(ModelConfig)
+    if field.name.startswith(("global_", "local_"))
+}
 
 
 @dataclass(kw_only=True)

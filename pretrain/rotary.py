@@ -1,10 +1,10 @@
-"""Rotary positions (Su et al. 2021, RoFormer): attention that depends on how far places are apart.
+"""Rotary positions (Su et al. 2021, RoFormer): attention that depends on the distance of tokens.
 
-Each pair of a head's dimensions is turned by its place times a frequency, so that products of
-queries and keys see the distance alone. Late layers may use it (`masking.late_positions`): they are
-thrown away after pretraining, and the exported encoder stays a stock RoBERTa. In the small runs
-made (docs/reproduction.md) the loss fell far, and the encoder was worse: what the late layers find
-alone, it need not learn.
+Each pair of a head's dimensions is turned by its position times a frequency, so that products of
+queries and keys see the distance alone. ModernBERT knows positions by this alone. The decoder
+layers of the others may use it (`masking.late_positions`): they are thrown away after pretraining,
+and the exported encoder stays a stock one. In the small runs made (docs/reproduction.md) the loss
+fell far, and the encoder was worse: what the decoder layers find alone, it need not learn.
 """
 
 from __future__ import annotations
@@ -30,6 +30,15 @@ def angles_of(position_ids: Tensor, head_width: int) -> Tensor:
     """[B, T] places -> [B, T, head_width / 2] angles in radians, in float32 at any precision."""
     frequencies = spread_frequencies(head_width // 2, HIGHEST_FREQUENCY, position_ids.device)
     return position_ids[..., None] * frequencies.float()
+
+
+def rotary_angles(position_ids: Tensor, head_width: int, theta: float) -> Tensor:
+    """[B, T] positions -> [B, T, head_width / 2] angles, in float32 at any precision.
+
+    Frequencies fall from 1 to nearly 1 / `theta`, evenly on a logarithmic scale (transformers').
+    """
+    exponents = torch.arange(0, head_width, 2, device=position_ids.device).float() / head_width
+    return position_ids[..., None] * (1.0 / theta**exponents)
 
 
 def turn(states: Tensor, angles: Tensor) -> Tensor:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pretrain.architectures.base import Architecture
+from pretrain.architectures.bert import Bert
+from pretrain.architectures.modernbert import ModernBert
 from pretrain.architectures.roberta import Roberta, RobertaPreLayerNorm
 from pretrain.errors import PretrainError
 from pretrain.recipe import ModelConfig
 
-_ARCHITECTURES: dict[str, Architecture] = {
-    architecture.name: architecture for architecture in (Roberta(), RobertaPreLayerNorm())
-}
+_ALL: tuple[Architecture, ...] = (Roberta(), RobertaPreLayerNorm(), Bert(), ModernBert())
+_ARCHITECTURES = {architecture.name: architecture for architecture in _ALL}
 
 
 def architecture_of(config: ModelConfig) -> Architecture:

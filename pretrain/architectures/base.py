@@ -43,7 +43,7 @@ class Architecture(ABC):
     scales_masks: ClassVar[bool] = False
     """Whether [MASK]s that enter after a layer are multiplied with a learned factor."""
     head_bias: ClassVar[tuple[str, ...]]
-    """Stock names of the head's bias over the vocabulary; all hold the same tensor."""
+    """Stock names of the head's bias over the vocabulary: what is added, then its copies."""
     head_decoder: ClassVar[str]
     """Stock name of the matrix that the head's states are multiplied with."""
     head_names: ClassVar[Names]
@@ -68,14 +68,14 @@ class Architecture(ABC):
     def make_layer(self, config: ModelConfig, index: int) -> nn.Module:
         """Layer `index` of the encoder.
 
-        Called as `layer(hidden, last, positions)`: [B, T, h] -> [B, T, h], or [B, last, h] where
-        only the last positions are queries. `positions` is what `attention_positions` gives.
+        Called as `layer(hidden, positions=…, last=…)`: [B, T, h] -> [B, T, h], or [B, last, h]
+        where only the last positions are queries. `positions` is what `attention_positions` gives.
         """
 
     @abstractmethod
     def make_decoder_layer(self, config: ModelConfig, masking: MaskingConfig) -> nn.Module:
-        """A layer for pretraining only, called as those of the encoder; a cross-attention layer
-        as `layer(hidden, memory, last)`.
+        """A layer for pretraining only, called as those of the encoder; one with cross-attention
+        as `layer(hidden, memory, last=…)`.
         """
 
     def make_final_norm(self, config: ModelConfig) -> nn.Module:
@@ -181,8 +181,8 @@ class Architecture(ABC):
             PretrainError: a weight is missing.
         """
         stock = {name.removeprefix(self.prefix): tensor for name, tensor in stock.items()}
-        has_head = self.head_bias[0] in stock
-        names = self.encoder_names(config) | (self.head_names if has_head else {})
+        head_bias = next((stock[name] for name in self.head_bias if name in stock), None)
+        names = self.encoder_names(config) | (self.head_names if head_bias is not None else {})
         groups = [[theirs] if isinstance(theirs, str) else theirs for theirs in names.values()]
         if missing := [name for group in groups for name in group if name not in stock]:
             raise PretrainError(f"not the weights of a {self.name}: {missing[0]} is missing")
@@ -193,8 +193,8 @@ class Architecture(ABC):
             for ours, theirs in names.items()
         }
         weights["word_embeddings.weight"] = pad(weights["word_embeddings.weight"], config)
-        if has_head:
-            weights["head.bias"] = pad(stock[self.head_bias[0]], config, UNREACHABLE)
+        if head_bias is not None:
+            weights["head.bias"] = pad(head_bias, config, UNREACHABLE)
             if not config.tie_word_embeddings:
                 weights["head.decoder"] = pad(stock[self.head_decoder], config)
         return weights

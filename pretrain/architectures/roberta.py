@@ -47,7 +47,7 @@ class Roberta(Architecture):
     prefix = "roberta."
     padding_position = _PADDING
     pre_norm = False
-    head_bias = ("lm_head.bias", "lm_head.decoder.bias")
+    head_bias = ("lm_head.decoder.bias", "lm_head.bias")
     head_decoder = "lm_head.decoder.weight"
     head_names = _HEAD
 
