@@ -169,6 +169,18 @@ def _load_pickle(file: Path) -> dict[str, Tensor]:
     return found
 
 
+def _refuse_other_special_tokens(folder: Path, source: str, pieces: int) -> None:
+    """Data sets have <mask> last, and the other special tokens first: rows must mean the same."""
+    file = folder / "tokenizer.json"
+    added = json.loads(file.read_text()).get("added_tokens", []) if file.is_file() else []
+    for token in added:
+        if token["content"] in ("<mask>", "[MASK]") and token["id"] != pieces - 1:
+            raise PretrainError(
+                f"run.init_from: {source} has {token['content']} at id {token['id']}, data sets "
+                f"have it last ({pieces - 1}): rows of its embedding would be read for other tokens"
+            )
+
+
 def _fetch(source: str) -> Path:
     """`source` itself if it is a folder, else the copy of what the Hub has under this name."""
     if Path(source).is_dir():
@@ -198,13 +210,15 @@ def start_from(model: LateMaskModel, source: str) -> None:
     Raises:
         PretrainError: it can't be had, or has other shapes.
     """
-    theirs = load(_fetch(source))
+    folder = _fetch(source)
+    theirs = load(folder)
     weights: dict[str, Tensor] = dict(theirs.named_parameters())
     if theirs.config.pieces != model.config.pieces:
         raise PretrainError(
             f"run.init_from: {source} has a vocabulary of {theirs.config.pieces}, the tokenizer of "
             f"the data one of {model.config.pieces}; make the data with its tokenizer"
         )
+    _refuse_other_special_tokens(folder, source, theirs.config.pieces)
     if theirs.config.architecture != model.config.architecture:
         raise PretrainError(
             f"run.init_from: {source} is a {theirs.config.architecture}, this config's "

@@ -61,7 +61,7 @@ def initialise(model: LateMaskModel, seed: int, log_frequencies: Tensor | None =
         architecture.draw(model.head.decoder, embedding_std, generator)
     if architecture.has_position_table:
         _draw_positions(model, embedding_std, generator)
-    if "token_type_embeddings.weight" in dict(model.named_parameters()):
+    if architecture.has_token_types:
         weight = model.get_parameter("token_type_embeddings.weight")
         architecture.draw(weight, embedding_std, generator)
     if model.masking.mask_embedding == "separate":

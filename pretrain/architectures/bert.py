@@ -38,6 +38,7 @@ class Bert(Roberta):
     title = "BERT"
     prefix = "bert."
     padding_position = None
+    has_token_types = True
     head_bias = ("cls.predictions.decoder.bias", "cls.predictions.bias")
     head_decoder = "cls.predictions.decoder.weight"
     head_names = _HEAD

@@ -29,15 +29,23 @@ from pretrain.fill_mask import fill_mask
 from pretrain.initialise import initialise
 from pretrain.model import LateMaskModel
 
+ARCHITECTURES = {
+    "roberta": (),
+    "roberta-prelayernorm": ("--model.architecture", "roberta-prelayernorm"),
+    "bert": ("--model.architecture", "bert"),
+    "modernbert": (
+        *("--model.architecture", "modernbert", "--model.position_init", "normal"),
+        *("--model.local_attention", "8"),
+    ),
+}
 Exported = Callable[..., tuple[LateMaskModel, Path]]
 
 
-@pytest.mark.parametrize("architecture", ["roberta", "roberta-prelayernorm"])
-def test_stock_transformers_loads_a_late_masked_encoder(
-    exported: Exported, architecture: str
-) -> None:
-    model, folder = exported("--model.architecture", architecture, "--masking.late_layers", "1")
-    stock = AutoModel.from_pretrained(folder, add_pooling_layer=False).eval()
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_stock_transformers_loads_a_late_masked_encoder(exported: Exported, name: str) -> None:
+    model, folder = exported(*ARCHITECTURES[name], "--masking.late_layers", "1")
+    stock = AutoModel.from_pretrained(folder).eval()
+    assert stock.config.model_type == name
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert (tokenizer.pad_token_id, tokenizer.mask_token_id) == (1, model.config.vocab_size - 1)
     short, long = torch.arange(4, 24)[None], torch.arange(40, 72)[None]
@@ -53,12 +61,13 @@ def test_stock_transformers_loads_a_late_masked_encoder(
     assert not [name for name in stock.state_dict() if "late" in name]
 
 
+@pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize("embedding", ["shared", "separate"])
 def test_vanilla_export_fills_masks_with_stock_transformers(
-    exported: Exported, embedding: str
+    exported: Exported, embedding: str, name: str
 ) -> None:
     vanilla = ("--masking.insert_layer", "0", "--masking.mask_embedding", embedding)
-    _, folder = exported(*vanilla)
+    _, folder = exported(*ARCHITECTURES[name], *vanilla)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     theirs = pipeline("fill-mask", model=str(folder), tokenizer=tokenizer, top_k=3)
     text = "the array of<mask> given"
@@ -69,8 +78,9 @@ def test_vanilla_export_fills_masks_with_stock_transformers(
         assert a["probability"] == pytest.approx(b["score"], abs=2e-4)
 
 
-def test_a_folder_gives_back_the_whole_model(exported: Exported) -> None:
-    model, folder = exported("--masking.late_layers", "2")
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_folder_gives_back_the_whole_model(exported: Exported, name: str) -> None:
+    model, folder = exported(*ARCHITECTURES[name], "--masking.late_layers", "2")
     for name, tensor in load(folder).state_dict().items():
         assert torch.equal(tensor, model.state_dict()[name]), name
 
@@ -107,8 +117,9 @@ def fresh(
     return other
 
 
-def test_training_goes_on_from_an_exported_folder(exported: Exported) -> None:
-    model, folder = exported("--masking.late_layers", "1")
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_training_goes_on_from_an_exported_folder(exported: Exported, name: str) -> None:
+    model, folder = exported(*ARCHITECTURES[name], "--masking.late_layers", "1")
     other = fresh(model, {})
     start_from(other, str(folder))
     for name, tensor in model.named_parameters():
@@ -131,6 +142,17 @@ def test_training_goes_on_from_a_stock_roberta_with_late_masks(
     with torch.no_grad():
         expected = stock.eval().roberta(ids).last_hidden_state
         torch.testing.assert_close(model.encode(ids), expected, atol=1e-5, rtol=0)
+
+
+def test_weights_of_a_tokenizer_with_other_special_ids_are_refused(exported: Exported) -> None:
+    model, folder = exported()
+    file = folder / "tokenizer.json"
+    content = json.loads(file.read_text())
+    (mask,) = (token for token in content["added_tokens"] if token["content"] == "<mask>")
+    mask |= {"id": 103, "content": "[MASK]"}
+    file.write_text(json.dumps(content))
+    with pytest.raises(PretrainError, match=r"has \[MASK\] at id 103, data sets have it last"):
+        start_from(model, str(folder))
 
 
 @pytest.mark.parametrize("form", ["shards", "pickle"])

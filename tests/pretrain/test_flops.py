@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -86,6 +87,50 @@ def ratios(model: ModelConfig, masking: MaskingConfig) -> list[float]:
     return [body[0] / body[1], sum(ours.values()) / sum(base.values())]
 
 
+def test_check_values_of_modernbert() -> None:
+    """base and large at 512 and 128 tokens by hand: 8 h^2 + 6 h i + 4 T h a token and layer."""
+    base = ModelConfig(
+        architecture="modernbert", num_hidden_layers=22, intermediate_size=1152, vocab_size=50368,
+    )  # fmt: skip
+    large = replace(
+        base, hidden_size=1024, num_hidden_layers=28, num_attention_heads=16,
+        intermediate_size=2624,
+    )  # fmt: skip
+    for model, seq_len, layer in (
+        (base, 512, 8 * 768**2 + 6 * 768 * 1152 + 4 * 512 * 768),
+        (large, 128, 8 * 1024**2 + 6 * 1024 * 2624 + 4 * 128 * 1024),
+    ):
+        parts = paper_flops(model, VANILLA, seq_len)
+        body = sum(parts.values()) - parts["head"]
+        assert body == model.num_hidden_layers * seq_len * layer
+
+
+@pytest.mark.parametrize(
+    ("size", "k", "share", "expected"),
+    [
+        ("base", 16, 1.0, {128: 0.726, 512: 0.701, 1024: 0.674}),
+        ("base", 16, 0.6, {128: 0.613, 512: 0.589, 1024: 0.563}),
+        ("large", 21, 1.0, {128: 0.666, 512: 0.653, 1024: 0.638}),
+    ],
+)
+def test_ratios_to_modernberts_own_recipe(
+    size: str, k: int, share: float, expected: dict[int, float]
+) -> None:
+    """Half of the tokens as [MASK]s after `k` layers, against 30 % and 80/10/10 from the start."""
+    shape: dict[str, Any] = {"num_hidden_layers": 22, "intermediate_size": 1152}
+    if size == "large":
+        shape = {"hidden_size": 1024, "num_hidden_layers": 28, "num_attention_heads": 16,
+                 "intermediate_size": 2624}  # fmt: skip
+    model = ModelConfig(architecture="modernbert", vocab_size=50368, **shape)
+    ours = MaskingConfig(
+        rate=0.5, insert_layer=k, masked_share=1.0, random_share=0.0, loss_fraction=share
+    )
+    theirs = MaskingConfig(rate=0.3)
+    for seq_len, ratio in expected.items():
+        found = [sum(executed_flops(model, m, seq_len).values()) for m in (ours, theirs)]
+        assert found[0] / found[1] == pytest.approx(ratio, abs=6e-3), seq_len
+
+
 @pytest.mark.parametrize(
     ("k", "d", "more"),
     [
@@ -97,10 +142,16 @@ def ratios(model: ModelConfig, masking: MaskingConfig) -> list[float]:
         (3, 2, {"late_attention": "cross", "cross_queries": "holes"}),
     ],
 )
-def test_executed_count_is_what_torch_counts(k: int, d: int, more: dict[str, Any]) -> None:
+@pytest.mark.parametrize("name", ["roberta", "bert", "modernbert"])
+def test_executed_count_is_what_torch_counts(
+    k: int, d: int, more: dict[str, Any], name: str
+) -> None:
+    if name != "roberta" and "late_attention" in more:
+        pytest.skip("only RoBERTa's layers are needed for this")
     model_config = ModelConfig(
         hidden_size=64, num_hidden_layers=3, num_attention_heads=4, intermediate_size=256,
         max_position_embeddings=66, vocab_size=300, dropout=0.0,
+        architecture=name,  # type: ignore[arg-type]
     )  # fmt: skip
     masking = MaskingConfig(rate=0.5, insert_layer=k, late_layers=d, **more)
     model, counts = LateMaskModel(model_config, masking), mask_counts(masking, 64)
