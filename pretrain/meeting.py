@@ -11,7 +11,7 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -93,9 +93,11 @@ class _Wait:
 
 def _meet_on_this_node(launch: Launch, name: str, wait: _Wait) -> Store:
     """Rank 0 takes a free port and leaves it in a file; the launchers' default is all runs' own."""
-    file = Path(tempfile.gettempdir(), f"latemask-{os.getuid()}-{name}")
+    folder = Path(tempfile.gettempdir())
+    file = folder / f"latemask-{os.getuid()}-{name}"
     store: Store | None
     if launch.is_main_process:
+        _remove_stale(folder.glob(f"latemask-{os.getuid()}-{'[0-9a-f]' * len(name)}"))
         if _announced_port(file) is not None:
             raise PretrainError(
                 "another start of the same run waits for its ranks on this machine; let that one "
@@ -140,6 +142,15 @@ def _announced_port(file: Path) -> int | None:
             except BlockingIOError:  # its lock is held, so its writer lives
                 return int(stream.read())
     return None
+
+
+def _remove_stale(files: Iterable[Path]) -> None:
+    """What killed processes have left behind, as soon as it is a day old."""
+    for file in files:
+        with suppress(OSError):
+            is_old = time.time() - file.stat().st_mtime > 24 * 3600
+            if is_old and _announced_port(file) is None:
+                file.unlink()
 
 
 def _store_at(address: str, port: int) -> TCPStore | None:

@@ -110,10 +110,11 @@ def finish(*processes: subprocess.Popen[str], codes: int = 0) -> list[str]:
     return outputs
 
 
-def wait_for_file(folder: Path, pattern: str) -> Path:
+def wait_for_announcement(folder: Path) -> Path:
+    """The file through which rank 0 is found, complete."""
     deadline = time.monotonic() + 100
-    while not (found := list(folder.glob(pattern))):
-        assert time.monotonic() < deadline, f"no {pattern}"
+    while not (found := list(folder.glob("latemask-*-" + 16 * "[0-9a-f]"))):
+        assert time.monotonic() < deadline, "no file"
         time.sleep(0.01)
     return found[0]
 
@@ -325,7 +326,7 @@ def test_starts_of_the_same_run_at_the_same_moment_are_not_mixed(
 
 def test_a_dead_processs_file_and_garbage_are_ignored(start: Start, tmp_path: Path) -> None:
     killed = start(ranks_environment(0))
-    file = wait_for_file(tmp_path / "tmp", "latemask-*")
+    file = wait_for_announcement(tmp_path / "tmp")
     killed.kill()
     killed.wait()
     assert file.exists()
@@ -335,12 +336,17 @@ def test_a_dead_processs_file_and_garbage_are_ignored(start: Start, tmp_path: Pa
     assert not file.exists()
     file.write_text("no port at all")
     finish(start(ranks_environment(1)), start(ranks_environment(0)))
+    file.write_text("30000")
+    yesterday = time.time() - 25 * 3600
+    os.utime(file, (yesterday, yesterday))
+    finish(start(ranks_environment(1), run="another"), start(ranks_environment(0), run="another"))
+    assert not file.exists()
 
 
 @pytest.mark.long
 def test_a_second_rank_0_is_refused(start: Start, tmp_path: Path) -> None:
     first = start(ranks_environment(0))
-    wait_for_file(tmp_path / "tmp", "latemask-*")
+    wait_for_announcement(tmp_path / "tmp")
     (output,) = finish(start(ranks_environment(0)), codes=2)
     assert "error: another start of the same run waits for its ranks on this machine" in output
     finish(start(ranks_environment(1)), first)
@@ -349,7 +355,7 @@ def test_a_second_rank_0_is_refused(start: Start, tmp_path: Path) -> None:
 @pytest.mark.long
 def test_a_rank_that_dies_before_all_have_met_is_named(start: Start, tmp_path: Path) -> None:
     first, second = (start(ranks_environment(rank, num_ranks=3)) for rank in range(2))
-    wait_for_file(tmp_path / "tmp", "latemask-*")
+    wait_for_announcement(tmp_path / "tmp")
     time.sleep(8)  # time to connect
     first.kill()
     (output,) = finish(second, codes=69)
