@@ -1,4 +1,5 @@
-"""Who this process is among the ranks of its run, as its launcher says it in the environment.
+"""Who this process is among the ranks of its run, as its launcher says it in the environment, and
+whether that launcher lives.
 
 `deepspeed`, `torchrun`, `srun` and a plain `python` set different variables. Nothing here waits for
 another process.
@@ -17,6 +18,7 @@ from pretrain.errors import PretrainError, require
 
 DEFAULT_PORT = 29500  # of DeepSpeed and torch: what launchers pass on when nobody asked for a port
 THIS_NODE = "127.0.0.1"
+INIT = 1  # the process that inherits orphans
 
 
 @dataclass(frozen=True)
@@ -193,3 +195,44 @@ def _first_node(environment: Mapping[str, str]) -> str:
 
 def _output_of(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+class Launcher:
+    """The process that started this one, and under DeepSpeed the `deepspeed` command above that."""
+
+    def __init__(self) -> None:
+        """Look now: later on they may have died unseen."""
+        self._parent = os.getppid()
+        self._command: int | None = None
+        self._was_gone = False
+        if "CROSS_RANK" in os.environ:
+            self._command = _parent_of(self._parent)
+            self._was_gone = self._died_before()
+
+    def _died_before(self) -> bool:
+        """Whether one of DeepSpeed's has died already, and another process has inherited a child.
+
+        All of them share a process group.
+        """
+        if self._command is None or os.getpgid(self._parent) != os.getpgrp():
+            return True
+        try:
+            return self._command == INIT and "deepspeed" not in " ".join(
+                psutil.Process(INIT).cmdline()
+            )
+        except psutil.Error:
+            return True
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether one of them has died."""
+        if self._was_gone or os.getppid() != self._parent:
+            return True
+        return self._command is not None and _parent_of(self._parent) != self._command
+
+
+def _parent_of(process: int) -> int | None:
+    try:
+        return psutil.Process(process).ppid()
+    except psutil.Error:
+        return None

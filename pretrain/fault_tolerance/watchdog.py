@@ -23,7 +23,7 @@ from multiprocessing.connection import Client, Connection, Listener, wait
 from typing import Any, NoReturn
 
 from pretrain.errors import RankLostError
-from pretrain.fault_tolerance.launcher import Launcher
+from pretrain.launch import Launcher
 
 logger = logging.getLogger(__name__)
 
