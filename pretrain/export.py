@@ -37,7 +37,12 @@ from pretrain.model import LateMaskModel
 from pretrain.model_card import model_card
 from pretrain.recipe import MaskingConfig
 
+logger = logging.getLogger(__name__)
+
 LATE_MASK_FILE = "late_mask.safetensors"
+# Other values fit the same weights, but what they compute is another thing.
+_COMPUTED_OTHERWISE = ("global_attn_every_n_layers", "local_attention", "global_rope_theta",
+                       "local_rope_theta", "layer_norm_eps")  # fmt: skip
 _LATE_MASK_WEIGHTS = ("late_layers.", "late_norm.", "mask_embedding", "mask_scale", "head.")
 
 
@@ -224,6 +229,12 @@ def start_from(model: LateMaskModel, source: str) -> None:
             f"run.init_from: {source} is a {theirs.config.architecture}, this config's "
             f"model.architecture is {model.config.architecture}"
         )
+    for key in _COMPUTED_OTHERWISE:
+        found, wanted = getattr(theirs.config, key), getattr(model.config, key)
+        if found != wanted:
+            logger.warning(
+                "run.init_from: %s has %s = %s, this config %s", source, key, found, wanted
+            )
     mask_row = theirs.word_embeddings.weight[theirs.config.pieces - 1]
     weights.setdefault("mask_embedding", mask_row)
     for name, parameter in model.named_parameters():

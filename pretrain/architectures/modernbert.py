@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +35,8 @@ from pretrain.rotary import rotary_angles, turn
 
 CUTOFF_SIGMAS = 2.0  # initial weights farther out are drawn again
 _HEAD: Names = {name: name for name in ("head.dense.weight", "head.norm.weight")}
-_FULL, _SLIDING = "full_attention", "sliding_attention"
+_FULL: Literal["full_attention"] = "full_attention"
+_SLIDING: Literal["sliding_attention"] = "sliding_attention"
 
 
 class AttentionPositions(NamedTuple):

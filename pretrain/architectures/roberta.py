@@ -8,7 +8,7 @@ positions.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +45,7 @@ class Roberta(Architecture):
     name = "roberta"
     title = "RoBERTa"
     prefix = "roberta."
-    padding_position = _PADDING
+    padding_position: ClassVar[int | None] = _PADDING
     pre_norm = False
     head_bias = ("lm_head.decoder.bias", "lm_head.bias")
     head_decoder = "lm_head.decoder.weight"

@@ -21,10 +21,12 @@ def slow_logits(model: LateMaskModel, batch: MaskedRows) -> Tensor:
     w = dict(model.named_parameters())
     width, heads = model.config.hidden_size, model.config.num_attention_heads
     pre = model.config.architecture == "roberta-prelayernorm"
+    is_bert = model.config.architecture == "bert"
+    eps = 1e-12 if is_bert else 1e-5
     masking = model.masking
 
     def norm(x: Tensor, name: str) -> Tensor:
-        return F.layer_norm(x, (width,), w[f"{name}.weight"], w[f"{name}.bias"], 1e-5)
+        return F.layer_norm(x, (width,), w[f"{name}.weight"], w[f"{name}.bias"], eps)
 
     def linear(x: Tensor, name: str) -> Tensor:
         return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
@@ -70,7 +72,10 @@ def slow_logits(model: LateMaskModel, batch: MaskedRows) -> Tensor:
             x = sublayer(x, f"{name}.cross_norm", cross_attention)
         return sublayer(x, f"{name}.output_norm", feed_forward)
 
-    places = w["position_embeddings.weight"][2 : 2 + ids.shape[1]]
+    first = 0 if is_bert else 2
+    places = w["position_embeddings.weight"][first : first + ids.shape[1]]
+    if is_bert:
+        places = places + w["token_type_embeddings.weight"][0]
     x = norm(w["word_embeddings.weight"][ids] + places, "embedding_norm")
     entering = norm(w["mask_embedding"] + places, "embedding_norm").expand_as(x)
     k, depth, d = masking.insert_layer, model.config.num_hidden_layers, masking.late_layers

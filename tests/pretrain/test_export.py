@@ -144,6 +144,16 @@ def test_training_goes_on_from_a_stock_roberta_with_late_masks(
         torch.testing.assert_close(model.encode(ids), expected, atol=1e-5, rtol=0)
 
 
+def test_weights_that_another_config_computes_otherwise_are_named(
+    exported: Exported, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, folder = exported(*ARCHITECTURES["modernbert"])
+    start_from(fresh(model, {}), str(folder))
+    assert not caplog.records
+    start_from(fresh(model, {"local_attention": 16}), str(folder))
+    assert "has local_attention = 8, this config 16" in caplog.text
+
+
 def test_weights_of_a_tokenizer_with_other_special_ids_are_refused(exported: Exported) -> None:
     model, folder = exported()
     file = folder / "tokenizer.json"

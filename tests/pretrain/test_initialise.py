@@ -19,7 +19,7 @@ from tests.pretrain.conftest import SEQ_LEN
 Exported = Callable[..., tuple[LateMaskModel, Path]]
 
 
-@pytest.mark.parametrize("name", ["roberta", "roberta-prelayernorm"])
+@pytest.mark.parametrize("name", ["roberta", "roberta-prelayernorm", "bert"])
 def test_heads_start_at_the_neighbours_in_every_layer(exported: Exported, name: str) -> None:
     _, folder = exported(
         *("--model.position_init", "neighbours", "--model.initializer_range", "null"),

@@ -1,4 +1,4 @@
-"""The encoder against Hugging Face's RoBERTa and a slow model that keeps every position."""
+"""BERT's family against Hugging Face's RoBERTa and a slow model that keeps every position."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_k0_equals_hugging_face_masked_lm_with_gradients(name: str, tied: bool) 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    name=st.sampled_from(["roberta", "roberta-prelayernorm"]),
+    name=st.sampled_from(["roberta", "roberta-prelayernorm", "bert"]),
     insert_layer=st.integers(0, 3),
     late_layers=st.integers(0, 2),
     late_attention=st.sampled_from(["self", "cross"]),
@@ -152,7 +152,7 @@ def test_the_vocabularys_padding_has_no_probability_and_no_gradient() -> None:
     assert model.head.bias.grad[VOCAB:].abs().max() == 0  # type: ignore[index]
 
 
-@pytest.mark.parametrize("name", ["roberta", "roberta-prelayernorm"])
+@pytest.mark.parametrize("name", ["roberta", "roberta-prelayernorm", "bert"])
 def test_the_compiled_step_is_one_graph_and_computes_what_eager_does(name: str) -> None:
     """Fixed counts, so that later batches don't compile again, many special tokens or few."""
     model = make_model(name, insert_layer=2, late_layers=1, loss_fraction=0.8)

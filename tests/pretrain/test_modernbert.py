@@ -164,6 +164,16 @@ def test_the_compiled_step_is_one_graph_and_computes_what_eager_does() -> None:
             torch.testing.assert_close(step(compiled, batch), expected, atol=1e-4, rtol=1e-4)
 
 
+def test_bf16_stays_near_fp32() -> None:
+    """Within 5 % of the largest logit: bf16 keeps 8 bits, and layers add their roundings."""
+    model = make_model({"insert_layer": 2})
+    input_ids, positions, labels = tensors(corrupt(model, make_rows()))
+    with torch.no_grad():
+        exact = model.logits(input_ids, positions, labels.shape[1])
+        rough = model.bfloat16().logits(input_ids, positions, labels.shape[1]).float()
+    assert 0 < (rough - exact).abs().max() < 0.05 * exact.abs().max()
+
+
 @pytest.mark.parametrize("initializer_range", [0.02, None])
 def test_initial_weights_are_truncated_and_outputs_are_smaller(
     initializer_range: float | None,

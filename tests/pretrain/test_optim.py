@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -41,14 +42,20 @@ def test_the_nearest_limit_counts() -> None:
     assert progress.fraction(BudgetConfig(steps=100, hours=0.5)) == 1.0
 
 
-def test_vectors_and_positions_do_not_decay() -> None:
-    model = tiny_model()
+@pytest.mark.parametrize(
+    ("name", "tables"),
+    [
+        ("roberta", {"position_embeddings.weight"}),
+        ("bert", {"position_embeddings.weight", "token_type_embeddings.weight"}),
+        ("modernbert", set()),
+    ],
+)
+def test_vectors_and_positions_do_not_decay(name: str, tables: set[str]) -> None:
+    model = LateMaskModel(replace(tiny_model().config, architecture=name), MaskingConfig())
     decayed, plain = parameter_groups(model, OptimizerConfig(weight_decay=0.1))
     names = {id(p): n for n, p in model.named_parameters()}
     assert all(p.ndim == 2 for p in decayed["params"])  # type: ignore[attr-defined]
-    assert {names[id(p)] for p in plain["params"] if p.ndim > 1} == {  # type: ignore[attr-defined]
-        "position_embeddings.weight"
-    }
+    assert {names[id(p)] for p in plain["params"] if p.ndim > 1} == tables  # type: ignore[attr-defined]
     assert plain["weight_decay"] == 0.0
 
 
