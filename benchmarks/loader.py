@@ -79,7 +79,7 @@ def main() -> None:
             batches = Batches(
                 data, seed=0, global_batch_size=MICRO_BATCH, micro_batch_size=MICRO_BATCH
             )
-            count = min(400, len(batches.rows) // MICRO_BATCH)
+            count = min(400, len(batches.sequences) // MICRO_BATCH)
             speeds: dict[str, list[float]] = {name: [] for name in MASKINGS}
             for _ in range(args.repeats + 1):
                 for title, masking in MASKINGS.items():

@@ -16,7 +16,7 @@ from benchmarks.machine import seconds_of
 from pretrain.architectures import architecture_of
 from pretrain.flops import TRAINING, feed_forward_width, head_flops, layer_flops, training_flops
 from pretrain.initialise import initialise
-from pretrain.masking import mask_rows
+from pretrain.masking import mask_sequences
 from pretrain.model import LateMaskModel
 from pretrain.recipe import MaskingConfig, ModelConfig
 
@@ -42,7 +42,7 @@ class Variant:
 
 def random_rows(config: ModelConfig, batch: int, seq_len: int) -> np.ndarray:
     """[batch, seq_len] random tokens between <s> and </s>."""
-    rows = np.random.default_rng(0).integers(4, config.pieces - 1, size=(batch, seq_len))
+    rows = np.random.default_rng(0).integers(4, config.known_vocab_size - 1, size=(batch, seq_len))
     rows[:, 0], rows[:, -1] = 0, 2
     return rows
 
@@ -83,8 +83,8 @@ def make_step(
         with device:
             model = LateMaskModel(config, variant.masking)
         _draw_weights(model, device)
-        masked = mask_rows(
-            rows, np.arange(len(rows)), masking=variant.masking, vocab_size=config.pieces,
+        masked = mask_sequences(
+            rows, np.arange(len(rows)), masking=variant.masking, vocab_size=config.known_vocab_size,
             seed=0, epoch=0,
         )  # fmt: skip
         tensors = [torch.from_numpy(array).to(device) for array in masked]
@@ -159,7 +159,7 @@ def executed(variant: Variant, config: ModelConfig, seq_len: int) -> float:
     body = config.num_hidden_layers * layer_flops(
         seq_len, config.hidden_size, feed_forward_width(config)
     )
-    return TRAINING * (body + head_flops(seq_len, config.hidden_size, config.pieces))
+    return TRAINING * (body + head_flops(seq_len, config.hidden_size, config.known_vocab_size))
 
 
 def interleaved(

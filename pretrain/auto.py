@@ -62,7 +62,7 @@ class LateMaskForMaskedLM(PreTrainedModel):
         Sequences run one by one: each has its own number of <mask>s. `labels` as in transformers,
         -100 where nothing is asked.
         """
-        mask_id = self.model.config.pieces - 1
+        mask_id = self.model.config.known_vocab_size - 1
         longest = self.model.architecture.longest_sequence(self.model.config)
         if input_ids.shape[1] > longest:
             raise PretrainError(
@@ -71,13 +71,15 @@ class LateMaskForMaskedLM(PreTrainedModel):
         self.model.sequence_length = input_ids.shape[1]
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        logits = torch.zeros(*input_ids.shape, self.model.config.pieces, device=input_ids.device)
+        logits = torch.zeros(
+            *input_ids.shape, self.model.config.known_vocab_size, device=input_ids.device
+        )
         for row, (ids, kept) in enumerate(zip(input_ids, attention_mask.bool(), strict=True)):
             ids = ids[kept]
             positions = torch.arange(len(ids), device=ids.device)
-            is_hole = ids == mask_id
-            order = torch.cat([positions[~is_hole], positions[is_hole]])
-            found = self.model.logits(ids[~is_hole][None], order[None], len(ids))[0]
+            is_masked = ids == mask_id
+            order = torch.cat([positions[~is_masked], positions[is_masked]])
+            found = self.model.logits(ids[~is_masked][None], order[None], len(ids))[0]
             logits[row, kept] = found[order.argsort()].float()
         loss = None if labels is None else F.cross_entropy(logits.flatten(0, 1), labels.flatten())
         return MaskedLMOutput(loss=loss, logits=logits)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from pretrain.errors import PretrainError
 from pretrain.manifest import content_sha256, parse_manifest
-from pretrain.masking import MaskedRows, mask_rows
+from pretrain.masking import MaskedBatch, mask_sequences
 from pretrain.recipe import MaskingConfig
 from pretrain.remote import is_remote, local_copy
 
@@ -43,12 +43,12 @@ class ShardFolder:
         self.tokenizer_sha256: str = self.manifest["tokenizer_sha256"]
         self._check_tokenizer()
 
-    def rows(self, split: str) -> Rows:
+    def sequences(self, split: str) -> Sequences:
         """The sequences of `train` or `valid`."""
         splits = self.manifest["splits"]
         if split not in splits or splits[split]["sequences"] == 0:
             raise PretrainError(f"{self.path}/manifest.json: no sequences in split {split!r}")
-        return Rows(self.path, splits[split]["shards"], self)
+        return Sequences(self.path, splits[split]["shards"], self)
 
     @cached_property
     def sha256(self) -> str:
@@ -94,7 +94,7 @@ class ShardFolder:
             )
 
 
-class Rows:
+class Sequences:
     """The sequences of one split as an array [N, T] that stays on disk."""
 
     def __init__(self, path: Path, shards: list[dict[str, Any]], data: ShardFolder) -> None:
@@ -146,9 +146,9 @@ class Rows:
             )
         return out
 
-    def token_counts(self, vocab_size: int, max_rows: int = 100_000) -> NDArray[np.int64]:
-        """[V] how often each token occurs in (at most `max_rows`, evenly spread) sequences."""
-        picked = np.linspace(0, len(self) - 1, min(len(self), max_rows)).astype(np.int64)
+    def token_counts(self, vocab_size: int, max_sequences: int = 100_000) -> NDArray[np.int64]:
+        """[V] how often each token occurs in (at most `max_sequences`, evenly spread) sequences."""
+        picked = np.linspace(0, len(self) - 1, min(len(self), max_sequences)).astype(np.int64)
         counts = np.zeros(vocab_size, dtype=np.int64)
         for start in range(0, len(picked), 4096):
             chunk = self[picked[start : start + 4096]]
@@ -195,21 +195,23 @@ class ShardHashes:
 
 
 @lru_cache(maxsize=2)
-def epoch_order(num_rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
+def epoch_order(num_sequences: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """[N] the indices in the order in which an epoch reads them."""
-    return np.random.default_rng([seed, epoch]).permutation(num_rows)
+    return np.random.default_rng([seed, epoch]).permutation(num_sequences)
 
 
-def rows_at(position: int, count: int, num_rows: int, seed: int) -> list[tuple[int, NDArray]]:
+def sequences_at(
+    position: int, count: int, num_sequences: int, seed: int
+) -> list[tuple[int, NDArray]]:
     """The `count` sequences that follow the first `position` ones, as (epoch, [n] indices) parts.
 
     A batch may hold the last sequences of one epoch and the first of the next.
     """
     parts = []
     while count > 0:
-        epoch, offset = divmod(position, num_rows)
-        taken = min(count, num_rows - offset)
-        parts.append((epoch, epoch_order(num_rows, seed, epoch)[offset : offset + taken]))
+        epoch, offset = divmod(position, num_sequences)
+        taken = min(count, num_sequences - offset)
+        parts.append((epoch, epoch_order(num_sequences, seed, epoch)[offset : offset + taken]))
         position, count = position + taken, count - taken
     return parts
 
@@ -230,7 +232,7 @@ class Batches:
     ) -> None:
         """`hashes`: whose finding ends the run as soon as it is there."""
         self.data = data
-        self.rows = data.rows("train")
+        self.sequences = data.sequences("train")
         self.seed = seed
         self.global_batch_size = global_batch_size
         self.micro_batch_size = micro_batch_size
@@ -245,29 +247,31 @@ class Batches:
         self.accumulation_steps = global_batch_size // at_once
         self._rank_offset = rank * global_batch_size // num_ranks
 
-    def micro_batch(self, position: int, index: int, masking: MaskingConfig) -> MaskedRows:
+    def micro_batch(self, position: int, index: int, masking: MaskingConfig) -> MaskedBatch:
         """The `index`-th micro-batch of this rank in the global batch that begins at `position`."""
         begin = position + self._rank_offset + index * self.micro_batch_size
         parts = [
-            mask_rows(
-                self.rows[row_ids],
-                row_ids,
+            mask_sequences(
+                self.sequences[sequence_ids],
+                sequence_ids,
                 masking=masking,
                 vocab_size=self.data.vocab_size,
                 seed=self.seed,
                 epoch=epoch,
                 word_starts=self.data.word_starts if masking.select == "whole_word" else None,
             )
-            for epoch, row_ids in rows_at(begin, self.micro_batch_size, len(self.rows), self.seed)
+            for epoch, sequence_ids in sequences_at(
+                begin, self.micro_batch_size, len(self.sequences), self.seed
+            )
         ]
-        return MaskedRows(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+        return MaskedBatch(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
     def steps(
         self, position: int, masking: MaskingConfig
-    ) -> Generator[list[MaskedRows], None, None]:
+    ) -> Generator[list[MaskedBatch], None, None]:
         """For each optimizer step from `position` on, without end: this rank's micro-batches."""
 
-        def make(start: int) -> list[MaskedRows]:
+        def make(start: int) -> list[MaskedBatch]:
             return [
                 self.micro_batch(start, index, masking) for index in range(self.accumulation_steps)
             ]

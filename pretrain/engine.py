@@ -22,7 +22,7 @@ from pretrain.config import PretrainConfig
 from pretrain.deepspeed_config import complete_deepspeed_config
 from pretrain.errors import PretrainError
 from pretrain.fault_tolerance.checkpoint import Fragment, WeightSource
-from pretrain.masking import MaskedRows
+from pretrain.masking import MaskedBatch
 from pretrain.model import LateMaskModel
 from pretrain.optim import Rates, parameter_groups
 from pretrain.precision import choose_precision
@@ -154,7 +154,7 @@ class Engine:
         """The model itself; under ZeRO-3 its parameters are partitioned outside `forward`."""
         return self._engine.module
 
-    def forward_backward(self, micro_batches: list[MaskedRows]) -> StepOutput:
+    def forward_backward(self, micro_batches: list[MaskedBatch]) -> StepOutput:
         """Accumulate the gradient of this rank's micro-batches; the last one reduces it.
 
         Every predicted token weighs the same: 1 / (predicted positions of the global batch), with
@@ -206,7 +206,7 @@ class Engine:
         return on_main_process(find)
 
     @torch.no_grad()
-    def evaluate(self, batches: list[MaskedRows]) -> Evaluation:
+    def evaluate(self, batches: list[MaskedBatch]) -> Evaluation:
         """Mean loss and accuracy over all ranks' `batches`; each rank passes its own, as many."""
         self._engine.eval()
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
@@ -267,7 +267,7 @@ class Engine:
         for group in self.optimizer.param_groups:
             group["lr"] = getattr(rates, group["rate"]) * group["lr_scale"]
 
-    def _to_device(self, batch: MaskedRows) -> list[Tensor]:
+    def _to_device(self, batch: MaskedBatch) -> list[Tensor]:
         pinned = self.device.type == "cuda"
         tensors = [torch.from_numpy(array) for array in batch]
         if pinned:

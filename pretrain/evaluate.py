@@ -23,10 +23,10 @@ import torch
 from numpy.typing import NDArray
 
 from pretrain.config import load_config
-from pretrain.data import Rows, ShardFolder
+from pretrain.data import Sequences, ShardFolder
 from pretrain.errors import PretrainError, exit_with
 from pretrain.fault_tolerance.run_folder import open_checkpoint
-from pretrain.masking import IGNORE, MaskedRows, mask_rows
+from pretrain.masking import IGNORE, MaskedBatch, mask_sequences
 from pretrain.model import LateMaskModel
 from pretrain.recipe import MaskingConfig
 
@@ -48,7 +48,7 @@ def evaluation_masking(masking: MaskingConfig, rate: float = RATE) -> MaskingCon
 
 
 def evaluation_batches(
-    rows: Rows,
+    split: Sequences,
     masking: MaskingConfig,
     vocab_size: int,
     *,
@@ -56,7 +56,7 @@ def evaluation_batches(
     sequences: int,
     rank: int = 0,
     num_ranks: int = 1,
-) -> Iterator[MaskedRows]:
+) -> Iterator[MaskedBatch]:
     """This rank's batches of the frozen validation set: the first `sequences` of the split.
 
     The set does not depend on `batch_size` and `num_ranks`: batch i of its batches is on rank
@@ -64,10 +64,10 @@ def evaluation_batches(
     equally many batches of exactly `batch_size` sequences. What is missing for that is filled up
     with sequence 0, all labels of which are IGNORE: it costs time and counts nothing.
     """
-    count = min(sequences, len(rows))
+    count = min(sequences, len(split))
     if count < 1:
         raise PretrainError(
-            f"there is no validation sequence to evaluate: the split has {len(rows)}, and "
+            f"there is no validation sequence to evaluate: the split has {len(split)}, and "
             f"{sequences} were asked for"
         )
     num_batches = math.ceil(count / batch_size)
@@ -76,8 +76,8 @@ def evaluation_batches(
         sequence_ids = np.arange(index * batch_size, (index + 1) * batch_size)
         is_filler = sequence_ids >= count
         sequence_ids[is_filler] = 0
-        batch = mask_rows(
-            rows[sequence_ids],
+        batch = mask_sequences(
+            split[sequence_ids],
             sequence_ids,
             masking=masking,
             vocab_size=vocab_size,
@@ -88,14 +88,14 @@ def evaluation_batches(
         yield batch
 
 
-def unigram_log_frequencies(rows: Rows, vocab_size: int) -> NDArray[np.float32]:
+def unigram_log_frequencies(split: Sequences, vocab_size: int) -> NDArray[np.float32]:
     """[V] log of each token's frequency in training, add-one smoothed, specials excluded."""
-    counts = rows.token_counts(vocab_size).astype(np.float64) + 1
+    counts = split.token_counts(vocab_size).astype(np.float64) + 1
     counts[[0, 1, 2, vocab_size - 1]] = 1e-2  # never predicted
     return np.log(counts / counts.sum()).astype(np.float32)
 
 
-def unigram_loss(batches: Iterable[MaskedRows], log_frequencies: NDArray[np.float32]) -> float:
+def unigram_loss(batches: Iterable[MaskedBatch], log_frequencies: NDArray[np.float32]) -> float:
     """Cross-entropy in nats of the training split's token frequencies on the labels of `batches`.
 
     What a model reaches that knows how frequent each token is and reads no context at all. For the
@@ -110,7 +110,7 @@ def unigram_loss(batches: Iterable[MaskedRows], log_frequencies: NDArray[np.floa
 
 
 @torch.no_grad()
-def evaluate(model: LateMaskModel, batches: Sequence[MaskedRows]) -> tuple[float, float]:
+def evaluate(model: LateMaskModel, batches: Sequence[MaskedBatch]) -> tuple[float, float]:
     """Mean loss in nats and accuracy over the predicted tokens of `batches`; NaN if none."""
     model.eval()
     loss = correct = 0.0
@@ -143,7 +143,7 @@ def main(argv: Sequence[str]) -> None:
         checkpoint.load_into(model)
         batches = list(
             evaluation_batches(
-                data.rows("valid"),
+                data.sequences("valid"),
                 evaluation_masking(masking, args.rate),
                 data.vocab_size,
                 batch_size=32,
@@ -151,7 +151,7 @@ def main(argv: Sequence[str]) -> None:
             )
         )
         loss, accuracy = evaluate(model, batches)
-        frequencies = unigram_log_frequencies(data.rows("train"), data.vocab_size)
+        frequencies = unigram_log_frequencies(data.sequences("train"), data.vocab_size)
     except PretrainError as error:
         exit_with(error)
     result = {

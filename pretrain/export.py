@@ -112,7 +112,7 @@ def _stock_model(weights: dict[str, Tensor], config: PretrainConfig) -> PreTrain
     if config.masking.mask_embedding == "separate":
         # The stock input for a [MASK] is the row of <mask>, which is never a label.
         table = weights["word_embeddings.weight"].clone()
-        table[config.model.pieces - 1] = weights["mask_embedding"]
+        table[config.model.known_vocab_size - 1] = weights["mask_embedding"]
         weights = weights | {"word_embeddings.weight": table}
     model = architecture.make_stock_masked_lm(stock_config)
     state = architecture.to_stock_weights(weights, config.model)
@@ -174,15 +174,15 @@ def _load_pickle(file: Path) -> dict[str, Tensor]:
     return found
 
 
-def _refuse_other_special_tokens(folder: Path, source: str, pieces: int) -> None:
+def _refuse_other_special_tokens(folder: Path, source: str, vocab_size: int) -> None:
     """Data sets have <mask> last, and the other special tokens first: rows must mean the same."""
     file = folder / "tokenizer.json"
     added = json.loads(file.read_text()).get("added_tokens", []) if file.is_file() else []
     for token in added:
-        if token["content"] in ("<mask>", "[MASK]") and token["id"] != pieces - 1:
+        if token["content"] in ("<mask>", "[MASK]") and token["id"] != vocab_size - 1:
             raise PretrainError(
                 f"run.init_from: {source} has {token['content']} at id {token['id']}, data sets "
-                f"have it last ({pieces - 1}): rows of its embedding would be read for other tokens"
+                f"have it last ({vocab_size - 1}): its embedding would be read for other tokens"
             )
 
 
@@ -218,12 +218,14 @@ def start_from(model: LateMaskModel, source: str) -> None:
     folder = _fetch(source)
     theirs = load(folder)
     weights: dict[str, Tensor] = dict(theirs.named_parameters())
-    if theirs.config.pieces != model.config.pieces:
+    found_size = theirs.config.known_vocab_size
+    wanted_size = model.config.known_vocab_size
+    if found_size != wanted_size:
         raise PretrainError(
-            f"run.init_from: {source} has a vocabulary of {theirs.config.pieces}, the tokenizer of "
-            f"the data one of {model.config.pieces}; make the data with its tokenizer"
+            f"run.init_from: {source} has a vocabulary of {found_size}, the tokenizer of the data "
+            f"one of {wanted_size}; make the data with its tokenizer"
         )
-    _refuse_other_special_tokens(folder, source, theirs.config.pieces)
+    _refuse_other_special_tokens(folder, source, found_size)
     if theirs.config.architecture != model.config.architecture:
         raise PretrainError(
             f"run.init_from: {source} is a {theirs.config.architecture}, this config's "
@@ -235,7 +237,7 @@ def start_from(model: LateMaskModel, source: str) -> None:
             logger.warning(
                 "run.init_from: %s has %s = %s, this config %s", source, key, found, wanted
             )
-    mask_row = theirs.word_embeddings.weight[theirs.config.pieces - 1]
+    mask_row = theirs.word_embeddings.weight[theirs.config.known_vocab_size - 1]
     weights.setdefault("mask_embedding", mask_row)
     for name, parameter in model.named_parameters():
         if name in weights and weights[name].shape != parameter.shape:

@@ -33,17 +33,17 @@ def fill_mask(
         PretrainError: no <mask> in the text, or more tokens than positions.
     """
     input_ids = torch.tensor(tokenizer(text)["input_ids"])
-    is_hole = input_ids == tokenizer.mask_token_id
-    if not is_hole.any():
+    is_masked = input_ids == tokenizer.mask_token_id
+    if not is_masked.any():
         raise PretrainError(f"no {tokenizer.mask_token} in {text!r}")
-    logits = model(input_ids[None]).logits[0, is_hole]
+    logits = model(input_ids[None]).logits[0, is_masked]
     probabilities, ids = logits.softmax(dim=-1).topk(top_k)
     return [
         [
             {"token": tokenizer.decode([token]), "probability": round(probability, 4)}
-            for token, probability in zip(row_ids, row, strict=True)
+            for token, probability in zip(sequence_ids, row, strict=True)
         ]
-        for row_ids, row in zip(ids.tolist(), probabilities.tolist(), strict=True)
+        for sequence_ids, row in zip(ids.tolist(), probabilities.tolist(), strict=True)
     ]
 
 

@@ -73,7 +73,7 @@ def paper_flops(model: ModelConfig, masking: MaskingConfig, seq_len: int) -> dic
         "early layers": k * layer_flops(visible, h, f),
         "later layers": (layers - k) * layer_flops(seq_len, h, f),
         "late layers": masking.late_layers * late,
-        "head": head_flops(masking.rate * seq_len, h, model.pieces),
+        "head": head_flops(masking.rate * seq_len, h, model.known_vocab_size),
     }
 
 
@@ -82,7 +82,7 @@ def executed_flops(model: ModelConfig, masking: MaskingConfig, seq_len: int) -> 
     h, f = model.hidden_size, feed_forward_width(model)
     k, d, layers = masking.insert_layer, masking.late_layers, model.num_hidden_layers
     counts = mask_counts(masking, seq_len)
-    n, s, length = counts.visible, counts.predicted, counts.places
+    n, s, length = counts.visible, counts.predicted, counts.positions
     whole = layer_flops(length, h, f)
     final = final_layer_flops(s, length, h, f)
     late = (d - 1) * whole + final if d else 0.0
@@ -90,12 +90,12 @@ def executed_flops(model: ModelConfig, masking: MaskingConfig, seq_len: int) -> 
         if masking.cross_queries == "all":
             late += (d - 1) * cross_flops(length, n, h) + cross_flops(s, n, h) if d else 0.0
         else:
-            late = d * (layer_flops(counts.holes, h, f) + cross_flops(counts.holes, n, h))
+            late = d * (layer_flops(counts.masked, h, f) + cross_flops(counts.masked, n, h))
     return {
         "early layers": k * layer_flops(n, h, f),
         "later layers": (layers - k) * whole if d else (layers - k - 1) * whole + final,
         "late layers": late,
-        "head": head_flops(s, h, model.padded_pieces),
+        "head": head_flops(s, h, model.padded_vocab_size),
     }
 
 

@@ -56,7 +56,7 @@ def initialise(model: LateMaskModel, seed: int, log_frequencies: Tensor | None =
             nn.init.zeros_(module.bias)
     embedding_std = config.initializer_range or 0.5 / math.sqrt(config.hidden_size)
     architecture.draw(model.word_embeddings.weight, embedding_std, generator)
-    nn.init.zeros_(model.word_embeddings.weight[config.pieces :])  # padding, see MlmHead
+    nn.init.zeros_(model.word_embeddings.weight[config.known_vocab_size :])  # padding, see MlmHead
     if not config.tie_word_embeddings:
         architecture.draw(model.head.decoder, embedding_std, generator)
     if architecture.has_position_table:
@@ -70,7 +70,7 @@ def initialise(model: LateMaskModel, seed: int, log_frequencies: Tensor | None =
         if log_frequencies is None:
             raise ValueError("model.unigram_bias needs log_frequencies")
         with torch.no_grad():
-            model.head.bias[: config.pieces] = log_frequencies
+            model.head.bias[: config.known_vocab_size] = log_frequencies
             # The random part of the first logits would only add noise to these.
             model.head.norm.weight.fill_(QUIET_HEAD)
 
@@ -95,7 +95,7 @@ def _draw_positions(model: LateMaskModel, embedding_std: float, generator: torch
 
 
 def _offsets(num_heads: int) -> list[int]:
-    """Where each head looks at the start, in places from its own: -1, 1, -2, 2, …"""
+    """Where each head looks at the start, in positions from its own: -1, 1, -2, 2, …"""
     return [(1 + head // 2) * (1 if head % 2 else -1) for head in range(num_heads)]
 
 
@@ -136,7 +136,7 @@ def _query_and_key(frequencies: Tensor, num_heads: int) -> tuple[Tensor, Tensor]
 def _rotary_biases(hidden_size: int, num_heads: int) -> Tensor:
     """[2 h] biases of queries and keys whose products, turned, peak at each head's offset.
 
-    All keys are (1, 0) in every pair, all queries stand at w * offset: what is turned by the places
+    All keys are (1, 0) in every pair, all queries stand at w * offset: what is turned by positions
     meets where they differ by the offset.
     """
     pairs = hidden_size // num_heads // 2

@@ -150,11 +150,11 @@ class MlmHead(nn.Module):
         h = config.hidden_size
         self.dense = nn.Linear(h, h, bias=inner_biases)
         self.norm = nn.LayerNorm(h, eps=config.norm_eps, bias=inner_biases)
-        self.bias = nn.Parameter(torch.full((config.padded_pieces,), UNREACHABLE))
+        self.bias = nn.Parameter(torch.full((config.padded_vocab_size,), UNREACHABLE))
         with torch.no_grad():
-            self.bias[: config.pieces] = 0
+            self.bias[: config.known_vocab_size] = 0
         if not config.tie_word_embeddings:
-            self.decoder = nn.Parameter(torch.zeros(config.padded_pieces, h))
+            self.decoder = nn.Parameter(torch.zeros(config.padded_vocab_size, h))
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[..., h] -> [..., h]: what is multiplied with the decoder."""

@@ -29,7 +29,7 @@ NUM_LEADING_SPECIALS = 4  # <s> <pad> </s> <unk>; <mask> is the last id
 IGNORE = -100  # label of a position that is not predicted: torch's ignore_index
 
 
-class MaskedRows(NamedTuple):
+class MaskedBatch(NamedTuple):
     """B masked sequences; T = n + m positions, of which the last s are selected for prediction."""
 
     input_ids: NDArray[np.int64]  # [B, n] visible tokens, random replacements among them
@@ -48,42 +48,42 @@ class MaskedRows(NamedTuple):
 
 @dataclass(frozen=True)
 class MaskCounts:
-    """Tokens of one sequence by their treatment; `visible + holes + dropped` is all of it."""
+    """Tokens of one sequence by their treatment; `visible + masked + dropped` is all of it."""
 
     visible: int  # n
     predicted: int  # s; the labels of special tokens among them are IGNORE
-    holes: int  # m, masked out: they enter as [MASK] at `insert_layer`
+    masked: int  # m, masked out: they enter as [MASK] at `insert_layer`
     random: int
     dropped: int  # selected, but neither shown nor predicted
 
     @property
-    def places(self) -> int:
+    def positions(self) -> int:
         """T, the number of positions in the layers that see everything."""
-        return self.visible + self.holes
+        return self.visible + self.masked
 
 
 def mask_counts(masking: MaskingConfig, seq_len: int) -> MaskCounts:
     """Fixed counts for sequences of `seq_len` tokens that begin with <s> and end with </s>."""
     selected = round(masking.rate * (seq_len - 2))
     predicted = round(masking.loss_fraction * selected)
-    holes = round(masking.masked_share * predicted)
-    random = min(round(masking.random_share * predicted), predicted - holes)
+    masked = round(masking.masked_share * predicted)
+    random = min(round(masking.random_share * predicted), predicted - masked)
     dropped = selected - predicted
     if predicted == 0:
         raise PretrainError(
             f"masking.rate = {masking.rate} with masking.loss_fraction = {masking.loss_fraction} "
             f"predicts no token of a sequence of {seq_len}; raise one of them"
         )
-    visible = seq_len - holes - dropped
+    visible = seq_len - masked - dropped
     if visible == 2:
         raise PretrainError(
             f"masking.rate = {masking.rate} leaves no token of a sequence of {seq_len} visible; "
             "lower it"
         )
-    return MaskCounts(visible, predicted, holes, random, dropped)
+    return MaskCounts(visible, predicted, masked, random, dropped)
 
 
-def mask_rows(
+def mask_sequences(
     sequences: NDArray[np.integer],
     sequence_ids: NDArray[np.integer],
     *,
@@ -92,7 +92,7 @@ def mask_rows(
     seed: int,
     epoch: int,
     word_starts: NDArray[np.bool_] | None = None,
-) -> MaskedRows:
+) -> MaskedBatch:
     """Mask B sequences of `seq_len` tokens.
 
     Args:
@@ -121,7 +121,7 @@ def mask_rows(
         keys = _shared_in_units(keys, starts, is_special)
     order = _argsort(_specials_last(keys, is_special))
     unselected = np.sort(order[:, counts.predicted + counts.dropped :])
-    masked, shown = order[:, : counts.holes], order[:, counts.holes : counts.predicted]
+    masked, shown = order[:, : counts.masked], order[:, counts.masked : counts.predicted]
     position_ids = np.concatenate([unselected, shown, masked], axis=1)
 
     tokens = np.take_along_axis(sequences.astype(np.int64), position_ids, axis=1)
@@ -132,7 +132,7 @@ def mask_rows(
     num_ordinary = vocab_size - NUM_LEADING_SPECIALS - 1
     random = NUM_LEADING_SPECIALS + (draws % np.uint64(num_ordinary)).astype(np.int64)
     input_ids[:, replaced] = np.where(surplus[:, : counts.random], input_ids[:, replaced], random)
-    return MaskedRows(input_ids, position_ids, np.where(surplus, IGNORE, labels))
+    return MaskedBatch(input_ids, position_ids, np.where(surplus, IGNORE, labels))
 
 
 def _specials_last(keys: NDArray[np.uint64], is_special: NDArray[np.bool_]) -> NDArray[np.uint64]:

@@ -46,7 +46,7 @@ class LateMaskModel(nn.Module):
         self.config, self.masking = config, masking
         self.architecture = architecture_of(config)
         h = config.hidden_size
-        self.word_embeddings = nn.Embedding(config.padded_pieces, h)
+        self.word_embeddings = nn.Embedding(config.padded_vocab_size, h)
         embedding_modules = self.architecture.embedding_modules(config)
         for name, module in embedding_modules.items():
             self.add_module(name, module)
@@ -95,7 +95,7 @@ class LateMaskModel(nn.Module):
     def logits(self, input_ids: Tensor, position_ids: Tensor, num_predicted: int) -> Tensor:
         """[B, num_predicted, V] logits of the last positions, for inspection; not for training."""
         hidden = self.predicted_states(input_ids, position_ids, num_predicted)
-        return F.linear(hidden, self.decoder, self.head.bias)[..., : self.config.pieces]
+        return F.linear(hidden, self.decoder, self.head.bias)[..., : self.config.known_vocab_size]
 
     def predicted_states(
         self, input_ids: Tensor, position_ids: Tensor, num_predicted: int
@@ -173,7 +173,9 @@ class LateMaskModel(nn.Module):
         if self.masking.mask_embedding == "separate":
             vector: Tensor = self.mask_embedding
         else:
-            vector = self.word_embeddings.weight[self.config.pieces - 1]  # <mask>, the last token
+            vector = self.word_embeddings.weight[
+                self.config.known_vocab_size - 1
+            ]  # <mask>, the last token
         masks = self._embed(vector, position_ids)
         if not self.architecture.scales_masks:
             return masks

@@ -58,7 +58,7 @@ tags: [masked-lm, late-masking, latemask]
 # {Path(config.run.output_dir).name}
 
 {architecture_of(model).title}, {model.num_hidden_layers} layers x
-{model.hidden_size}, {model.pieces:,} tokens of vocabulary, pretrained with latemask. {kind}
+{model.hidden_size}, vocabulary of {model.known_vocab_size:,}, pretrained with latemask. {kind}
 
 - Data: {sources or data.path} ({data.manifest["splits"]["train"]["tokens"]:,} tokens in
   sequences of {data.seq_len}; tokenizer sha256 {data.tokenizer_sha256[:16]})

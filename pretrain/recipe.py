@@ -199,16 +199,16 @@ class ModelConfig:
         return self.layer_norm_eps
 
     @property
-    def pieces(self) -> int:
+    def known_vocab_size(self) -> int:
         """V, the vocabulary's size; PretrainError while it is left to the data."""
         if self.vocab_size is None:
             raise PretrainError("model.vocab_size is not set; give --model.vocab_size 50265, say")
         return self.vocab_size
 
     @property
-    def padded_pieces(self) -> int:
+    def padded_vocab_size(self) -> int:
         """Rows of the embedding: a multiple of 64, for which matrix products are fastest."""
-        return -(-self.pieces // 64) * 64
+        return -(-self.known_vocab_size // 64) * 64
 
 
 _MODERNBERT_DEFAULTS = {

@@ -20,14 +20,14 @@ HIGHEST_FREQUENCY = 1.5
 
 def spread_frequencies(pairs: int, highest: float, device: torch.device | None = None) -> Tensor:
     """[pairs] angular frequencies in (0, highest), a low-discrepancy spread: an even one would
-    repeat after some places."""
+    repeat after some positions."""
     golden = (math.sqrt(5) - 1) / 2
     numbers = torch.arange(1, pairs + 1, dtype=torch.float64, device=device)
     return highest * ((numbers * golden) % 1)
 
 
 def angles_of(position_ids: Tensor, head_width: int) -> Tensor:
-    """[B, T] places -> [B, T, head_width / 2] angles in radians, in float32 at any precision."""
+    """[B, T] positions -> [B, T, head_width / 2] angles in radians, in float32 at any precision."""
     frequencies = spread_frequencies(head_width // 2, HIGHEST_FREQUENCY, position_ids.device)
     return position_ids[..., None] * frequencies.float()
 

@@ -29,7 +29,7 @@ from pretrain.fault_tolerance.run_folder import RunFolder
 from pretrain.fault_tolerance.supervisor import Supervisor
 from pretrain.fault_tolerance.watchdog import Watchdog
 from pretrain.initialise import initialise
-from pretrain.masking import MaskedRows, mask_counts
+from pretrain.masking import MaskedBatch, mask_counts
 from pretrain.metrics import Recorder
 from pretrain.model import LateMaskModel
 from pretrain.timing import Trace, peak_tflops
@@ -44,7 +44,7 @@ class Session:
     config: PretrainConfig
     engine: Engine
     batches: Batches
-    validation: list[MaskedRows]
+    validation: list[MaskedBatch]
     """This rank's share of the frozen validation set."""
     supervisor: Supervisor
     recorder: Recorder
@@ -86,7 +86,7 @@ def begin(
             "sha256 by now; put the old data back, or choose another run.output_dir"
         )
     watchdog.enter("counting tokens")
-    frequencies = unigram_log_frequencies(data.rows("train"), data.vocab_size)
+    frequencies = unigram_log_frequencies(data.sequences("train"), data.vocab_size)
     watchdog.enter("making the model")
     model = LateMaskModel(config.model, config.masking)
     model.sequence_length = data.seq_len
@@ -177,11 +177,11 @@ class InitialWeights:
 
 def _validation(
     config: PretrainConfig, data: ShardFolder, rank: int = 0, num_ranks: int = 1
-) -> list[MaskedRows]:
+) -> list[MaskedBatch]:
     """A rank's share of the frozen set; all of it where there is one."""
     return list(
         evaluation_batches(
-            data.rows("valid"),
+            data.sequences("valid"),
             evaluation_masking(config.masking),
             data.vocab_size,
             batch_size=config.data.micro_batch_size,
@@ -201,7 +201,10 @@ def _describe(
 ) -> None:
     parameters = sum(math.prod(shape) for shape in engine.shapes().values())
     logger.info(
-        "data: %s sequences of %d tokens in %s", f"{len(batches.rows):,}", data.seq_len, data.path
+        "data: %s sequences of %d tokens in %s",
+        f"{len(batches.sequences):,}",
+        data.seq_len,
+        data.path,
     )
     logger.info(
         "model: %s parameters, %d layers, %d decoder layers",
@@ -218,7 +221,7 @@ def _describe(
             f" from {100 * start:.0f} % of the run on" if start else "",
             data.seq_len,
             counts.visible,
-            counts.holes,
+            counts.masked,
             masking.insert_layer,
             counts.dropped,
             counts.predicted,

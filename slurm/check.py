@@ -80,7 +80,7 @@ def check_pretrain(arguments: Sequence[str], options: argparse.Namespace) -> tup
     data = ShardFolder(config.data.path, config.data.cache_dir)
     config = resolve(config, data)
     for split in ("train", "valid"):
-        count = f"{len(data.rows(split)):,}"
+        count = f"{len(data.sequences(split)):,}"
         logger.info(
             "data: %s %s sequences of %d tokens in %s", count, split, data.seq_len, data.path
         )

@@ -119,7 +119,7 @@ def curve(run: Run) -> list[dict[str, Any]]:
 
 def reference_lines(data: ShardFolder, sequences: int) -> dict[str, float]:
     """Unigram and bigram loss on the targets of the evaluations."""
-    train, valid = data.rows("train"), data.rows("valid")
+    train, valid = data.sequences("train"), data.sequences("valid")
     sequences = min(sequences, len(valid))
     (batch,) = evaluation_batches(
         valid, evaluation_masking(MaskingConfig()), data.vocab_size,

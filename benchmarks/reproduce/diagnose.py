@@ -27,7 +27,7 @@ from pretrain.data import ShardFolder
 from pretrain.evaluate import SEED, evaluation_masking
 from pretrain.export import load
 from pretrain.layers import Block
-from pretrain.masking import MaskedRows, mask_rows
+from pretrain.masking import MaskedBatch, mask_sequences
 from pretrain.model import LateMaskModel
 
 ROWS = 128
@@ -48,12 +48,17 @@ def diagnose(run: Run) -> list[dict[str, Any]]:
     config = load_config(run.folder / "config.yaml")
     data = ShardFolder(config.data.path)
     model = load(run.model).eval()
-    rows = data.rows("valid")
-    row_ids = np.arange(min(ROWS, len(rows)))
+    rows = data.sequences("valid")
+    sequence_ids = np.arange(min(ROWS, len(rows)))
 
-    def corrupt(masking: Any) -> MaskedRows:
-        return mask_rows(
-            rows[row_ids], row_ids, masking=masking, vocab_size=data.vocab_size, seed=SEED, epoch=0
+    def corrupt(masking: Any) -> MaskedBatch:
+        return mask_sequences(
+            rows[sequence_ids],
+            sequence_ids,
+            masking=masking,
+            vocab_size=data.vocab_size,
+            seed=SEED,
+            epoch=0,
         )
 
     found: list[tuple[str, str, int, float]] = []
@@ -73,7 +78,7 @@ def diagnose(run: Run) -> list[dict[str, Any]]:
             for layer, probabilities in enumerate(attention, start=1)
         ]
         with recorded(model) as (states, _):
-            model.encode(torch.from_numpy(rows[row_ids]))
+            model.encode(torch.from_numpy(rows[sequence_ids]))
         found += [
             ("rank", "without", layer, rank_of(hidden))
             for layer, hidden in enumerate(finished(model, states))

@@ -45,12 +45,12 @@ from transformers import (
 from finetune.files import write_text
 from pretrain.architectures import architecture_of
 from pretrain.config import PretrainConfig, load_config
-from pretrain.data import Rows, ShardFolder
+from pretrain.data import Sequences, ShardFolder
 from pretrain.evaluate import evaluation_batches, evaluation_masking, unigram_log_frequencies
 from pretrain.flops import training_flops
 from pretrain.initialise import initialise
 from pretrain.main import resolve
-from pretrain.masking import IGNORE, NUM_LEADING_SPECIALS, MaskedRows
+from pretrain.masking import IGNORE, NUM_LEADING_SPECIALS, MaskedBatch
 from pretrain.model import LateMaskModel
 from pretrain.optim import FULL_RATE_LAYERS, learning_rates
 
@@ -62,7 +62,7 @@ TRIAL_STEPS = 20  # of which the first half warms up
 class TokenRows(Dataset[dict[str, Any]]):
     """The training rows as run_mlm.py hands them to the collator."""
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: Sequences) -> None:
         self._rows = rows
 
     def __len__(self) -> int:
@@ -74,7 +74,7 @@ class TokenRows(Dataset[dict[str, Any]]):
         return {"input_ids": ids, "special_tokens_mask": special}
 
 
-def stock_batch(batch: MaskedRows, mask_id: int) -> tuple[Tensor, Tensor]:
+def stock_batch(batch: MaskedBatch, mask_id: int) -> tuple[Tensor, Tensor]:
     """Sequences whose selected positions are all masked, in reading order, for stock models.
 
     Returns:
@@ -106,7 +106,7 @@ def frozen_loss(model: PreTrainedModel, batches: Sequence[tuple[Tensor, Tensor]]
 def frozen_batches(config: PretrainConfig, data: ShardFolder) -> list[tuple[Tensor, Tensor]]:
     """The validation set of pretrain/evaluate.py for stock models."""
     batches = evaluation_batches(
-        data.rows("valid"), evaluation_masking(config.masking), data.vocab_size,
+        data.sequences("valid"), evaluation_masking(config.masking), data.vocab_size,
         batch_size=config.data.micro_batch_size, sequences=config.run.eval_sequences,
     )  # fmt: skip
     return [stock_batch(batch, data.vocab_size - 1) for batch in batches]
@@ -122,7 +122,7 @@ def stock_model(config: PretrainConfig, data: ShardFolder, start: str) -> PreTra
         return AutoModelForMaskedLM.from_config(hf_config)
     model: PreTrainedModel = AutoModelForMaskedLM.from_config(hf_config)
     ours = LateMaskModel(config.model, config.masking)
-    frequencies = unigram_log_frequencies(data.rows("train"), data.vocab_size)
+    frequencies = unigram_log_frequencies(data.sequences("train"), data.vocab_size)
     initialise(ours, config.run.seed, torch.from_numpy(frequencies))
     weights: dict[str, Tensor] = dict(ours.named_parameters())
     prefix = f"{model.base_model_prefix}."
@@ -219,7 +219,7 @@ def train(
             AutoTokenizer.from_pretrained(data.path), mlm_probability=config.masking.rate
         )
         Trainer(
-            model, arguments, collator, TokenRows(data.rows("train")), callbacks=[clock],
+            model, arguments, collator, TokenRows(data.sequences("train")), callbacks=[clock],
             optimizers=stock_optimizer(model, config, steps),
         ).train()  # fmt: skip
     return clock

@@ -162,7 +162,7 @@ class Architecture(ABC):
             else:
                 stock |= zip(theirs, weights[ours].chunk(len(theirs)), strict=True)
         words = str(names["word_embeddings.weight"])
-        stock[words] = stock[words][: config.pieces]
+        stock[words] = stock[words][: config.known_vocab_size]
         return {name: tensor.contiguous() for name, tensor in stock.items()}
 
     def to_stock_head(
@@ -171,8 +171,10 @@ class Architecture(ABC):
         """The MLM head's weights under stock names, the vocabulary's padding cut off."""
         decoder = "word_embeddings.weight" if config.tie_word_embeddings else "head.decoder"
         stock = {str(theirs): weights[ours] for ours, theirs in self.head_names.items()}
-        stock[self.head_decoder] = weights[decoder][: config.pieces]
-        return stock | dict.fromkeys(self.head_bias, weights["head.bias"][: config.pieces])
+        stock[self.head_decoder] = weights[decoder][: config.known_vocab_size]
+        return stock | dict.fromkeys(
+            self.head_bias, weights["head.bias"][: config.known_vocab_size]
+        )
 
     def from_stock_weights(
         self, stock: Mapping[str, Tensor], config: ModelConfig
@@ -204,7 +206,7 @@ class Architecture(ABC):
 
 def pad(tensor: Tensor, config: ModelConfig, value: float = 0.0) -> Tensor:
     """[V, …] -> [V padded, …]."""
-    padding = config.padded_pieces - config.pieces
+    padding = config.padded_vocab_size - config.known_vocab_size
     return F.pad(tensor, (0, 0) * (tensor.ndim - 1) + (0, padding), value=value)
 
 

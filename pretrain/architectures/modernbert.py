@@ -165,7 +165,7 @@ class ModernBert(Architecture):
         """ModernBertConfig, with the keys of transformers 4.48 and of 5."""
         every = config.global_attn_every_n_layers
         stock = ModernBertConfig(
-            vocab_size=config.pieces,
+            vocab_size=config.known_vocab_size,
             hidden_size=config.hidden_size,
             num_hidden_layers=config.num_hidden_layers,
             num_attention_heads=config.num_attention_heads,

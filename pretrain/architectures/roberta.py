@@ -177,7 +177,7 @@ class RobertaPreLayerNorm(Roberta):
 def shared_settings(config: ModelConfig) -> dict[str, Any]:
     """What the stock configs of BERT's family have in common."""
     return {
-        "vocab_size": config.pieces,
+        "vocab_size": config.known_vocab_size,
         "hidden_size": config.hidden_size,
         "num_hidden_layers": config.num_hidden_layers,
         "num_attention_heads": config.num_attention_heads,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from pretrain.masking import MaskedRows
+from pretrain.masking import MaskedBatch
 from pretrain.recipe import MaskingConfig
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class StepBatch:
     """One optimizer step's input on this rank."""
 
-    micro_batches: list[MaskedRows]
+    micro_batches: list[MaskedBatch]
     masking: MaskingConfig
     fraction: float
     """Share of the budget used before this step: what schedules go by."""

@@ -20,7 +20,7 @@ from pretrain.budget import BudgetConfig
 from pretrain.config import DataConfig, PretrainConfig, RunConfig, load_config
 from pretrain.engine import Engine
 from pretrain.initialise import initialise
-from pretrain.masking import MaskedRows, mask_rows
+from pretrain.masking import MaskedBatch, mask_sequences
 from pretrain.model import LateMaskModel
 from pretrain.ranks import Launch, join
 from pretrain.recipe import MaskingConfig, ModelConfig, OptimizerConfig
@@ -81,12 +81,12 @@ def sequences(vocab_size: int, seq_len: int, count: int = 512) -> NDArray[np.int
 
 def make_batch(
     count: int, masking: MaskingConfig = MASKING, model: ModelConfig = MODEL, start: int = 0
-) -> MaskedRows:
+) -> MaskedBatch:
     """`count` corrupted sequences, those from `start` on."""
-    vocab_size, seq_len = model.pieces, model.max_position_embeddings - 2
+    vocab_size, seq_len = model.known_vocab_size, model.max_position_embeddings - 2
     indices = np.arange(start, start + count)
     rows = sequences(vocab_size, seq_len)[indices]
-    return mask_rows(rows, indices, masking=masking, vocab_size=vocab_size, seed=0, epoch=0)
+    return mask_sequences(rows, indices, masking=masking, vocab_size=vocab_size, seed=0, epoch=0)
 
 
 def make_model(model: ModelConfig = MODEL, masking: MaskingConfig = MASKING) -> LateMaskModel:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pretrain.engine import Engine
 from pretrain.fault_tolerance.checkpoint import copy_into, layout
-from pretrain.masking import MaskedRows
+from pretrain.masking import MaskedBatch
 from pretrain.optim import Rates
 from tests.gpu.conftest import MASKING, make_batch, make_model
 
@@ -56,7 +56,7 @@ def reference(device: torch.device) -> list[float]:
     return losses
 
 
-def loss_of(model: torch.nn.Module, batch: MaskedRows, device: torch.device) -> Tensor:
+def loss_of(model: torch.nn.Module, batch: MaskedBatch, device: torch.device) -> Tensor:
     return model(*(torch.from_numpy(array).to(device) for array in batch)).loss_sum
 
 
@@ -100,7 +100,7 @@ def test_micro_batches_are_summed_in_fp32(
     assert relative_difference(whole, exact) < 0.01  # each micro-batch's is rounded to bf16
 
 
-def gradient(engine: Engine, micro_batches: list[MaskedRows]) -> dict[str, Tensor]:
+def gradient(engine: Engine, micro_batches: list[MaskedBatch]) -> dict[str, Tensor]:
     """What the optimizer gets, by parameter: its first moment after one update from zero."""
     engine.forward_backward(micro_batches)
     engine.update(Rates(0.0, 0.0), skip=False)

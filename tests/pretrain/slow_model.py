@@ -8,16 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pretrain.masking import MaskedRows
+from pretrain.masking import MaskedBatch
 from pretrain.model import LateMaskModel
 from tests.pretrain.small_model import VOCAB, in_place
 
 
-def slow_logits(model: LateMaskModel, batch: MaskedRows) -> Tensor:
+def slow_logits(model: LateMaskModel, batch: MaskedBatch) -> Tensor:
     """[B, T, VOCAB] logits: all positions everywhere; holes are no keys before `insert_layer`, and
     their rows are overwritten when they enter.
     """
-    ids, is_hole, is_gone = in_place(batch)
+    ids, is_masked, is_gone = in_place(batch)
     w = dict(model.named_parameters())
     width, heads = model.config.hidden_size, model.config.num_attention_heads
     pre = model.config.architecture == "roberta-prelayernorm"
@@ -62,7 +62,7 @@ def slow_logits(model: LateMaskModel, batch: MaskedRows) -> Tensor:
             assert memory is not None
             key, value = linear(memory, f"{name}.cross_key_value").split(width, dim=-1)
             query = linear(x, f"{name}.cross_query")
-            return linear(attention(query, key, value, is_hole | is_gone), f"{name}.cross_output")
+            return linear(attention(query, key, value, is_masked | is_gone), f"{name}.cross_output")
 
         def feed_forward(x: Tensor) -> Tensor:
             return linear(F.gelu(linear(x, f"{name}.intermediate")), f"{name}.output")
@@ -81,22 +81,22 @@ def slow_logits(model: LateMaskModel, batch: MaskedRows) -> Tensor:
     k, depth, d = masking.insert_layer, model.config.num_hidden_layers, masking.late_layers
     for index in range(depth):
         if index == k:
-            x = torch.where(is_hole[..., None], entering, x)
-        x = layer(x, f"layers.{index}", is_gone | is_hole if index < k else is_gone)
+            x = torch.where(is_masked[..., None], entering, x)
+        x = layer(x, f"layers.{index}", is_gone | is_masked if index < k else is_gone)
     if pre:
         x = norm(x, "final_norm")
     if d:
         if k == depth:
-            x = torch.where(is_hole[..., None], entering, x)
+            x = torch.where(is_masked[..., None], entering, x)
         encoded = x
         cross = masking.late_attention == "cross"
         holes_only = cross and masking.cross_queries == "holes"
         for index in range(d):
-            hidden_keys = ~is_hole if holes_only else is_gone
+            hidden_keys = ~is_masked if holes_only else is_gone
             x = layer(x, f"late_layers.{index}", hidden_keys, encoded if cross else None)
         if pre:
             x = norm(x, "late_norm")
         if holes_only:
-            x = torch.where(is_hole[..., None], x, encoded)
+            x = torch.where(is_masked[..., None], x, encoded)
     state = norm(F.gelu(linear(x, "head.dense")), "head.norm")
     return (state @ w["word_embeddings.weight"].T + w["head.bias"])[..., :VOCAB]

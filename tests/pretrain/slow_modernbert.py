@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pretrain.masking import MaskedRows
+from pretrain.masking import MaskedBatch
 from pretrain.model import LateMaskModel
 from tests.pretrain.small_model import VOCAB, in_place
 
 
-def slow_logits(model: LateMaskModel, batch: MaskedRows) -> Tensor:
+def slow_logits(model: LateMaskModel, batch: MaskedBatch) -> Tensor:
     """[B, T, VOCAB] logits: all positions everywhere, in reading order; mask positions are no keys
     before `insert_layer`, and their states are overwritten when they enter.
     """

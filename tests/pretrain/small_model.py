@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pretrain.initialise import initialise
-from pretrain.masking import MaskedRows, mask_rows
+from pretrain.masking import MaskedBatch, mask_sequences
 from pretrain.model import LateMaskModel
 from pretrain.recipe import MaskingConfig, ModelConfig
 
@@ -43,8 +43,8 @@ def make_rows(count: int = 5, seed: int = 0) -> np.ndarray:
     return rows
 
 
-def corrupt(model: LateMaskModel, rows: np.ndarray, seed: int = 0) -> MaskedRows:
-    return mask_rows(
+def corrupt(model: LateMaskModel, rows: np.ndarray, seed: int = 0) -> MaskedBatch:
+    return mask_sequences(
         rows,
         np.arange(len(rows)),
         masking=model.masking,
@@ -54,11 +54,11 @@ def corrupt(model: LateMaskModel, rows: np.ndarray, seed: int = 0) -> MaskedRows
     )
 
 
-def tensors(batch: MaskedRows) -> list[Tensor]:
+def tensors(batch: MaskedBatch) -> list[Tensor]:
     return [torch.from_numpy(array) for array in batch]
 
 
-def in_place(batch: MaskedRows) -> tuple[Tensor, Tensor, Tensor]:
+def in_place(batch: MaskedBatch) -> tuple[Tensor, Tensor, Tensor]:
     """[B, SEQ_LEN] the rows in reading order with <mask> at the holes; which places are holes;
     which hold nothing at all.
     """

@@ -38,7 +38,7 @@ def test_auto_class_gives_the_models_own_logits(trained: tuple[LateMaskModel, Pa
         folder, config=LateMaskConfig.from_pretrained(folder)
     )
     assert isinstance(auto, LateMaskForMaskedLM)
-    mask, pad = model.config.pieces - 1, 1
+    mask, pad = model.config.known_vocab_size - 1, 1
     short = [0, 9, mask, 11, mask, 2]
     rows = torch.tensor([[*short, pad, pad], [0, 5, 6, mask, 7, 8, 9, 2]])
     labels = torch.full_like(rows, -100)

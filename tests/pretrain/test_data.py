@@ -1,4 +1,4 @@
-"""Rows, their order and their errors, against webdataset and brute force."""
+"""Sequences, their order and their errors, against webdataset and brute force."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pipeline.store.work import write_json
 from pretrain.config import PretrainConfig
-from pretrain.data import Batches, ShardFolder, ShardHashes, rows_at
+from pretrain.data import Batches, ShardFolder, ShardHashes, sequences_at
 from pretrain.errors import PretrainError
 
 
@@ -27,7 +27,7 @@ def all_rows(folder: Path, split: str) -> np.ndarray:
 
 
 def test_any_row_is_the_one_that_webdataset_reads(shard_folder: Path) -> None:
-    rows, expected = ShardFolder(shard_folder).rows("train"), all_rows(shard_folder, "train")
+    rows, expected = ShardFolder(shard_folder).sequences("train"), all_rows(shard_folder, "train")
     assert len(rows) == len(expected) == 200
     picked = np.random.default_rng(0).permutation(200)
     np.testing.assert_array_equal(rows[picked], expected[picked])
@@ -40,12 +40,12 @@ def test_any_row_is_the_one_that_webdataset_reads(shard_folder: Path) -> None:
 def test_an_epoch_reads_every_row_once(num_rows: int, position: int, count: int, seed: int) -> None:
     stream = [
         (epoch, int(row))
-        for epoch, rows in rows_at(0, position + count, num_rows, seed)
+        for epoch, rows in sequences_at(0, position + count, num_rows, seed)
         for row in rows
     ]
     assert [
         (epoch, int(row))
-        for epoch, rows in rows_at(position, count, num_rows, seed)
+        for epoch, rows in sequences_at(position, count, num_rows, seed)
         for row in rows
     ] == stream[position:]
     for epoch in range((position + count) // num_rows):
@@ -101,7 +101,7 @@ def test_damaged_folders_are_errors_that_name_the_file(
     shutil.copytree(shard_folder, folder)
     damage(folder)
     with pytest.raises(PretrainError, match=message):
-        ShardFolder(folder).rows("train")
+        ShardFolder(folder).sequences("train")
 
 
 def test_a_token_that_the_tokenizer_lacks_names_shard_block_and_row(
@@ -114,7 +114,7 @@ def test_a_token_that_the_tokenizer_lacks_names_shard_block_and_row(
     content = bytearray(file.read_bytes())
     content[shard["blocks"][1]["offset"] + 2 * 32 * 7 + 11] ^= 0x80  # row 7, a high byte
     file.write_bytes(content)
-    rows = ShardFolder(folder).rows("train")
+    rows = ShardFolder(folder).sequences("train")
     rows[np.arange(100 + 48 + 7)]
     message = rf"{shard['name']}, block 1, row 7: token \d+ where.*pipeline verify"
     with pytest.raises(PretrainError, match=message):

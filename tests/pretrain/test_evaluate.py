@@ -19,7 +19,7 @@ from pretrain.evaluate import (
     evaluation_masking,
     unigram_loss,
 )
-from pretrain.masking import IGNORE, MaskedRows, mask_rows
+from pretrain.masking import IGNORE, MaskedBatch, mask_sequences
 from pretrain.model import LateMaskModel
 from tests.pretrain.small_model import VOCAB, make_model, make_rows, tensors
 
@@ -33,15 +33,17 @@ def split_of(count: int) -> Any:
     return sequences
 
 
-def batches_of(valid: Any, **layout: int) -> list[MaskedRows]:
+def batches_of(valid: Any, **layout: int) -> list[MaskedBatch]:
     masking = evaluation_masking(make_model(**MASKING).masking)
     return list(evaluation_batches(valid, masking, VOCAB, **layout))
 
 
-def frozen_set(valid: Any, count: int) -> MaskedRows:
+def frozen_set(valid: Any, count: int) -> MaskedBatch:
     masking = evaluation_masking(make_model(**MASKING).masking)
-    row_ids = np.arange(count)
-    return mask_rows(valid[:count], row_ids, masking=masking, vocab_size=VOCAB, seed=SEED, epoch=0)
+    sequence_ids = np.arange(count)
+    return mask_sequences(
+        valid[:count], sequence_ids, masking=masking, vocab_size=VOCAB, seed=SEED, epoch=0
+    )
 
 
 @settings(max_examples=100, deadline=None)

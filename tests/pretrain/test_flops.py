@@ -157,7 +157,7 @@ def test_executed_count_is_what_torch_counts(
     model, counts = LateMaskModel(model_config, masking), mask_counts(masking, 64)
     ids = torch.zeros(2, counts.visible, dtype=torch.long)
     labels = torch.zeros(2, counts.predicted, dtype=torch.long)
-    positions = torch.arange(counts.places).expand(2, -1)
+    positions = torch.arange(counts.positions).expand(2, -1)
     # The fused attention kernel of the CPU is not counted by torch; its plain form is.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as forward:
         model(ids, positions, labels)

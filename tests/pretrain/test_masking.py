@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pretrain.errors import PretrainError
-from pretrain.masking import IGNORE, MaskCounts, MaskedRows, mask_counts, mask_rows
+from pretrain.masking import IGNORE, MaskCounts, MaskedBatch, mask_counts, mask_sequences
 from pretrain.recipe import MaskingConfig
 
 VOCAB = 500
@@ -28,9 +28,9 @@ def sequences_of(count: int, seq_len: int, seed: int) -> np.ndarray:
 
 def mask(
     sequences: np.ndarray, masking: MaskingConfig, ids: object = None, seed: int = 0, epoch: int = 0
-) -> MaskedRows:
+) -> MaskedBatch:
     ids = np.arange(len(sequences)) if ids is None else np.asarray(ids)
-    return mask_rows(
+    return mask_sequences(
         sequences,
         ids,
         masking=masking,
@@ -46,7 +46,7 @@ def mask(
 )
 def test_counts_of_the_methods_reference(seq_len: int, expected: tuple[int, ...]) -> None:
     counts = mask_counts(MaskingConfig(rate=0.5), seq_len)
-    assert (counts.visible, counts.predicted, counts.holes, counts.random) == expected
+    assert (counts.visible, counts.predicted, counts.masked, counts.random) == expected
 
 
 @settings(max_examples=100, deadline=None)
@@ -69,20 +69,20 @@ def test_sequences_are_partitioned_and_labels_are_the_originals(
         select=select,  # type: ignore[arg-type]
     )
     counts = mask_counts(masking, seq_len)
-    assert counts.visible + counts.holes + counts.dropped == seq_len
+    assert counts.visible + counts.masked + counts.dropped == seq_len
     sequences = sequences_of(7, seq_len, seed)
     out = mask(sequences, masking, seed=seed)
     assert out.input_ids.shape == (7, counts.visible)
     assert out.labels.shape == (7, counts.predicted)
-    assert out.position_ids.shape == (7, counts.places)
-    assert all(len(set(row)) == counts.places for row in out.position_ids.tolist())
+    assert out.position_ids.shape == (7, counts.positions)
+    assert all(len(set(row)) == counts.positions for row in out.position_ids.tolist())
     predicted = out.position_ids[:, -counts.predicted :]
     np.testing.assert_array_equal(np.take_along_axis(sequences, predicted, axis=1), out.labels)
     assert not np.isin(predicted, [0, seq_len - 1]).any()  # <s> and </s> are never predicted
     assert {0, seq_len - 1} <= set(out.position_ids[0].tolist())  # nor dropped
     visible = np.take_along_axis(sequences, out.position_ids[:, : counts.visible], axis=1)
     changed = visible != out.input_ids
-    plain = counts.places - counts.predicted
+    plain = counts.positions - counts.predicted
     assert not changed[:, :plain].any()
     assert not changed[:, plain + counts.random :].any()
     assert (out.input_ids[changed] >= 4).all()
@@ -166,27 +166,27 @@ def test_special_tokens_are_never_predicted(
     sequences = sequences_with_specials(seq_len, num_special, seed)
     out = mask(sequences, masking, seed=seed)
     assert out.input_ids.shape == (len(sequences), counts.visible)
-    assert out.position_ids.shape == (len(sequences), counts.places)
+    assert out.position_ids.shape == (len(sequences), counts.positions)
     assert out.labels.shape == (len(sequences), counts.predicted)
     for sequence, *arrays in zip(sequences.astype(int), *out, strict=True):
-        check_masked(sequence, MaskedRows(*arrays), counts)
+        check_masked(sequence, MaskedBatch(*arrays), counts)
     assert out.num_predicted == sum(
         min(counts.predicted, seq_len - 2 - count) for count in num_special
     )
 
 
-def check_masked(sequence: np.ndarray, out: MaskedRows, counts: MaskCounts) -> None:
+def check_masked(sequence: np.ndarray, out: MaskedBatch, counts: MaskCounts) -> None:
     """What holds for each sequence, whatever special tokens it has."""
     is_special = np.isin(sequence, SPECIAL)
     num_ordinary = (~is_special).sum()
-    assert len(set(out.position_ids.tolist())) == counts.places
+    assert len(set(out.position_ids.tolist())) == counts.positions
     predicted = out.position_ids[-counts.predicted :]
     expected = np.where(is_special[predicted], IGNORE, sequence[predicted])
     np.testing.assert_array_equal(out.labels, expected)
     assert (out.labels != IGNORE).sum() == min(counts.predicted, num_ordinary)
 
     visible = out.position_ids[: counts.visible]
-    unselected = counts.places - counts.predicted
+    unselected = counts.positions - counts.predicted
     random = slice(unselected, unselected + counts.random)
     may_change = np.zeros(counts.visible, dtype=bool)
     may_change[random] = ~is_special[visible[random]]
@@ -210,7 +210,7 @@ def test_the_frame_gives_way_last() -> None:
     masking = MaskingConfig(rate=0.85, masked_share=0.5, random_share=0.25)
     out = mask(sequence, masking)
     counts = mask_counts(masking, 16)
-    assert counts.visible - (counts.predicted - counts.holes) == 4
+    assert counts.visible - (counts.predicted - counts.masked) == 4
     np.testing.assert_array_equal(out.position_ids[0, :4], [0, 13, 14, 15])
     np.testing.assert_array_equal(out.input_ids[0], [0] + [2] * (counts.visible - 1))
     assert (out.labels == IGNORE).all()

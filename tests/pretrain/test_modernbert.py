@@ -18,7 +18,7 @@ from pretrain.architectures import architecture_of
 from pretrain.config import PretrainConfig
 from pretrain.errors import PretrainError
 from pretrain.initialise import initialise
-from pretrain.masking import MaskedRows
+from pretrain.masking import MaskedBatch
 from pretrain.model import LateMaskModel, MlmOutput
 from pretrain.recipe import MaskingConfig, ModelConfig
 from tests.pretrain.slow_modernbert import slow_logits
@@ -45,7 +45,7 @@ def make_model(masking: dict[str, Any], **changes: Any) -> LateMaskModel:
     return model.eval()
 
 
-def at_predicted(logits: Tensor, batch: MaskedRows) -> Tensor:
+def at_predicted(logits: Tensor, batch: MaskedBatch) -> Tensor:
     predicted = torch.from_numpy(batch.position_ids[:, -batch.labels.shape[1] :])
     return logits.gather(1, predicted[..., None].expand(-1, -1, VOCAB))
 

@@ -28,8 +28,8 @@ def test_rows_of_a_url_are_those_of_the_folder(
     remote: fsspec.AbstractFileSystem, shard_folder: Path, tmp_path: Path
 ) -> None:
     near, far = ShardFolder(shard_folder), ShardFolder(URL, tmp_path)
-    some = np.arange(0, len(near.rows("train")), 7)
-    np.testing.assert_array_equal(far.rows("train")[some], near.rows("train")[some])
+    some = np.arange(0, len(near.sequences("train")), 7)
+    np.testing.assert_array_equal(far.sequences("train")[some], near.sequences("train")[some])
     assert far.tokenizer_sha256 == near.tokenizer_sha256
 
 
@@ -46,7 +46,7 @@ def test_what_is_there_is_not_fetched_again_and_what_is_missing_is(
     assert ShardFolder(URL, tmp_path).path == folder
     for shard in shards[2:]:
         assert shard.stat().st_mtime_ns == before[shard]
-    assert ShardFolder(folder).rows("train")[np.arange(4)].shape[0] == 4
+    assert ShardFolder(folder).sequences("train")[np.arange(4)].shape[0] == 4
     remote.rm("/bucket/data/" + shards[0].name)
     ShardFolder(URL, tmp_path)  # finished: nothing is asked for but the manifest
 

@@ -130,7 +130,7 @@ def assert_exported(folder: Path) -> None:
         expected, found = stock(ids).last_hidden_state, model.encode(ids)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
     words = stock.get_input_embeddings().weight
-    assert torch.equal(words, model.decoder[: config.model.pieces])  # tied, and stays so
+    assert torch.equal(words, model.decoder[: config.model.known_vocab_size])  # tied, and stays so
 
 
 def test_resuming_on_the_same_layout_is_exact(

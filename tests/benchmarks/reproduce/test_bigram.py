@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.reproduce.bigram import Bigram, neighbours
 from benchmarks.reproduce.collect import reference_lines
-from pretrain.data import Rows, ShardFolder
+from pretrain.data import Sequences, ShardFolder
 
 
 def test_it_is_a_distribution_and_the_formula() -> None:
@@ -42,9 +42,9 @@ def test_a_chain_with_two_successors_costs_ln_2(out: Path) -> None:
 def test_both_lines_are_about_the_same_tokens(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Special tokens at surplus positions have no label, so no line may count them."""
     data = ShardFolder(out / "data")
-    read = Rows.__getitem__
+    read = Sequences.__getitem__
 
-    def mostly_special(rows: Rows, indices: np.ndarray) -> np.ndarray:
+    def mostly_special(rows: Sequences, indices: np.ndarray) -> np.ndarray:
         sequences = read(rows, indices)
         sequences[::2, 3:] = 2
         return sequences
@@ -55,7 +55,7 @@ def test_both_lines_are_about_the_same_tokens(out: Path, monkeypatch: pytest.Mon
         counted.append(right)
         return prior
 
-    monkeypatch.setattr(Rows, "__getitem__", mostly_special)
+    monkeypatch.setattr(Sequences, "__getitem__", mostly_special)
     monkeypatch.setattr(Bigram, "loss", record)
     reference_lines(data, 48)
     assert not np.isin(counted[-1], [0, 1, 2, 3, data.vocab_size - 1]).any()

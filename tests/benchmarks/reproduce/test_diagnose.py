@@ -87,7 +87,7 @@ def test_a_run_is_diagnosed(pretrained: Options) -> None:
     assert ("vanilla_15", "gradient", "training", 4) in found
     # The stock class computes the states without [MASK]s as well.
     stock = AutoModel.from_pretrained(paper.model).eval()
-    rows = ShardFolder(pretrained.output_dir / "data").rows("valid")
+    rows = ShardFolder(pretrained.output_dir / "data").sequences("valid")
     ids = torch.from_numpy(rows[np.arange(min(ROWS, len(rows)))])
     with torch.no_grad():
         last = stock(input_ids=ids).last_hidden_state

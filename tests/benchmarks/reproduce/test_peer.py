@@ -22,7 +22,7 @@ from benchmarks.reproduce.peer import (
 from benchmarks.reproduce.stages import Options
 from pretrain.config import PretrainConfig, load_config
 from pretrain.data import ShardFolder
-from pretrain.masking import MaskedRows
+from pretrain.masking import MaskedBatch
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_a_stock_model_of_our_weights_has_our_loss(
 
 def test_rows_come_back_in_reading_order() -> None:
     row = np.array([0, 10, 11, 12, 13, 2])
-    batch = MaskedRows(row[None, [0, 2, 4, 5]], np.array([[0, 2, 4, 5, 3, 1]]), row[None, [3, 1]])
+    batch = MaskedBatch(row[None, [0, 2, 4, 5]], np.array([[0, 2, 4, 5, 3, 1]]), row[None, [3, 1]])
     ids, labels = stock_batch(batch, mask_id=99)
     assert ids.tolist() == [[0, 99, 11, 99, 13, 2]]
     assert labels.tolist() == [[-100, 10, -100, 12, -100, -100]]
@@ -102,7 +102,7 @@ def test_training_on_the_rows_of_the_shards(
     vanilla: tuple[PretrainConfig, ShardFolder],
 ) -> None:
     _, data = vanilla
-    rows = data.rows("train")
+    rows = data.sequences("train")
     example = TokenRows(rows)[3]
     assert example["special_tokens_mask"].tolist() == [1, *[0] * (data.seq_len - 2), 1]
     assert np.array_equal(example["input_ids"], rows[np.array([3])][0])
