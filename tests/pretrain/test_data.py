@@ -104,7 +104,7 @@ def test_damaged_folders_are_errors_that_name_the_file(
         ShardFolder(folder).sequences("train")
 
 
-def test_a_token_that_the_tokenizer_lacks_names_shard_block_and_row(
+def test_a_token_that_the_tokenizer_lacks_names_shard_block_and_sequence(
     shard_folder: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "data"
@@ -116,7 +116,7 @@ def test_a_token_that_the_tokenizer_lacks_names_shard_block_and_row(
     file.write_bytes(content)
     rows = ShardFolder(folder).sequences("train")
     rows[np.arange(100 + 48 + 7)]
-    message = rf"{shard['name']}, block 1, row 7: token \d+ where.*pipeline verify"
+    message = rf"{shard['name']}, block 1, sequence 7: token \d+ where.*pipeline verify"
     with pytest.raises(PretrainError, match=message):
         rows[np.array([3, 100 + 48 + 7])]
 
