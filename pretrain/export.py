@@ -235,7 +235,7 @@ def start_from(model: LateMaskModel, source: str) -> None:
         found, wanted = getattr(theirs.config, key), getattr(model.config, key)
         if found != wanted:
             logger.warning(
-                "run.init_from: %s has %s = %s, this config %s", source, key, found, wanted
+                "run.init_from: %s has %s %s, this config %s", source, key, found, wanted
             )
     mask_row = theirs.word_embeddings.weight[theirs.config.known_vocab_size - 1]
     weights.setdefault("mask_embedding", mask_row)

@@ -64,6 +64,10 @@ def initialise(model: LateMaskModel, seed: int, log_frequencies: Tensor | None =
     if architecture.has_token_types:
         weight = model.get_parameter("token_type_embeddings.weight")
         architecture.draw(weight, embedding_std, generator)
+        if config.position_init != "normal":
+            # What all tokens have in common would blur the positions.
+            with torch.no_grad():
+                weight[0].zero_()
     if model.masking.mask_embedding == "separate":
         architecture.draw(model.mask_embedding, embedding_std, generator)
     if config.unigram_bias:

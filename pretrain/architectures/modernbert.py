@@ -229,7 +229,7 @@ class ModernBert(Architecture):
             intermediate_size=config.intermediate_size,
             max_position_embeddings=config.max_position_embeddings,
             layer_norm_eps=config.norm_eps,
-            global_attn_every_n_layers=_period(config.layer_types),
+            global_attn_every_n_layers=_period(config),
             local_attention=config.local_attention,
             global_rope_theta=thetas[_FULL],
             local_rope_theta=thetas[_SLIDING],
@@ -268,13 +268,16 @@ class ModernBert(Architecture):
         return names
 
 
-def _period(layer_types: list[str]) -> int:
-    """n where every n-th layer, from the first on, attends to everything.
+def _period(config: Any) -> int:
+    """n where every n-th layer, from the first on, attends to everything; if the config names one
+    that fits, like those of transformers 4, it is taken.
 
     Raises:
         PretrainError: another pattern.
     """
-    for period in range(1, len(layer_types) + 1):
+    layer_types = config.layer_types
+    named = getattr(config, "global_attn_every_n_layers", 1)
+    for period in (named, *range(1, len(layer_types) + 1)):
         if layer_types == [_SLIDING if i % period else _FULL for i in range(len(layer_types))]:
             return period
     full = [index for index, kind in enumerate(layer_types) if kind == _FULL]

@@ -151,7 +151,7 @@ def test_weights_that_another_config_computes_otherwise_are_named(
     start_from(fresh(model, {}), str(folder))
     assert not caplog.records
     start_from(fresh(model, {"local_attention": 16}), str(folder))
-    assert "has local_attention = 8, this config 16" in caplog.text
+    assert "has local_attention 8, this config 16" in caplog.text
 
 
 def test_weights_of_a_tokenizer_with_other_special_ids_are_refused(exported: Exported) -> None:
