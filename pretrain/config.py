@@ -121,6 +121,11 @@ class RunConfig:
         for key in ("stop_after_hours", "rank_seconds", "hang_minutes", "peak_tflops"):
             value = getattr(self, key)
             require(value is None or value > 0, f"run.{key} is {value}; it must be positive")
+        require(0 <= self.seed < 2**63, f"run.seed is {self.seed}; 0 to 2^63 - 1")
+        require(self.hang_minutes < 10**6, f"run.hang_minutes is {self.hang_minutes}; below 1e6")
+        for key in ("save_minutes", "max_rollbacks"):
+            value = getattr(self, key)
+            require(value >= 0, f"run.{key} is {value}; 0 or more")
         require(self.spike_sigmas >= 0, f"run.spike_sigmas is {self.spike_sigmas}; 0 or more")
         require(
             len(self.profile_steps) in (0, 2),
@@ -140,6 +145,10 @@ class PretrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
+        require(
+            bool(self.data.path.strip()), "data.path is empty; give a folder of shards or its URL"
+        )
+        require(bool(self.run.output_dir.strip()), "run.output_dir is empty; give a folder")
         layers = self.model.num_hidden_layers
         head_width = self.model.hidden_size // self.model.num_attention_heads
         require(
@@ -245,9 +254,7 @@ def _refuse_unknown_keys(argv: Sequence[str]) -> list[str]:
         if argument == "--config" or argument.startswith("--config="):
             inline = argument.partition("=")[2]
             path = Path(inline or next(iter(argv[index + 1 : index + 2]), ""))
-            if not path.is_file():
-                raise PretrainError(f"--config {path}: no such file")
-            content = yaml.safe_load(path.read_text()) or {}
+            content = _read_yaml(path)
             if _replace_norm(content, path):
                 text = yaml.safe_dump(content, sort_keys=False)
                 translated[index if inline else index + 1] = f"--config={text}" if inline else text
@@ -257,6 +264,22 @@ def _refuse_unknown_keys(argv: Sequence[str]) -> list[str]:
                 for key in keys or [group]:
                     _refuse(key, known, str(path))
     return translated
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise PretrainError(f"--config {path}: no such file")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = " ".join(str(error).split())
+        raise PretrainError(f"--config {path}: no valid YAML: {text}") from None
+    if not isinstance(content, dict):
+        raise PretrainError(
+            f"--config {path}: a mapping of groups (data, model, run …) is expected, it holds "
+            f"{'nothing' if content is None else type(content).__name__}"
+        )
+    return content
 
 
 def _replace_norm(content: Any, path: Path) -> bool:

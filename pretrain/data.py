@@ -116,6 +116,12 @@ class Sequences:
             width = self.seq_len * np.dtype(dtype).itemsize
             for number, block in enumerate(shard["blocks"]):
                 begin, count = block["offset"], block["sequences"]
+                if begin + count * width > len(content):
+                    raise PretrainError(
+                        f"{file}: manifest.json has block {number} end at byte "
+                        f"{begin + count * width:,}, the file has {len(content):,}; "
+                        f"`python -m pipeline verify {path}` names what to rebuild"
+                    )
                 raw = content[begin : begin + count * width]
                 self._blocks.append(raw.view(dtype).reshape(count, self.seq_len))
                 self._names.append((file, number))

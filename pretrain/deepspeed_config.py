@@ -21,6 +21,9 @@ _FILLED_IN = (
     "gradient_accumulation_steps",
     "gradient_clipping",
     "bf16",
+    "fp16",
+    "amp",
+    "torch_autocast",
     "data_types",
     "communication_data_type",
     "optimizer",
@@ -47,7 +50,14 @@ def complete_deepspeed_config(
             f"{source} sets {', '.join(twice)}; these come from the run's own config "
             "(data.*, optimizer.*, run.precision): remove them there"
         )
-    if precision == "bf16" and content.get("zero_optimization", {}).get("stage", 0) == 0:
+    zero = content.get("zero_optimization")
+    stage = zero.get("stage") if isinstance(zero, dict) else None
+    if stage not in (0, 1, 2, 3):
+        raise PretrainError(
+            f"{source}: zero_optimization.stage is expected to be 0, 1, 2 or 3, found {stage!r}; "
+            "configs/deepspeed/ has an example of each"
+        )
+    if precision == "bf16" and stage == 0:
         raise PretrainError(
             f"run.deepspeed_config: {source} has ZeRO stage 0, under which DeepSpeed accumulates "
             "bf16 gradients in bf16; take configs/deepspeed/zero1.json, which costs no more, or "
@@ -84,7 +94,12 @@ def _read(file: str | None) -> dict[str, Any]:
             f"run.deepspeed_config: {path} does not exist, seen from {Path.cwd()}; leave it out "
             "for ZeRO-1"
         ) from None
-    except json.JSONDecodeError as error:
+    except OSError as error:
+        raise PretrainError(
+            f"run.deepspeed_config: {path} can't be read ({error.strerror}); give a JSON file, or "
+            "leave it out for ZeRO-1"
+        ) from None
+    except ValueError as error:
         raise PretrainError(f"{path}: no valid JSON: {error}") from None
     if not isinstance(content, dict):
         raise PretrainError(f"{path}: a JSON object is expected, as in configs/deepspeed/")

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint as recompute
 
@@ -89,9 +90,13 @@ class Engine:
         zero.turn_off_shared_memory()
         import deepspeed  # after zero.py, which chooses the accelerator
 
-        self._engine, *_ = deepspeed.initialize(
-            model=model, optimizer=self.optimizer, config=self.deepspeed_config
-        )
+        try:
+            self._engine, *_ = deepspeed.initialize(
+                model=model, optimizer=self.optimizer, config=self.deepspeed_config
+            )
+        except ValidationError as error:  # of a key that is the user's
+            text = " ".join(str(error).split())
+            raise PretrainError(f"run.deepspeed_config: DeepSpeed refuses it: {text}") from None
 
     def _check(self, config: PretrainConfig) -> None:
         muon = config.optimizer.name == "muon"
@@ -122,8 +127,8 @@ class Engine:
     def _wrap_update(self) -> None:
         """Let `update` suppress a step, whichever ZeRO optimizer calls ours.
 
-        DeepSpeed skips a step itself where the gradient is NaN or infinite, but under ZeRO-0 in
-        fp32, where it also keeps no norm: there, norm and clipping are done here.
+        DeepSpeed skips a step itself where the gradient is NaN or infinite, except under ZeRO-0 in
+        fp32, where it keeps no norm either: there, norm and clipping are done here.
         """
         apply = self.optimizer.step
         plain = self.stage == 0

@@ -43,8 +43,9 @@ def parse_manifest(raw: bytes, file: str) -> dict[str, Any]:
             "make the data set again with this version of the pipeline"
         )
     top = _Entry(manifest, "", file)
-    for key in ("seq_len", "vocab_size"):
-        top.get(key, int)
+    top.get("vocab_size", int)
+    if top.get("seq_len", int) < 3:
+        raise top.error("seq_len", "3 or more: <s>, a token, </s>")
     top.get("tokenizer_sha256", str)
     if top.get("dtype", str) not in _DTYPES:
         raise top.error("dtype", " or ".join(_DTYPES))
@@ -105,15 +106,17 @@ class _Entry:
 
 
 def _check_split(split: _Entry) -> None:
-    for key in ("sequences", "tokens"):
-        split.get(key, int)
+    split.get("tokens", int)
+    found = 0
     for shard in split.entries("shards"):
         if not _is_plain_file_name(shard.content.get("name")):
             raise shard.error("name", "a plain file name, such as 'train-00000-of-00001.tar'")
         shard.get("bytes", int)
         for block in shard.entries("blocks"):
-            for key in ("offset", "sequences"):
-                block.get(key, int)
+            block.get("offset", int)
+            found += block.get("sequences", int)
+    if split.get("sequences", int) != found:
+        raise split.error("sequences", f"{found}, which is what the blocks of its shards hold")
 
 
 def _is_plain_file_name(name: object) -> bool:

@@ -250,6 +250,8 @@ _SHOWN_FROM = {
 
 
 def _number(value: float) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3f}" if abs(value) >= 1e-2 else f"{value:.3g}"
@@ -259,12 +261,12 @@ def _keep_up_to(path: Path, step: int) -> FileIO:
     """Open for appending, without what an interrupted run wrote after its last checkpoint."""
     if path.exists():
         kept = []
-        for line in path.read_text().splitlines():
+        for line in path.read_text(errors="replace").splitlines():
             try:
                 if json.loads(line)["step"] <= step:
                     kept.append(line + "\n")
-            except (json.JSONDecodeError, KeyError):
-                continue  # the line that a kill cut off
+            except (ValueError, KeyError, TypeError):
+                continue  # cut off by a kill or a power failure
         temporary = path.with_suffix(".partial")
         temporary.write_text("".join(kept))
         temporary.replace(path)

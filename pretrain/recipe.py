@@ -149,6 +149,14 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.layer_norm_eps is None:
             self.layer_norm_eps = 1e-12 if self.architecture == "bert" else 1e-5
+        for key in (
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "intermediate_size",
+            "max_position_embeddings",
+        ):
+            require(getattr(self, key) > 0, f"model.{key} is {getattr(self, key)}; 1 or more")
         require(
             self.hidden_size % self.num_attention_heads == 0,
             f"model.hidden_size = {self.hidden_size} is not divisible by "
@@ -250,6 +258,14 @@ class OptimizerConfig:
                 getattr(self, key) > 0,
                 f"optimizer.{key} is {getattr(self, key)}; it must be positive",
             )
+        require(
+            self.gradient_clipping >= 0,
+            f"optimizer.gradient_clipping is {self.gradient_clipping}; 0 (off) or more",
+        )
+        require(
+            all(0 <= beta < 1 for beta in self.betas),
+            f"optimizer.betas is {list(self.betas)}; each from 0 to below 1",
+        )
         # DeepSpeed clips what Muon has made of the gradient, whose norm says nothing.
         require(
             self.name != "muon" or self.gradient_clipping == 0,

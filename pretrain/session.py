@@ -120,6 +120,11 @@ def begin(
         peak_tflops=peak * engine.num_ranks if peak else None,
     )
     entropy = unigram_loss(_validation(config, data), frequencies)
+    if math.isnan(entropy):
+        raise PretrainError(
+            f"{data.path}: the validation sequences hold special tokens alone, so nothing can be "
+            "predicted; look at the data with `python -m pipeline inspect`"
+        )
     if is_main:
         _describe(config, data, engine, batches, checkpoint)
     if not checkpoint:

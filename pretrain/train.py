@@ -1,8 +1,8 @@
 """The loop: batch, forward, backward, update, log, maybe evaluate, maybe save.
 
-What a step does stands here; whether it may, and what follows it, `fault_tolerance/supervisor.py`
-decides. One all-reduce of our own a step (`agree`), which is also the only wait for the device
-besides DeepSpeed's look at the gradient's norm.
+This file is the algorithm; `fault_tolerance/supervisor.py` decides whether an update is applied
+and what follows it. Each step costs one all-reduce besides DeepSpeed's (`agree`), which is also the
+only wait for the device besides DeepSpeed's check of the gradient norm.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ class Saver:
                 self._start(self._commit)
         else:
             self.saved = self._state
-            if self.saved.valid_loss is not None:
+            if self.saved.valid_loss is not None and math.isfinite(self.saved.valid_loss):
                 self.best_loss = min(self.best_loss, self.saved.valid_loss)
             self._end()
 
@@ -186,7 +186,7 @@ class Saver:
         self._state.write(self._partial / "state.json")
         _fsync(self._partial)
         if self._final.exists():  # the same step, reached again
-            replaced = self._final.with_name(f".{self._final.name}.replaced.partial")
+            replaced = self._final.with_name(f".{self._final.name}.replaced")
             self._final.replace(replaced)
             self._partial.replace(self._final)
             shutil.rmtree(replaced)
@@ -194,7 +194,10 @@ class Saver:
             self._partial.replace(self._final)
         _fsync(self._final.parent)
         logger.info("saved %s", self._final)
-        self.run.prune(self.settings)
+        try:
+            self.run.prune(self.settings)
+        except OSError as error:  # what was saved is saved
+            logger.warning("an old checkpoint can't be removed, the run continues: %s", error)
 
 
 def _fsync(folder: Path) -> None:

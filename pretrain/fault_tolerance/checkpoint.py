@@ -102,6 +102,8 @@ class State:
     def read(cls, file: Path) -> State:
         """Raises OSError, ValueError, KeyError or TypeError where the file is not what it was."""
         content = json.loads(file.read_text())
+        if not isinstance(content, dict) or not isinstance(content.get("parts"), dict):
+            raise ValueError("state.json is not what was written")
         found = (content.pop("format"), content.pop("version"))
         if found != (FORMAT, VERSION):
             raise ValueError(f"its format is {found}, this program reads {(FORMAT, VERSION)}")

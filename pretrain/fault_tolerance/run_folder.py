@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from pretrain.config import PretrainConfig, RunConfig, load_config
 from pretrain.errors import PretrainError
@@ -29,7 +29,14 @@ from pretrain.fault_tolerance.checkpoint import DAMAGE, Checkpoint
 logger = logging.getLogger(__name__)
 
 # Between restarts of one run these may change; everything else is its identity.
-_MAY_CHANGE = ("run.", "budget.", "data.path", "data.cache_dir", "data.micro_batch_size")
+_MAY_CHANGE = (
+    "run.",
+    "budget.",
+    "data.path",
+    "data.cache_dir",
+    "data.micro_batch_size",
+    "data.verify",
+)
 _IDENTITY = ("run.seed",)
 
 
@@ -47,14 +54,9 @@ class RunFolder:
         Raises:
             PretrainError: another process holds it, or it can't be written.
         """
-        try:
+        with self._must_be_writable():
             self.path.mkdir(parents=True, exist_ok=True)
             file = (self.path / ".lock").open("a+")
-        except OSError as error:
-            raise PretrainError(
-                f"run.output_dir: {self.path} can't be written ({error.strerror}: "
-                f"{error.filename}); choose another folder, or make this one writable"
-            ) from None
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -72,10 +74,22 @@ class RunFolder:
                     self.path,
                     error.strerror,
                 )
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+            with self._must_be_writable():
+                file.truncate(0)
+                file.write(str(os.getpid()))
+                file.flush()
             yield
+
+    @contextmanager
+    def _must_be_writable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            where = f": {error.filename}" if error.filename else ""
+            raise PretrainError(
+                f"run.output_dir: {self.path} can't be written ({error.strerror}{where}); choose "
+                "another folder, make room, or make this one writable"
+            ) from None
 
     def claim(self, config: PretrainConfig) -> None:
         """Write the resolved config, or check that the folder was begun with the same one.
@@ -86,8 +100,9 @@ class RunFolder:
         self.check_config(config)
         file = self.path / "config.yaml"
         temporary = file.with_suffix(".yaml.partial")
-        config.save(temporary)
-        temporary.replace(file)
+        with self._must_be_writable():
+            config.save(temporary)
+            temporary.replace(file)
 
     def check_config(self, config: PretrainConfig) -> None:
         """See that the folder holds no run of another config; what may change is logged.
@@ -180,7 +195,8 @@ class RunFolder:
         return None
 
     def _paths(self) -> list[Path]:
-        return sorted(self.checkpoints.glob("step-*"))
+        """Complete checkpoints by rising step; copies under other names are none of ours."""
+        return sorted(path for path in self.checkpoints.glob("step-*") if path.name[5:].isdecimal())
 
     def best_loss(self) -> float:
         """The lowest validation loss of any checkpoint; infinity where none was measured."""
@@ -188,10 +204,16 @@ class RunFolder:
         for path in self._paths():
             with suppress(*DAMAGE):
                 losses.append(Checkpoint.open(path).state.valid_loss)
-        return min((loss for loss in losses if loss is not None), default=math.inf)
+        return min((loss for loss in losses if _is_measured(loss)), default=math.inf)
 
     def remove_unfinished(self) -> None:
-        """What a run that was killed while saving left behind."""
+        """What a run that was killed while saving left behind; a replaced checkpoint comes back."""
+        for replaced in self.checkpoints.glob(".step-*.replaced"):
+            path = replaced.with_name(replaced.name[1:].removesuffix(".replaced"))
+            if path.exists():
+                shutil.rmtree(replaced)
+            else:
+                replaced.replace(path)
         for partial in self.checkpoints.glob(".step-*.partial"):
             shutil.rmtree(partial)
 
@@ -204,11 +226,15 @@ class RunFolder:
         kept = set(list(states)[-settings.keep_checkpoints :])
         if settings.keep_every:
             kept |= {p for p, s in states.items() if s.progress.step % settings.keep_every == 0}
-        losses = {p: s.valid_loss for p, s in states.items() if s.valid_loss is not None}
+        losses = {p: s.valid_loss for p, s in states.items() if _is_measured(s.valid_loss)}
         if settings.keep_best and losses:
             kept.add(min(losses, key=lambda path: losses[path]))
         for path in states.keys() - kept:
             _remove(path)
+
+
+def _is_measured(loss: float | None) -> TypeGuard[float]:
+    return loss is not None and math.isfinite(loss)
 
 
 def _remove(path: Path) -> None:

@@ -106,10 +106,11 @@ class Supervisor:
         return self.fraction >= 1
 
     def steps(self, batches: Batches) -> Generator[StepBatch, None, None]:
-        """Batches until the budget is used or the run is told to stop; at the end all is saved.
+        """Batches until the run ends, which is decided here.
 
-        A stage of `masking.schedule` may begin between two of them, and where too many steps had to
-        be skipped the next batch follows on weights of an earlier checkpoint.
+        In order: a stage of `masking.schedule` may begin; a batch is read and yielded; where too
+        many steps in a row had to be skipped, the run goes back to an earlier checkpoint; once the
+        budget is used, or a signal or `run.stop_after_hours` asks to stop, the last step is saved.
 
         Raises:
             DivergedError: going back did not help, as often as it was allowed.
@@ -149,7 +150,8 @@ class Supervisor:
         count = self._status.num_predicted
         loss = float(self._status.loss_sum) / count if count else math.nan
         accuracy = float(self._status.correct) / count if count else math.nan
-        return Verdict(loss, accuracy, count, fault=self._guard.fault(loss))
+        fault = self._guard.fault(loss) if count else "its sequences hold special tokens alone"
+        return Verdict(loss, accuracy, count, fault)
 
     def complete_step(self, verdict: Verdict, update: Update) -> Due:
         """Count a step whose update was made, suppressed or impossible; what follows it."""

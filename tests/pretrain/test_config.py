@@ -90,3 +90,47 @@ def test_stages_hold_from_their_start_on(tiny_config: Callable[..., PretrainConf
     ).masking
     found = [(masking.at(f).rate, masking.at(f).insert_layer) for f in (0.0, 0.19, 0.2, 0.5, 1.0)]
     assert found == [(0.5, 0), (0.5, 0), (0.4, 0), (0.3, 1), (0.3, 1)]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (("--run.seed", "-1"), r"run\.seed is -1"),
+        (("--run.hang_minutes", "1e300"), r"run\.hang_minutes is 1e\+300"),
+        (("--run.save_minutes", "-1"), r"run\.save_minutes is -1"),
+        (("--run.max_rollbacks", "-1"), r"run\.max_rollbacks is -1"),
+        (("--run.output_dir", ""), r"run\.output_dir is empty"),
+        (("--data.path", " "), r"data\.path is empty"),
+        (("--model.hidden_size", "0"), r"model\.hidden_size is 0"),
+        (("--model.num_attention_heads", "0"), r"model\.num_attention_heads is 0"),
+        (("--model.num_hidden_layers", "0"), r"model\.num_hidden_layers is 0"),
+        (("--model.intermediate_size", "-5"), r"model\.intermediate_size is -5"),
+        (("--optimizer.gradient_clipping", "-1"), r"optimizer\.gradient_clipping is -1"),
+        (("--optimizer.betas", "[2, 3]"), r"optimizer\.betas is \[2"),
+    ],
+)
+def test_values_that_cannot_work_are_named(
+    tiny_config: Callable[..., PretrainConfig], override: tuple[str, str], message: str
+) -> None:
+    with pytest.raises(PretrainError, match=message):
+        tiny_config(*override)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: [", "no valid YAML"),
+        (b"\xff\xfe\x00", "no valid YAML"),
+        (b"", "it holds nothing"),
+        (b"- data", "it holds list"),
+        (b"plain text", "it holds str"),
+    ],
+)
+def test_a_config_file_that_is_none_is_one_line(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_bytes(content)
+    with pytest.raises(PretrainError, match=f"mine.yaml: .*{message}") as caught:
+        parse_args(["--config", str(file)])
+    assert "\n" not in str(caught.value)

@@ -52,6 +52,11 @@ def test_deepspeed_finds_the_batch_that_was_asked_for(
             "mine.json sets bf16, optimizer",
         ),
         ("{", "mine.json: no valid JSON"),
+        ("[]", "mine.json: a JSON object is expected"),
+        ("{}", "stage is expected to be 0, 1, 2 or 3, found None"),
+        (json.dumps({"zero_optimization": []}), "found None"),
+        (json.dumps({"zero_optimization": {"stage": 5}}), "found 5"),
+        (json.dumps({"fp16": {"enabled": True}}), "mine.json sets fp16"),
         (None, "mine.json does not exist"),
     ],
 )

@@ -45,7 +45,7 @@ def metrics(folder: Path, start: Progress, **settings: Any) -> Recorder:
 
 def test_lines_after_the_checkpoint_and_half_lines_go(tmp_path: Path) -> None:
     file = tmp_path / "metrics.jsonl"
-    file.write_text('{"step": 1}\n{"step": 5}\n{"step": 6}\n{"step": 7, "tr')
+    file.write_text('{"step": 1}\n{"step": 5}\n{"step": 6}\n5\n\xff\n{"step": 7, "tr')
     writer = metrics(tmp_path, Progress(step=5))
     writer.log(Progress(step=6, tokens=9), 0.5, {"train/loss": 2.0, "train/gradient_norm": 1 / 3})
     writer.log(Progress(step=7), 0.5, {"train/loss": float("nan")})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -126,6 +128,52 @@ def test_a_start_is_recorded_and_a_changed_commit_said(
         run.record_start({"commit": "b2"})
     assert "commit was a1, is b2" in caplog.text
     assert [start["commit"] for start in run.starts()] == ["a1", "a1", "b2"]
+
+
+@pytest.mark.parametrize("content", ["null", "5", '"x"', "{}", "[]", '{"parts": null}', ""])
+def test_a_state_that_says_nothing_is_passed_over(tmp_path: Path, content: str) -> None:
+    run = RunFolder(tmp_path)
+    save(run, 5)
+    (save(run, 10) / "state.json").write_text(content)
+    checkpoint = run.newest()
+    assert checkpoint is not None
+    assert checkpoint.progress.step == 5
+
+
+def test_copies_that_a_user_made_are_none_of_its_checkpoints(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    shutil.copytree(save(run, 5), run.checkpoints / "step-00000005.bak")
+    save(run, 10)
+    save(run, 15, loss=math.nan)
+    save(run, 20, loss=2.0)
+    assert run.best_loss() == 2.0
+    run.prune(RunConfig(output_dir="", keep_checkpoints=1))
+    assert {path.name for path in run.checkpoints.iterdir()} == {
+        "step-00000005.bak",
+        "step-00000020",
+    }
+
+
+def test_a_checkpoint_that_was_being_replaced_comes_back(tmp_path: Path) -> None:
+    """A kill between its removal and the renaming of the new one."""
+    run = RunFolder(tmp_path)
+    path = save(run, 5)
+    path.replace(path.with_name(f".{path.name}.replaced"))
+    run.remove_unfinished()
+    assert steps(run) == [5]
+    assert len(list(run.checkpoints.iterdir())) == 1
+
+
+def test_a_full_disk_at_the_start_is_one_line(
+    tmp_path: Path, tiny_config: Callable[..., PretrainConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run = RunFolder(tmp_path)
+    monkeypatch.setattr(PretrainConfig, "save", full)
+    with pytest.raises(PretrainError, match=r"can't be written \(No space left on device"):
+        run.claim(tiny_config())
 
 
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:

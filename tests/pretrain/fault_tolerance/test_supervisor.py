@@ -152,7 +152,7 @@ class Trial:
 
     def go(self, resume: bool = False) -> bool:
         config = PretrainConfig(
-            data=DataConfig(path="", global_batch_size=16, micro_batch_size=16),
+            data=DataConfig(path="data", global_batch_size=16, micro_batch_size=16),
             run=self.settings,
             budget=self.budget,
             masking=self.masking,
