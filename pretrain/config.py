@@ -273,7 +273,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         text = " ".join(str(error).split())
-        raise PretrainError(f"--config {path}: no valid YAML: {text}") from None
+        raise PretrainError(f"--config {path}: not valid YAML: {text}") from None
     if not isinstance(content, dict):
         raise PretrainError(
             f"--config {path}: a mapping of groups (data, model, run …) is expected, it holds "

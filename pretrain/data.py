@@ -71,12 +71,12 @@ class ShardFolder:
         file = self.path / "manifest.json"
         if not self.path.is_dir():
             raise PretrainError(
-                f"data.path: {self.path} is no folder; make it with "
+                f"data.path: {self.path} is not a folder; make it with "
                 f"`python -m pipeline --config FILE --output {self.path}`"
             )
         if not file.is_file():
             raise PretrainError(
-                f"{file} is missing: the folder is no data set, or its pipeline run did not end; "
+                f"{file} is missing: the folder is not a data set, or its pipeline run did not end; "
                 "run the `python -m pipeline` command that began it again, it resumes there"
             )
         return parse_manifest(file.read_bytes(), str(file))

@@ -100,7 +100,7 @@ def _read(file: str | None) -> dict[str, Any]:
             "leave it out for ZeRO-1"
         ) from None
     except ValueError as error:
-        raise PretrainError(f"{path}: no valid JSON: {error}") from None
+        raise PretrainError(f"{path}: not valid JSON: {error}") from None
     if not isinstance(content, dict):
         raise PretrainError(f"{path}: a JSON object is expected, as in configs/deepspeed/")
     return content

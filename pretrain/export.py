@@ -196,7 +196,7 @@ def _fetch(source: str) -> Path:
             folder = Path(snapshot_download(source, allow_patterns=["*.json", "pytorch_*.bin"]))
     except (OSError, HFValidationError, HfHubHTTPError) as error:
         raise PretrainError(
-            f"run.init_from: {source} is no folder, and the Hub does not give it: {error}"
+            f"run.init_from: {source} is not a folder, and the Hub does not give it: {error}"
         ) from None
     return folder
 

@@ -69,7 +69,7 @@ class RunFolder:
                         "it and run this command again"
                     ) from None
                 logger.warning(
-                    "%s: this file system has no locks (%s); see to it that no other run writes "
+                    "%s: this file system has no locks (%s); make sure that no other run writes "
                     "this folder",
                     self.path,
                     error.strerror,

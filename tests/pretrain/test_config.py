@@ -119,8 +119,8 @@ def test_values_that_cannot_work_are_named(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"a: [", "no valid YAML"),
-        (b"\xff\xfe\x00", "no valid YAML"),
+        (b"a: [", "not valid YAML"),
+        (b"\xff\xfe\x00", "not valid YAML"),
         (b"", "it holds nothing"),
         (b"- data", "it holds list"),
         (b"plain text", "it holds str"),

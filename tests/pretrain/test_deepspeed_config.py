@@ -51,7 +51,7 @@ def test_deepspeed_finds_the_batch_that_was_asked_for(
             json.dumps({"bf16": {"enabled": True}, "optimizer": {}}),
             "mine.json sets bf16, optimizer",
         ),
-        ("{", "mine.json: no valid JSON"),
+        ("{", "mine.json: not valid JSON"),
         ("[]", "mine.json: a JSON object is expected"),
         ("{}", "stage is expected to be 0, 1, 2 or 3, found None"),
         (json.dumps({"zero_optimization": []}), "found None"),
