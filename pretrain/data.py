@@ -76,7 +76,7 @@ class ShardFolder:
             )
         if not file.is_file():
             raise PretrainError(
-                f"{file} is missing: the folder is not a data set, or its pipeline run did not end; "
+                f"{file} is missing: not a data set, or its pipeline run did not end; "
                 "run the `python -m pipeline` command that began it again, it resumes there"
             )
         return parse_manifest(file.read_bytes(), str(file))

@@ -91,7 +91,7 @@ def test_batch_arithmetic_that_does_not_work_out(shard_folder: Path) -> None:
         (lambda f: (f / "train-00001-of-00002.tar").write_bytes(b"x"), "has 1 bytes"),
         (lambda f: (f / "train-00001-of-00002.tar").unlink(), "of-00002.tar is missing"),
         (lambda f: rewrite(f, version=9), "expected"),
-        (lambda f: shutil.rmtree(f), "is no folder"),
+        (lambda f: shutil.rmtree(f), "is not a folder"),
     ],
 )
 def test_damaged_folders_are_errors_that_name_the_file(

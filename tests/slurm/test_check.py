@@ -69,7 +69,7 @@ def test_the_batch_is_dealt_out(pretrain: Check, tmp_path: Path) -> None:
         (("--optimizer.learning_rate", 1), "unknown key optimizer.learning_rate"),
         (("--run.deepspeed_config", "none.json"), "none.json does not exist"),
         (("--run.output_dir", "/dev/null/run"), "/dev/null/run can't be written"),
-        ((), "data is no folder"),
+        ((), "data is not a folder"),
     ],
 )
 def test_what_is_wrong_with_a_pretraining_is_named(

@@ -79,7 +79,7 @@ def test_submitting_checks_first(cluster: Cluster, recipe: Path, tmp_path: Path)
     wrong = cluster.run(*command, "--nodes=3", "slurm/pretrain_base.sh", *run, check=False)
     assert "8 x 1 x 3; nodes that would do: 1, 2, 4, 8" in wrong
     missing = cluster.run(*command, "--nodes=2", "slurm/pretrain_base.sh", *run, check=False)
-    assert f"{tmp_path}/data is no folder" in missing
+    assert f"{tmp_path}/data is not a folder" in missing
     gpus = ("slurm/submit.sh", "--partition=wide", "--nodes=2", "--cpus-per-task=1")
     wrong = cluster.run(*gpus, "--gpus-per-node=5", "slurm/pretrain_base.sh", *run, check=False)
     assert "8 x 5 x 2; nodes that would do: none" in wrong
