@@ -102,10 +102,10 @@ class LateMaskModel(nn.Module):
     ) -> Tensor:
         """[B, num_predicted, h] head states of the last positions; arguments as in `forward`."""
         k, num_visible = self.masking.insert_layer, input_ids.shape[1]
-        visible_ids = position_ids[:, :num_visible]
-        hidden = self.embed(input_ids, visible_ids)
+        visible_positions = position_ids[:, :num_visible]
+        hidden = self.embed(input_ids, visible_positions)
         if k > 0:
-            hidden = self._run(self.layers[:k], hidden, self._positions(visible_ids))
+            hidden = self._run(self.layers[:k], hidden, self._positions(visible_positions))
         masks = self.embed_masks(position_ids[:, num_visible:])
         if k == len(self.layers):
             hidden = torch.cat([self.final_norm(hidden), masks], dim=1)
