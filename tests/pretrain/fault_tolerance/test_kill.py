@@ -12,7 +12,6 @@ from benchmarks import kill_resume, resume
 def test_kill_9_of_one_rank_all_or_the_launcher_changes_nothing(tmp_path: Path) -> None:
     found = kill_resume.measure(tmp_path, kills=3, seed=1, stage=1, steps=18)
     assert {kind for _, kind in found.kills} == set(kill_resume.KINDS_OF_KILL)
-    assert {when for when, _ in found.kills} >= {"during the start"}
 
 
 @pytest.mark.long
