@@ -186,7 +186,7 @@ def measure(folder: Path, kills: int, seed: int, stage: int, steps: int) -> Foun
     return found
 
 
-def report(found: Found, kills: int, stage: int, steps: int) -> str:
+def report(found: Found, kills: int, seed: int, stage: int, steps: int) -> str:
     """The page."""
     moments = ("during the start", "during training", "amid a checkpoint")
     rows = [
@@ -212,8 +212,8 @@ def report(found: Found, kills: int, stage: int, steps: int) -> str:
         "by chance. Where a start was hit before there were ranks, the launcher's processes stood",
         "in for them. One start found stale locks of all of DeepSpeed's extensions.",
         "",
-        f"`python -m benchmarks.kill_resume --kills {kills}`; {describe(torch.device('cpu'))}, "
-        f"{os.cpu_count()} processors.",
+        f"`python -m benchmarks.kill_resume --kills {kills} --seed {seed} --stage {stage}`;",
+        f"{describe(torch.device('cpu'))}, {os.cpu_count()} processors.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -229,7 +229,7 @@ def main(argv: list[str]) -> None:
     steps = 10 * args.kills
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder), args.kills, args.seed, args.stage, steps)
-    page = report(found, args.kills, args.stage, steps)
+    page = report(found, args.kills, args.seed, args.stage, steps)
     (OUT / "kill_resume.md").write_text(page)
     print(page)
 
