@@ -134,9 +134,9 @@ def claim(
     """Make the folder this run's, on rank 0: its config, this start, the checkpoint to resume."""
     from pretrain.provenance import describe_start
 
+    run.remove_unfinished()  # first: a checkpoint that was being replaced comes back
     run.claim(config)
     run.record_start(describe_start(device, num_ranks))
-    run.remove_unfinished()
     return run.newest(verify=True)
 
 
@@ -147,7 +147,7 @@ def export_newest(run: RunFolder) -> None:
     newest = run.newest()
     hf = run.path / "hf"
     if newest and exported_step(hf) != newest.progress.step:
-        export(run.path, hf, replace_existing=True)
+        export(newest.path, hf, replace_existing=True)
         logger.info("wrote %s", hf)
 
 

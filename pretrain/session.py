@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -119,7 +120,7 @@ def begin(
         sums=checkpoint.state.log_sums if checkpoint else {},
         peak_tflops=peak * engine.num_ranks if peak else None,
     )
-    entropy = unigram_loss(_validation(config, data), frequencies)
+    entropy = engine.on_main_process(lambda: unigram_loss(_validation(config, data), frequencies))
     if math.isnan(entropy):
         raise PretrainError(
             f"{data.path}: the validation sequences hold special tokens alone, so nothing can be "
@@ -133,7 +134,7 @@ def begin(
         config=config,
         engine=engine,
         batches=batches,
-        validation=_validation(config, data, engine.rank, engine.num_ranks),
+        validation=list(_validation(config, data, engine.rank, engine.num_ranks)),
         supervisor=Supervisor(
             config,
             run,
@@ -182,18 +183,16 @@ class InitialWeights:
 
 def _validation(
     config: PretrainConfig, data: ShardFolder, rank: int = 0, num_ranks: int = 1
-) -> list[MaskedBatch]:
+) -> Iterator[MaskedBatch]:
     """A rank's share of the frozen set; all of it where there is one."""
-    return list(
-        evaluation_batches(
-            data.sequences("valid"),
-            evaluation_masking(config.masking),
-            data.vocab_size,
-            batch_size=config.data.micro_batch_size,
-            sequences=config.run.eval_sequences,
-            rank=rank,
-            num_ranks=num_ranks,
-        )
+    return evaluation_batches(
+        data.sequences("valid"),
+        evaluation_masking(config.masking),
+        data.vocab_size,
+        batch_size=config.data.micro_batch_size,
+        sequences=config.run.eval_sequences,
+        rank=rank,
+        num_ranks=num_ranks,
     )
 
 

@@ -110,13 +110,14 @@ def load(
 def _load_working_copy(source: WeightSource, name: str, parameter: Any) -> None:
     """What the forward pass reads; DeepSpeed refreshes it after its own updates only."""
     count = getattr(parameter, "ds_numel", parameter.numel())
-    weight = source.read("weight", name, 0, count)
     if hasattr(parameter, "ds_id"):
         share = parameter.partition_numel()
-        own = weight[torch.distributed.get_rank() * share :][:share]
-        parameter.ds_tensor.data[: own.numel()].copy_(own)
+        start = torch.distributed.get_rank() * share
+        own = min(share, count - start)
+        if own > 0:
+            parameter.ds_tensor.data[:own].copy_(source.read("weight", name, start, own))
     if parameter.numel() == count:  # under ZeRO-3: a small one, which every rank keeps whole
-        parameter.data.copy_(weight.view(parameter.shape))
+        parameter.data.copy_(source.read("weight", name, 0, count).view(parameter.shape))
 
 
 @contextmanager

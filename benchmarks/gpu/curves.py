@@ -94,7 +94,7 @@ def run(records: Records, settings: Settings, limit: TimeLimit, runs_dir: Path) 
 
 
 def forget(runs_dir: Path) -> None:
-    """Remove the runs, so that the next ones begin anew."""
+    """Remove the runs, so that the next ones start from scratch."""
     for name in NAMES:
         shutil.rmtree(runs_dir / name, ignore_errors=True)
 

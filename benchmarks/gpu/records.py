@@ -41,7 +41,7 @@ class Records:
         return dict(self._parts.get(part, {}))
 
     def put(self, part: str, content: dict[str, Any]) -> None:
-        """Keep it, and write the report anew."""
+        """Keep it, and write the report again."""
         stamp = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "commit": self._commit}
         self._parts[part] = {"machine": self.machine} | stamp | content
         text = json.dumps(self._parts[part], indent=1) + "\n"

@@ -111,7 +111,7 @@ class RunFolder:
             PretrainError: what makes it another run has changed; each difference is named.
         """
         file = self.path / "config.yaml"
-        if not file.exists() or self.newest() is None:
+        if not file.exists() or not self._paths():
             return
         changed = differences(load_config(file), config)
         if refused := [text for key, text in changed.items() if not may_change(key)]:

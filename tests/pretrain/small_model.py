@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
+import torch._dynamo
 from torch import Tensor
 
 from pretrain.initialise import initialise
 from pretrain.masking import MaskedBatch, mask_sequences
-from pretrain.model import LateMaskModel
+from pretrain.model import LateMaskModel, MlmOutput
 from pretrain.recipe import MaskingConfig, ModelConfig
 
 SEQ_LEN, VOCAB, MASK = 24, 60, 59
@@ -69,3 +72,20 @@ def in_place(batch: MaskedBatch) -> tuple[Tensor, Tensor, Tensor]:
     )
     nowhere = torch.zeros_like(ids, dtype=torch.bool)
     return ids, nowhere.scatter(1, holes, True), ~nowhere.scatter(1, positions, True)
+
+
+def assert_one_graph(model: LateMaskModel, batches: list[list[Tensor]]) -> None:
+    """Compiled, the model makes one graph for all `batches` and computes what it does eagerly."""
+
+    def step(run: Callable[..., MlmOutput], batch: list[Tensor]) -> tuple[Tensor, Tensor]:
+        model.zero_grad()
+        output = run(*batch)
+        output.loss_sum.backward()
+        return output.loss_sum.detach(), model.layers[0].qkv.weight.grad.clone()
+
+    eager = [step(model, batch) for batch in batches]
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, dynamic=False)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for batch, expected in zip(batches, eager, strict=True):
+            torch.testing.assert_close(step(compiled, batch), expected, atol=1e-4, rtol=1e-4)

@@ -131,23 +131,28 @@ def test_ratios_to_modernberts_own_recipe(
         assert found[0] / found[1] == pytest.approx(ratio, abs=6e-3), seq_len
 
 
+SELF_ATTENTION: list[tuple[int, int, dict[str, Any]]] = [
+    (0, 0, {}),
+    (2, 0, {}),
+    (2, 0, {"loss_fraction": 0.5}),
+    (3, 2, {}),
+]
+CROSS_ATTENTION: list[tuple[int, int, dict[str, Any]]] = [
+    (3, 2, {"late_attention": "cross"}),
+    (3, 2, {"late_attention": "cross", "cross_queries": "holes"}),
+]
+
+
 @pytest.mark.parametrize(
-    ("k", "d", "more"),
+    ("k", "d", "more", "name"),
     [
-        (0, 0, {}),
-        (2, 0, {}),
-        (2, 0, {"loss_fraction": 0.5}),
-        (3, 2, {}),
-        (3, 2, {"late_attention": "cross"}),
-        (3, 2, {"late_attention": "cross", "cross_queries": "holes"}),
+        *((*case, name) for name in ("roberta", "bert", "modernbert") for case in SELF_ATTENTION),
+        *((*case, "roberta") for case in CROSS_ATTENTION),
     ],
 )
-@pytest.mark.parametrize("name", ["roberta", "bert", "modernbert"])
 def test_executed_count_is_what_torch_counts(
     k: int, d: int, more: dict[str, Any], name: str
 ) -> None:
-    if name != "roberta" and "late_attention" in more:
-        pytest.skip("only RoBERTa's layers are needed for this")
     model_config = ModelConfig(
         hidden_size=64, num_hidden_layers=3, num_attention_heads=4, intermediate_size=256,
         max_position_embeddings=66, vocab_size=300, dropout=0.0,

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 import torch._dynamo
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 from transformers import RobertaForMaskedLM, RobertaPreLayerNormForMaskedLM
 
 from pretrain.architectures import architecture_of
 from pretrain.layers import UNREACHABLE
-from pretrain.model import MlmOutput
 from tests.pretrain.slow_model import slow_logits
-from tests.pretrain.small_model import VOCAB, corrupt, in_place, make_model, make_rows, tensors
+from tests.pretrain.small_model import (
+    VOCAB,
+    assert_one_graph,
+    corrupt,
+    in_place,
+    make_model,
+    make_rows,
+    tensors,
+)
 
 
 @pytest.mark.parametrize(
@@ -163,19 +167,7 @@ def test_the_compiled_step_is_one_graph_and_computes_what_eager_does(name: str) 
         masked = corrupt(model, sequences, seed)
         assert masked.num_predicted < masked.labels.size or seed < 2
         batches.append(tensors(masked))
-
-    def step(run: Callable[..., MlmOutput], batch: list[Tensor]) -> tuple[Tensor, Tensor]:
-        model.zero_grad()
-        output = run(*batch)
-        output.loss_sum.backward()
-        return output.loss_sum.detach(), model.layers[0].qkv.weight.grad.clone()
-
-    eager = [step(model, batch) for batch in batches]
-    torch._dynamo.reset()
-    compiled = torch.compile(model, fullgraph=True, dynamic=False)
-    with torch._dynamo.config.patch(error_on_recompile=True):
-        for batch, expected in zip(batches, eager, strict=True):
-            torch.testing.assert_close(step(compiled, batch), expected, atol=1e-4, rtol=1e-4)
+    assert_one_graph(model, batches)
 
 
 def test_bf16_stays_near_fp32() -> None:

@@ -19,10 +19,10 @@ from pretrain.config import PretrainConfig
 from pretrain.errors import PretrainError
 from pretrain.initialise import initialise
 from pretrain.masking import MaskedBatch
-from pretrain.model import LateMaskModel, MlmOutput
+from pretrain.model import LateMaskModel
 from pretrain.recipe import MaskingConfig, ModelConfig
 from tests.pretrain.slow_modernbert import slow_logits
-from tests.pretrain.small_model import SEQ_LEN, VOCAB, corrupt, make_rows, tensors
+from tests.pretrain.small_model import SEQ_LEN, VOCAB, assert_one_graph, corrupt, make_rows, tensors
 
 LAYERS = 4
 
@@ -149,19 +149,7 @@ def test_the_compiled_step_is_one_graph_and_computes_what_eager_does() -> None:
     model = make_model({"insert_layer": 2, "late_layers": 1, "loss_fraction": 0.8})
     model.sequence_length = SEQ_LEN
     batches = [tensors(corrupt(model, make_rows(seed=seed), seed)) for seed in range(3)]
-
-    def step(run: Callable[..., MlmOutput], batch: list[Tensor]) -> tuple[Tensor, Tensor]:
-        model.zero_grad()
-        output = run(*batch)
-        output.loss_sum.backward()
-        return output.loss_sum.detach(), model.layers[0].qkv.weight.grad.clone()
-
-    eager = [step(model, batch) for batch in batches]
-    torch._dynamo.reset()
-    compiled = torch.compile(model, fullgraph=True, dynamic=False)
-    with torch._dynamo.config.patch(error_on_recompile=True):
-        for batch, expected in zip(batches, eager, strict=True):
-            torch.testing.assert_close(step(compiled, batch), expected, atol=1e-4, rtol=1e-4)
+    assert_one_graph(model, batches)
 
 
 def test_bf16_stays_near_fp32() -> None:
