@@ -21,7 +21,8 @@ T = TypeVar("T")
 def choose_device(launch: Launch) -> torch.device:
     """This rank's device; without a GPU, its share of the processors as threads.
 
-    OMP_NUM_THREADS, where it is set, says how many.
+    OMP_NUM_THREADS, where it is set, says how many: torch itself takes MKL's word over it, which
+    counts cores without their hyperthreads.
 
     Raises:
         PretrainError: there are more ranks than GPUs.
@@ -38,9 +39,12 @@ def choose_device(launch: Launch) -> torch.device:
         device = torch.device("cuda", index)
         torch.cuda.set_device(device)
         return device
-    if "OMP_NUM_THREADS" not in os.environ:
-        own = launch.num_threads or len(os.sched_getaffinity(0)) // launch.num_local_ranks
-        torch.set_num_threads(max(1, own))
+    outermost = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # one for each nesting
+    if outermost.isdigit():
+        num_threads = int(outermost)
+    else:
+        num_threads = launch.num_threads or len(os.sched_getaffinity(0)) // launch.num_local_ranks
+    torch.set_num_threads(max(1, num_threads))
     return torch.device("cpu")
 
 

@@ -145,16 +145,19 @@ def test_processors_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert threads() == 2
     assert threads(num_threads=3) == 3  # Slurm's --cpus-per-task: the task has these for itself
-    torch.set_num_threads(1)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert threads() == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "4,2")  # OpenMP's list, one number for each nesting
+    assert threads() == 4
 
 
 # ------------------------------------------------------------------ ranks of one node
 
 
 def test_ranks_started_by_hand_meet_and_honour_omp_num_threads(start: Start) -> None:
-    both = [start(ranks_environment(rank, OMP_NUM_THREADS=2)) for rank in (1, 0)]
+    # MKL_NUM_THREADS stands for a machine whose two processors are one core: torch would take one.
+    environments = [ranks_environment(r, OMP_NUM_THREADS=2, MKL_NUM_THREADS=1) for r in (1, 0)]
+    both = [start(environment) for environment in environments]
     for output in finish(*both):
         assert "joined run " in output
         assert "\n2 threads\n" in output
