@@ -29,13 +29,12 @@ from pretrain.config import PretrainConfig, load_config
 from pretrain.data import ShardFolder
 from pretrain.fault_tolerance.run_folder import RunFolder
 from pretrain.fault_tolerance.watchdog import Watchdog
-from pretrain.optim import Rates
 from pretrain.ranks import Launch, join
 from pretrain.session import begin
 from pretrain.train import take_step
 
 OUT = Path("docs/benchmarks")
-RATES = Rates(1e-4, 1e-4)
+LEARNING_RATE = 1e-4
 RECOMMENDED_MINUTES = 15.0  # run.save_minutes
 
 
@@ -80,7 +79,7 @@ class Loop:
     def bare(self) -> None:
         """Forward, backward and update on a batch that is there."""
         self.session.engine.forward_backward(self.fixed.micro_batches)
-        self.session.engine.update(RATES, skip=False)
+        self.session.engine.update(LEARNING_RATE, skip=False)
 
     def whole(self) -> None:
         """What `train` does at a step: batch, step, agreement of the ranks, a line in the log."""

@@ -38,7 +38,6 @@ CONFIG: dict[str, dict[str, Any]] = {
         "max_position_embeddings": SEQ_LEN + 2,
         "dropout": 0.1,
         "initializer_range": None,
-        "position_init": "sinusoidal",
     },
     "optimizer": {"lr": 3e-3, "gradient_clipping": 1.0},
     "budget": {"steps": 40},

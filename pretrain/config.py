@@ -16,14 +16,9 @@ from typing import Any, Literal, get_type_hints
 import yaml
 
 from pretrain.budget import BudgetConfig
+from pretrain.earlier_releases import GONE, translate
 from pretrain.errors import PretrainError, require
 from pretrain.recipe import MaskingConfig, ModelConfig, OptimizerConfig
-
-_ARCHITECTURE_OF_NORM = {"post": "roberta", "pre": "roberta-prelayernorm"}
-_NORM_IS_GONE = (
-    "model.norm is now model.architecture: roberta for post, roberta-prelayernorm for pre; set "
-    "that instead"
-)
 
 
 @dataclass(kw_only=True)
@@ -150,22 +145,11 @@ class PretrainConfig:
         )
         require(bool(self.run.output_dir.strip()), "run.output_dir is empty; give a folder")
         layers = self.model.num_hidden_layers
-        head_width = self.model.hidden_size // self.model.num_attention_heads
-        require(
-            self.masking.late_positions == "table" or head_width % 2 == 0,
-            "masking.late_positions rotary turns pairs of a head's dimensions; model.hidden_size "
-            f"over model.num_attention_heads is {head_width}, and must be even",
-        )
         if self.model.architecture == "modernbert":
             require(
                 self.masking.late_attention == "self",
                 "masking.late_attention is cross, which modernbert's decoder layers don't have; "
                 "set it to self",
-            )
-            require(
-                self.masking.late_positions == "table",
-                "masking.late_positions is rotary, but modernbert has no position table and its "
-                "decoder layers are rotary in any case; leave it at table",
             )
         for k in [stage.insert_layer for stage in self.masking.stages()]:
             require(
@@ -255,7 +239,7 @@ def _refuse_unknown_keys(argv: Sequence[str]) -> list[str]:
             inline = argument.partition("=")[2]
             path = Path(inline or next(iter(argv[index + 1 : index + 2]), ""))
             content = _read_yaml(path)
-            if _replace_norm(content, path):
+            if translate(content, str(path)):
                 text = yaml.safe_dump(content, sort_keys=False)
                 translated[index if inline else index + 1] = f"--config={text}" if inline else text
             for group, fields_of_group in content.items():
@@ -282,23 +266,11 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def _replace_norm(content: Any, path: Path) -> bool:
-    """Write model.norm of earlier releases as model.architecture; whether it was there."""
-    model = content.get("model") if isinstance(content, dict) else None
-    if not isinstance(model, dict) or "norm" not in model:
-        return False
-    norm = model.pop("norm")
-    if norm not in _ARCHITECTURE_OF_NORM or "architecture" in model:
-        raise PretrainError(f"{path}: {_NORM_IS_GONE}")
-    model["architecture"] = _ARCHITECTURE_OF_NORM[norm]
-    return True
-
-
 def _refuse(key: str, known: list[str], where: str) -> None:
     if key in known or any(name.startswith(f"{key}.") for name in known):
         return
-    if key == "model.norm":
-        raise PretrainError(f"{where}: {_NORM_IS_GONE}")
+    if key in GONE:
+        raise PretrainError(f"{where}: {key} {GONE[key]}")
     near = difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean {near[0]}?" if near else "--help lists the known ones"
     raise PretrainError(f"{where}: unknown key {key}; {hint}")

@@ -25,7 +25,7 @@ from pretrain.errors import PretrainError
 from pretrain.fault_tolerance.checkpoint import Fragment, WeightSource
 from pretrain.masking import MaskedBatch
 from pretrain.model import LateMaskModel
-from pretrain.optim import Rates, parameter_groups
+from pretrain.optim import parameter_groups
 from pretrain.precision import choose_precision
 from pretrain.ranks import has_compiler, on_main_process
 from pretrain.recipe import OptimizerConfig
@@ -81,7 +81,7 @@ class Engine:
         self._norm: float | None = None
         self._clipping = config.optimizer.gradient_clipping
         self._wrap_update()
-        self._set_rates(Rates(0.0, 0.0))  # DeepSpeed may take a step while it starts
+        self._set_learning_rate(0.0)  # DeepSpeed may take a step while it starts
         if config.run.gradient_checkpointing:
             for layer in (*model.layers, *model.late_layers):
                 layer.forward = functools.partial(recompute, layer.forward, use_reentrant=False)
@@ -181,9 +181,9 @@ class Engine:
         num_predicted = sum(batch.num_predicted for batch in micro_batches)
         return StepOutput(loss_sum, correct, num_predicted)
 
-    def update(self, rates: Rates, *, skip: bool) -> Update:
+    def update(self, learning_rate: float, *, skip: bool) -> Update:
         """The optimizer's step with the accumulated gradient; changes nothing with `skip`."""
-        self._set_rates(rates)
+        self._set_learning_rate(learning_rate)
         self._suppressed = skip
         with self.parts("update"):
             if skip:
@@ -251,7 +251,7 @@ class Engine:
 
     def _make_optimizer_state(self) -> None:
         """A step that moves nothing: the optimizer has no state before its first one."""
-        self._set_rates(Rates(0.0, 0.0))
+        self._set_learning_rate(0.0)
         self._suppressed = False
         ids = torch.zeros(1, 2, dtype=torch.long, device=self.device)
         positions = torch.arange(3, device=self.device)[None]
@@ -268,9 +268,9 @@ class Engine:
         del self._engine, self.optimizer
         gc.collect()
 
-    def _set_rates(self, rates: Rates) -> None:
+    def _set_learning_rate(self, learning_rate: float) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = getattr(rates, group["rate"]) * group["lr_scale"]
+            group["lr"] = learning_rate * group["lr_scale"]
 
     def _to_device(self, batch: MaskedBatch) -> list[Tensor]:
         pinned = self.device.type == "cuda"

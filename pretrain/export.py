@@ -30,6 +30,7 @@ from transformers.utils.logging import disable_progress_bar
 from pretrain.architectures import architecture_of, architecture_of_stock
 from pretrain.config import PretrainConfig, load_config
 from pretrain.data import ShardFolder
+from pretrain.earlier_releases import translate_masking
 from pretrain.errors import PretrainError, exit_with
 from pretrain.fault_tolerance.run_folder import open_checkpoint
 from pretrain.manifest import TOKENIZER_FILES
@@ -142,7 +143,9 @@ def load(folder: Path) -> LateMaskModel:
     if late.is_file():
         weights |= load_file(late)
         with safe_open(late, framework="pt") as file:
-            masking = MaskingConfig(**json.loads(file.metadata()["masking"]))
+            settings = json.loads(file.metadata()["masking"])
+        translate_masking(settings, str(late))
+        masking = MaskingConfig(**settings)
     if "head.bias" not in weights:
         raise PretrainError(
             f"{folder} has neither an MLM head nor {LATE_MASK_FILE}: it can't predict tokens"

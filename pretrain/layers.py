@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pretrain.recipe import ModelConfig
-from pretrain.rotary import turn
 
 UNREACHABLE = -1e4  # a logit whose probability is exactly 0, in bf16 too
 
@@ -73,25 +72,16 @@ class Block(nn.Module):
         self.output = nn.Linear(config.intermediate_size, h)
         self.output_norm = nn.LayerNorm(h, eps=eps)
 
-    def forward(
-        self, hidden: Tensor, last: int | None = None, positions: Tensor | None = None
-    ) -> Tensor:
-        """[B, T, h] -> [B, T, h], or [B, last, h]: only the last positions are queries.
-
-        `positions` are angles [B, T, w / 2] that turn queries and keys (rotary.py), if any do.
-        """
-        hidden = self._self_attention(hidden, last, positions)
+    def forward(self, hidden: Tensor, positions: object = None, last: int | None = None) -> Tensor:
+        """[B, T, h] -> [B, T, h], or [B, last, h]: only the last positions are queries."""
+        hidden = self._self_attention(hidden, last)
         return self._sublayer(hidden, self.output_norm, self._feed_forward)
 
-    def _self_attention(
-        self, hidden: Tensor, last: int | None, angles: Tensor | None = None
-    ) -> Tensor:
+    def _self_attention(self, hidden: Tensor, last: int | None) -> Tensor:
         normed = self.attention_norm(hidden) if self.pre_norm else hidden
         query, key, value = project_qkv(normed, self.qkv, last)
         if last is not None:
             hidden = hidden[:, -last:]
-        if angles is not None:
-            query, key = turn(query, angles[:, -query.shape[1] :]), turn(key, angles)
         hidden = hidden + self._drop(self.attention_output(self._attend(query, key, value)))
         return hidden if self.pre_norm else self.attention_norm(hidden)
 

@@ -107,23 +107,22 @@ class LateMaskModel(nn.Module):
         if k > 0:
             hidden = self._run(self.layers[:k], hidden, self._positions(visible_positions))
         masks = self.embed_masks(position_ids[:, num_visible:])
+        positions = self._positions(position_ids)
         if k == len(self.layers):
             hidden = torch.cat([self.final_norm(hidden), masks], dim=1)
-            return self.head(self._decode(hidden, position_ids, num_visible, num_predicted))
+            return self.head(self._decode(hidden, positions, num_visible, num_predicted))
         hidden = torch.cat([hidden, masks], dim=1)
-        positions = self._positions(position_ids)
         if self.late_layers:
             hidden = self.final_norm(self._run(self.layers[k:], hidden, positions))
-            return self.head(self._decode(hidden, position_ids, num_visible, num_predicted))
+            return self.head(self._decode(hidden, positions, num_visible, num_predicted))
         hidden = self._run(self.layers[k:], hidden, positions, last=num_predicted)
         return self.head(self.final_norm(hidden))
 
     def _decode(
-        self, hidden: Tensor, position_ids: Tensor, num_visible: int, num_predicted: int
+        self, hidden: Tensor, positions: Any, num_visible: int, num_predicted: int
     ) -> Tensor:
         """Decoder layers: [B, T, h] encoded -> [B, num_predicted, h] of the last positions."""
         if self.masking.late_attention == "self":
-            positions = self.architecture.decoder_positions(self.config, self.masking, position_ids)
             hidden = self._run(self.late_layers, hidden, positions, last=num_predicted)
             return self.late_norm(hidden)
         memory = hidden[:, :num_visible]

@@ -45,9 +45,6 @@ class MaskingConfig:
     """Extra layers after the encoder, for pretraining only: not exported."""
     late_attention: Literal["self", "cross"] = "self"
     """Of the late layers: self-attention alone, or also attention to the encoder's output."""
-    late_positions: Literal["table", "rotary"] = "table"
-    """How late self-attention tells positions apart: by what the position table put into the
-    states, or by their distance, too. That lowered the loss, but the encoder learned less."""
     cross_queries: Literal["all", "holes"] = "all"
     """Positions that cross-attention layers compute; `holes`: the masked ones alone, and visible
     tokens are predicted before these layers."""
@@ -72,11 +69,6 @@ class MaskingConfig:
             and self.masked_share + self.random_share <= 1,
             f"masking.masked_share = {self.masked_share} and masking.random_share = "
             f"{self.random_share} must not be negative and may add up to 1 at most",
-        )
-        require(
-            self.late_positions == "table" or self.late_attention == "self",
-            f"masking.late_positions is {self.late_positions}, which cross-attention doesn't know; "
-            "set it to table, or masking.late_attention to self",
         )
         require(self.span_length >= 1, f"masking.span_length is {self.span_length}; 1 or more")
         require(self.late_layers >= 0, f"masking.late_layers is {self.late_layers}; 0 or more")
@@ -137,8 +129,6 @@ class ModelConfig:
     """On hidden states and attention weights, in training."""
     initializer_range: float | None = 0.02
     """Standard deviation of the initial weights; null: 1/sqrt(fan-in), better for narrow models."""
-    position_init: Literal["normal", "sinusoidal", "neighbours"] = "normal"
-    """Start of the position table; neighbours: sinusoidal, and heads look to their sides."""
     tie_word_embeddings: bool = True
     """The head multiplies with the word embedding, or with a matrix of its own."""
     unigram_bias: bool = False
@@ -162,12 +152,6 @@ class ModelConfig:
             f"model.hidden_size = {self.hidden_size} is not divisible by "
             f"model.num_attention_heads = {self.num_attention_heads}",
         )
-        require(
-            self.position_init != "neighbours"
-            or self.hidden_size % (2 * self.num_attention_heads) == 0,
-            f"model.position_init neighbours needs heads of even width; model.hidden_size = "
-            f"{self.hidden_size} over model.num_attention_heads = {self.num_attention_heads} isn't",
-        )
         require(0 <= self.dropout < 1, f"model.dropout is {self.dropout}; from 0 to below 1")
         if self.architecture == "modernbert":
             self._check_modernbert()
@@ -179,11 +163,6 @@ class ModelConfig:
             self.hidden_size % (2 * self.num_attention_heads) == 0,
             f"model.hidden_size = {self.hidden_size} over model.num_attention_heads = "
             f"{self.num_attention_heads} must be even: modernbert turns pairs of dimensions",
-        )
-        require(
-            self.position_init == "normal",
-            f"model.position_init is {self.position_init}, but modernbert has no position table; "
-            "set it to normal",
         )
         for key in ("global_attn_every_n_layers", "local_attention"):
             value = getattr(self, key)
@@ -248,9 +227,6 @@ class OptimizerConfig:
     """Largest global gradient norm; 0 clips nothing (RoBERTa)."""
     warmup: float = 0.06
     """Share of the budget over which the learning rate rises."""
-    lower_warmup: float = 0.0
-    """Share of the budget over which the rate of all layers but the last two, late layers counted,
-    rises as a square to the others': a shallow model sooner leaves the plateau at frequencies."""
 
     def __post_init__(self) -> None:
         for key in ("lr", "muon_lr"):
@@ -272,6 +248,4 @@ class OptimizerConfig:
             f"optimizer.gradient_clipping is {self.gradient_clipping}, but Muon's updates have a "
             "norm of their own; set it to 0",
         )
-        for key in ("warmup", "lower_warmup"):
-            share = getattr(self, key)
-            require(0 <= share < 1, f"optimizer.{key} is {share}; from 0 to below 1")
+        require(0 <= self.warmup < 1, f"optimizer.warmup is {self.warmup}; from 0 to below 1")

@@ -13,7 +13,7 @@ import torch
 
 from pretrain.fault_tolerance.status import StepBatch
 from pretrain.memory import peak_memory_gib
-from pretrain.optim import learning_rates
+from pretrain.optim import learning_rate
 from pretrain.session import Session
 
 logger = logging.getLogger(__name__)
@@ -45,15 +45,15 @@ def take_step(session: Session, batch: StepBatch) -> None:
     engine.module.masking = batch.masking
     output = engine.forward_backward(batch.micro_batches)
     verdict = supervisor.agree(output)
-    rates = learning_rates(session.config.optimizer, batch.fraction)
-    update = engine.update(rates, skip=verdict.skip)
+    rate = learning_rate(session.config.optimizer, batch.fraction)
+    update = engine.update(rate, skip=verdict.skip)
     due = supervisor.complete_step(verdict, update)
 
     recorder.add_step(verdict)
     if due.log:
         values = {
             "train/gradient_norm": float(update.gradient_norm),
-            "train/lr": rates.full,
+            "train/lr": rate,
             "train/skipped_steps": supervisor.progress.skipped,
             "train/rollbacks": supervisor.progress.rollbacks,
             "speed/memory_gib": peak_memory_gib(engine.device),

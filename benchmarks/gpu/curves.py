@@ -144,7 +144,6 @@ def _model(settings: Settings) -> dict[str, Any]:
         "intermediate_size": 4 * width,
         "dropout": 0.0,
         "initializer_range": None,
-        "position_init": "sinusoidal",
     }
 
 

@@ -3,10 +3,10 @@
     python -m benchmarks.reproduce.peer CONFIG --start ours|stock --output FOLDER
 
 CONFIG is that of a vanilla 15 % run of pretrain/main.py: same shards, tokenizer, size, batch,
-number of steps and AdamW with the same schedule (lower_warmup too, for which Trainer has no flag),
-in the precision in which a few of its steps are fastest. Masks come from
-DataCollatorForLanguageModeling. The loss is measured at our frozen corruption; what that takes does
-not count for its clock, while our runs' clocks hold theirs.
+number of steps and AdamW with the same schedule, in the precision in which a few of its steps are
+fastest. Masks come from DataCollatorForLanguageModeling. The loss is measured at our frozen
+selection of tokens; what that takes does not count for its clock, while our runs' clocks hold
+theirs.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from pretrain.initialise import initialise
 from pretrain.main import resolve
 from pretrain.masking import IGNORE, NUM_LEADING_SPECIALS, MaskedBatch
 from pretrain.model import LateMaskModel
-from pretrain.optim import FULL_RATE_LAYERS, learning_rates
+from pretrain.optim import learning_rate
 
 logger = logging.getLogger(__name__)
 
@@ -139,25 +139,19 @@ def stock_optimizer(
 ) -> tuple[AdamW, LambdaLR]:
     """Fused AdamW on a stock model, and the rates of pretrain/optim.py at each of `steps` steps."""
     optimizer = config.optimizer
-    slow = config.model.num_hidden_layers - FULL_RATE_LAYERS if optimizer.lower_warmup else 0
-    lower_layers = tuple(f"{model.base_model_prefix}.encoder.layer.{i}." for i in range(slow))
-    members: dict[tuple[bool, bool], list[nn.Parameter]] = defaultdict(list)
-    for name, parameter in model.named_parameters():
-        members[name.startswith(lower_layers), parameter.ndim >= 2].append(parameter)
+    members: dict[bool, list[nn.Parameter]] = defaultdict(list)
+    for parameter in model.parameters():
+        members[parameter.ndim >= 2].append(parameter)
     adamw = AdamW(
         [{"params": parameters, "weight_decay": optimizer.weight_decay * decays}
-         for (_, decays), parameters in members.items()],
+         for decays, parameters in members.items()],
         lr=optimizer.lr, betas=optimizer.betas, eps=optimizer.eps, fused=True,
     )  # fmt: skip
 
-    def rate(lower: bool) -> Callable[[int], float]:
-        def at(step: int) -> float:
-            rates = learning_rates(optimizer, step / steps)
-            return (rates.lower if lower else rates.full) / optimizer.lr
+    def scale(step: int) -> float:
+        return learning_rate(optimizer, step / steps) / optimizer.lr
 
-        return at
-
-    return adamw, LambdaLR(adamw, [rate(lower) for lower, _ in members])
+    return adamw, LambdaLR(adamw, scale)
 
 
 class Clock(TrainerCallback):

@@ -91,7 +91,7 @@ class Architecture(ABC):
     def attention_positions(
         self, config: ModelConfig, position_ids: Tensor, sequence_length: int | None
     ) -> Any:
-        """What the encoder's attention has to know of the 0-based positions [B, T]; by default
+        """What self-attention has to know of the 0-based positions [B, T]; by default
         nothing, since the embeddings tell them.
 
         Args:
@@ -100,12 +100,6 @@ class Architecture(ABC):
             sequence_length: all positions are below this; None where that is not known.
         """
         return None
-
-    @abstractmethod
-    def decoder_positions(
-        self, config: ModelConfig, masking: MaskingConfig, position_ids: Tensor
-    ) -> Any:
-        """The same for decoder layers with self-attention."""
 
     def longest_sequence(self, config: ModelConfig) -> int:
         """Tokens that a sequence may have."""

@@ -143,14 +143,6 @@ class ModernBert(Architecture):
         distance = (position_ids[:, :, None] - position_ids[:, None, :]).abs()
         return AttentionPositions(full, sliding, (distance <= reach)[:, None])
 
-    def decoder_positions(
-        self, config: ModelConfig, masking: MaskingConfig, position_ids: Tensor
-    ) -> AttentionPositions:
-        """Those of layers without a window."""
-        width = config.hidden_size // config.num_attention_heads
-        angles = rotary_angles(position_ids, width, config.global_rope_theta)
-        return AttentionPositions(angles, None, None)
-
     def draw(self, weight: Tensor, std: float, generator: torch.Generator) -> None:
         """A normal distribution cut off at two of its standard deviations."""
         reach = CUTOFF_SIGMAS * std

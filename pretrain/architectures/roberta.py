@@ -26,7 +26,6 @@ from transformers import (
 from pretrain.architectures.base import Architecture, Names, refuse_variant
 from pretrain.layers import Block, CrossBlock
 from pretrain.recipe import MaskingConfig, ModelConfig
-from pretrain.rotary import angles_of
 
 _PADDING = 1
 _POSITIONS = "embeddings.position_embeddings.weight"
@@ -74,14 +73,6 @@ class Roberta(Architecture):
         """Like those of the encoder, and with cross-attention where that is asked for."""
         kind = CrossBlock if masking.late_attention == "cross" else Block
         return kind(config, pre_norm=self.pre_norm)
-
-    def decoder_positions(
-        self, config: ModelConfig, masking: MaskingConfig, position_ids: Tensor
-    ) -> Tensor | None:
-        """[B, T, w / 2] angles for rotary decoder layers, else None."""
-        if masking.late_positions == "table":
-            return None
-        return angles_of(position_ids, config.hidden_size // config.num_attention_heads)
 
     def to_stock_config(self, config: ModelConfig) -> PreTrainedConfig:
         """RobertaConfig."""

@@ -31,20 +31,8 @@ def slow_logits(model: LateMaskModel, batch: MaskedBatch) -> Tensor:
     def linear(x: Tensor, name: str) -> Tensor:
         return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
 
-    def turned(x: Tensor) -> Tensor:
-        """Each head's halves as real and imaginary parts, times exp(i w p)."""
-        half = x.shape[-1] // 2
-        w = [1.5 * ((j * (5**0.5 - 1) / 2) % 1) for j in range(1, half + 1)]
-        angle = torch.arange(x.shape[-2])[:, None] * torch.tensor(w)
-        product = torch.complex(x[..., :half], x[..., half:]) * torch.exp(1j * angle)
-        return torch.cat([product.real, product.imag], dim=-1)
-
-    def attention(
-        q: Tensor, k: Tensor, v: Tensor, hidden_keys: Tensor, rotary: bool = False
-    ) -> Tensor:
+    def attention(q: Tensor, k: Tensor, v: Tensor, hidden_keys: Tensor) -> Tensor:
         q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
-        if rotary:
-            q, k = turned(q), turned(k)
         scores = q @ k.transpose(-1, -2) / (width // heads) ** 0.5
         scores = scores.masked_fill(hidden_keys[:, None, None, :], float("-inf"))
         return (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
@@ -54,8 +42,7 @@ def slow_logits(model: LateMaskModel, batch: MaskedBatch) -> Tensor:
 
     def layer(x: Tensor, name: str, hidden_keys: Tensor, memory: Tensor | None = None) -> Tensor:
         def self_attention(x: Tensor) -> Tensor:
-            rotary = name.startswith("late") and masking.late_positions == "rotary"
-            mixed = attention(*linear(x, f"{name}.qkv").split(width, dim=-1), hidden_keys, rotary)
+            mixed = attention(*linear(x, f"{name}.qkv").split(width, dim=-1), hidden_keys)
             return linear(mixed, f"{name}.attention_output")
 
         def cross_attention(x: Tensor) -> Tensor:

@@ -25,14 +25,6 @@ def test_shipped_configs_are_valid(file: Path) -> None:
     [
         (["--masking.insert_layer", "3"], r"insert_layer is 3.*num_hidden_layers = 2"),
         (["--masking.insert_layer", "2"], r"late_layers is 0.*without any context"),
-        (
-            ["--masking.late_positions", "rotary", "--masking.late_attention", "cross"],
-            r"late_positions is rotary.*late_attention to self",
-        ),
-        (
-            ["--masking.late_positions", "rotary", "--model.hidden_size", "6"],
-            r"num_attention_heads is 3, and must be even",
-        ),
         (["--masking.rate", "1.5"], r"masking\.rate is 1\.5"),
         (["--masking.rate", "many"], "rate"),
         (["--masking.masked_share", "0.95"], "add up to 1"),

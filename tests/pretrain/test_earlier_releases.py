@@ -87,7 +87,8 @@ def former_run(
         "data": {"path": str(shard_folder), "global_batch_size": 16, "micro_batch_size": 4},
         "run": {"output_dir": str(run)},
         "budget": {"steps": 12},
-        "masking": {"insert_layer": 1, "late_layers": 1},
+        "masking": {"insert_layer": 1, "late_layers": 1, "late_positions": "table"},
+        "optimizer": {"lr": 1e-3, "lower_warmup": 0.4},
         "model": {
             "hidden_size": H,
             "num_hidden_layers": LAYERS,
@@ -96,6 +97,7 @@ def former_run(
             "max_position_embeddings": POSITIONS,
             "layer_norm_eps": 1e-5,
             "norm": request.param,
+            "position_init": "neighbours",
             "dropout": 0.1,
             "vocab_size": VOCAB,
         },
@@ -126,7 +128,9 @@ def test_a_checkpoint_is_read(former_run: tuple[Path, dict[str, np.ndarray]]) ->
     for name, parameter in model.named_parameters():
         assert np.array_equal(parameter.detach().numpy(), weights[name]), name
     RunFolder(run).claim(config)  # the same command resumes it
-    assert "norm" not in yaml.safe_load((run / "config.yaml").read_text())["model"]
+    written = yaml.safe_load((run / "config.yaml").read_text())
+    assert not {"norm", "position_init"} & written["model"].keys()
+    assert "lower_warmup" not in written["optimizer"]
 
 
 def test_an_exported_folder_is_read(
@@ -163,7 +167,13 @@ def test_an_exported_folder_is_read(
                 ]
     write_safetensors(hf / "model.safetensors", stock, {})
     late = {n: w for n, w in weights.items() if n.startswith(("late_", "mask_embedding", "head."))}
-    masking = {"rate": 0.5, "insert_layer": 1, "late_layers": 1, "schedule": []}
+    masking = {
+        "rate": 0.5,
+        "insert_layer": 1,
+        "late_layers": 1,
+        "late_positions": "table",
+        "schedule": [],
+    }
     metadata = {"masking": json.dumps(masking), "step": "3"}
     write_safetensors(hf / "late_mask.safetensors", late, metadata)
     (hf / "config.json").write_text(
@@ -215,10 +225,46 @@ def test_norm_in_a_file_is_read(
     assert found.model.hidden_size == 32  # of the other file
 
 
-def test_norm_on_the_command_line_names_the_new_key(
+@pytest.mark.parametrize(
+    ("group", "key", "value"),
+    [("model", "position_init", "neighbours"), ("optimizer", "lower_warmup", 0.4)],
+)
+def test_what_no_longer_counts_is_said(
+    group: str,
+    key: str,
+    value: object,
     tiny_config: Callable[..., PretrainConfig],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump({group: {key: value}}))
+    tiny_config("--config", str(file))
+    assert f"mine.yaml: {group}.{key} = {value} is ignored" in caplog.text
+
+
+def test_rotary_decoder_layers_over_a_table_are_refused(
+    tiny_config: Callable[..., PretrainConfig], tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump({"masking": {"late_positions": "rotary"}}))
     with pytest.raises(
-        PretrainError, match=r"command line: model\.norm is now model\.architecture"
+        PretrainError, match=r"mine\.yaml: masking\.late_positions.*hf/model.*0651273"
     ):
-        tiny_config("--model.norm", "pre")
+        tiny_config("--config", str(file))
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("model.norm", "is now model.architecture"),
+        ("model.position_init", "is gone"),
+        ("masking.late_positions", "is gone"),
+        ("optimizer.lower_warmup", "is gone"),
+    ],
+)
+def test_former_keys_on_the_command_line_say_what_became_of_them(
+    tiny_config: Callable[..., PretrainConfig], key: str, message: str
+) -> None:
+    with pytest.raises(PretrainError, match=rf"command line: {key} {message}"):
+        tiny_config(f"--{key}", "1")

@@ -34,7 +34,7 @@ ARCHITECTURES = {
     "roberta-prelayernorm": ("--model.architecture", "roberta-prelayernorm"),
     "bert": ("--model.architecture", "bert"),
     "modernbert": (
-        *("--model.architecture", "modernbert", "--model.position_init", "normal"),
+        *("--model.architecture", "modernbert"),
         *("--model.local_attention", "8"),
     ),
 }

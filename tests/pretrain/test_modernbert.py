@@ -192,9 +192,7 @@ def test_initial_weights_are_truncated_and_outputs_are_smaller(
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["--model.position_init", "sinusoidal"], r"model\.position_init .*set it to normal"),
         (["--masking.late_attention", "cross"], r"masking\.late_attention is cross.*to self"),
-        (["--masking.late_positions", "rotary"], r"masking\.late_positions is rotary.*at table"),
         (["--model.global_attn_every_n_layers", "0"], r"global_attn_every_n_layers is 0; 1 or"),
         (["--model.local_attention", "0"], r"model\.local_attention is 0; 1 or more"),
         (["--model.global_rope_theta", "-1"], r"global_rope_theta is -1\.0; it must be positive"),
@@ -212,7 +210,7 @@ def test_initial_weights_are_truncated_and_outputs_are_smaller(
 def test_settings_that_make_no_sense_are_refused(
     tiny_config: Callable[..., PretrainConfig], overrides: list[str], message: str
 ) -> None:
-    modernbert = ["--model.architecture", "modernbert", "--model.position_init", "normal"]
+    modernbert = ["--model.architecture", "modernbert"]
     tiny_config(*modernbert)
     with pytest.raises(PretrainError, match=f"(?s){message}"):
         tiny_config(*modernbert, *overrides)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from transformers import get_linear_schedule_with_warmup
 from pretrain.budget import BudgetConfig, Progress
 from pretrain.engine import make_optimizer
 from pretrain.model import LateMaskModel
-from pretrain.optim import learning_rates, parameter_groups
+from pretrain.optim import learning_rate, parameter_groups
 from pretrain.recipe import MaskingConfig, ModelConfig, OptimizerConfig
 
 
@@ -30,7 +29,7 @@ def test_learning_rate_is_hugging_faces_linear_schedule() -> None:
     schedule = get_linear_schedule_with_warmup(optimizer, 10, 100)
     for step in range(100):
         expected = schedule.get_last_lr()[0]
-        assert learning_rates(config, step / 100).full == pytest.approx(expected, abs=1e-12)
+        assert learning_rate(config, step / 100) == pytest.approx(expected, abs=1e-12)
         optimizer.step()
         schedule.step()
 
@@ -83,29 +82,3 @@ def test_muon_is_torchs_on_the_matrices_of_the_layers_and_adamw_elsewhere() -> N
         # torch's orthogonalization is in bf16: updates of 0.03 agree to a few hundredths.
         close = 4 * 0.03 * 0.05 if name in inner else 1e-6
         assert torch.allclose(a, b, atol=close, rtol=0), name
-
-
-@pytest.mark.parametrize("name", ["adamw", "muon"])
-@pytest.mark.parametrize("late_layers, lower", [(0, 1), (1, 2), (2, 3)])
-def test_all_layers_but_the_last_two_may_warm_up_for_longer(
-    name: Literal["adamw", "muon"], late_layers: int, lower: int
-) -> None:
-    config = OptimizerConfig(name=name, warmup=0.1, lower_warmup=0.5, lr=1e-3)
-    model = tiny_model(layers=3, late_layers=late_layers)
-    groups = make_optimizer(model, config).param_groups
-    named = {id(p): n for n, p in model.named_parameters()}
-    found = [(named[id(p)], group["rate"]) for group in groups for p in group["params"]]
-    assert len(found) == len(named)  # each parameter once
-    slow = {name for name, rate in found if rate == "lower"}
-    begins = tuple(f"layers.{index}." for index in range(lower))
-    assert slow == {name for name in named.values() if name.startswith(begins)}
-    for step in range(1, 100):
-        rates = learning_rates(config, step / 100)
-        assert rates.lower / rates.full == pytest.approx(min(1, step / 50) ** 2)
-
-
-def test_without_a_warm_up_of_their_own_lower_layers_have_the_same_rate() -> None:
-    groups = parameter_groups(tiny_model(layers=3), OptimizerConfig())
-    assert [group["rate"] for group in groups] == ["full", "full"]
-    rates = learning_rates(OptimizerConfig(), 0.01)
-    assert rates.lower == rates.full

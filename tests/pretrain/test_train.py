@@ -71,10 +71,9 @@ def wait_for_step(folder: Path, step: int, process: subprocess.Popen[str]) -> No
 
 @pytest.fixture(scope="module")
 def tiny_config_file(tiny_config_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With a layer that warms up for longer, and so has parameter groups of its own."""
+    """Three layers: [MASK]s enter below the last two."""
     content = yaml.safe_load(tiny_config_file.read_text())
     content["model"]["num_hidden_layers"] = 3
-    content["optimizer"]["lower_warmup"] = 0.5
     file = tmp_path_factory.mktemp("config") / "three_layers.yaml"
     file.write_text(yaml.safe_dump(content))
     return file

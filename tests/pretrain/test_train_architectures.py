@@ -24,8 +24,14 @@ STEPS = 12
 LATER = ["--masking.insert_layer", "0", "--masking.schedule", "[{start: 0.5, insert_layer: 1}]"]
 OVERRIDES = {
     "modernbert": [
-        *("--model.position_init", "normal", "--model.local_attention", "8"),
-        *("--model.max_position_embeddings", str(SEQ_LEN), "--run.gradient_checkpointing", "true"),
+        *(
+            "--model.local_attention",
+            "8",
+            "--model.max_position_embeddings",
+            str(SEQ_LEN),
+            "--run.gradient_checkpointing",
+            "true",
+        ),
         *LATER,
     ],
     "bert": ["--model.max_position_embeddings", str(SEQ_LEN), "--masking.late_layers", "1"],
