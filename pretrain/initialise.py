@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from pretrain.layers import UNREACHABLE
 from pretrain.model import LateMaskModel
 
 
@@ -53,3 +54,7 @@ def initialise(model: LateMaskModel, seed: int, log_frequencies: Tensor | None =
             raise ValueError("model.unigram_bias needs log_frequencies")
         with torch.no_grad():
             model.head.bias[: config.known_vocab_size] = log_frequencies
+    # Never predicted, like the vocabulary's padding. An export for the stock forward pass may then
+    # hold the [MASK] vector in this row, which the tied decoder reads, too.
+    with torch.no_grad():
+        model.head.bias[config.known_vocab_size - 1] = UNREACHABLE

@@ -85,9 +85,12 @@ class Block(nn.Module):
         hidden = hidden + self._drop(self.attention_output(self._attend(query, key, value)))
         return hidden if self.pre_norm else self.attention_norm(hidden)
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def _attend(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
         """Multi-head attention of [B, q, h] on [B, T, h] -> [B, q, h]."""
-        return attend(query, key, value, self.num_heads, self.dropout if self.training else 0.0)
+        dropout = self.dropout if self.training else 0.0
+        return attend(query, key, value, self.num_heads, dropout, mask)
 
     def _sublayer(
         self, hidden: Tensor, norm: nn.LayerNorm, compute: Callable[[Tensor], Tensor]

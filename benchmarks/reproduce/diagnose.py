@@ -26,7 +26,6 @@ from pretrain.config import load_config
 from pretrain.data import ShardFolder
 from pretrain.evaluate import SEED, evaluation_masking
 from pretrain.export import load
-from pretrain.layers import Block
 from pretrain.masking import MaskedBatch, mask_sequences
 from pretrain.model import LateMaskModel
 
@@ -130,25 +129,31 @@ def recorded(model: LateMaskModel) -> Iterator[tuple[list[Tensor], list[Tensor]]
     """
     states: list[Tensor] = []
     attention: list[Tensor] = []
-    layers: list[Block] = [*model.layers, *model.late_layers]
+    layers: list[Any] = [*model.layers, *model.late_layers]
     embed = model.embed
 
     def embed_and_keep(*arguments: Tensor) -> Tensor:
         states.append(embed(*arguments))
         return states[-1]
 
-    def attend_and_keep(layer: Block, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def attend_and_keep(
+        layer: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
         q, k = (x.unflatten(-1, (layer.num_heads, -1)).transpose(1, 2) for x in (query, key))
         if query.shape == key.shape:  # not a late layer's cross-attention, which meets no [MASK]
-            attention.append((q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(dim=-1))
-        return Block._attend(layer, query, key, value)
+            scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+            if mask is not None:
+                scores = scores.masked_fill(~mask, -math.inf)
+            attention.append(scores.softmax(dim=-1))
+        attended: Tensor = type(layer)._attend(layer, query, key, value, mask)
+        return attended
 
     handles = [
         layer.register_forward_hook(lambda _, __, output: states.append(output)) for layer in layers
     ]
     model.embed = embed_and_keep  # type: ignore[method-assign,assignment]
     for layer in layers:
-        layer._attend = functools.partial(attend_and_keep, layer)  # type: ignore[method-assign]
+        layer._attend = functools.partial(attend_and_keep, layer)
     try:
         yield states, attention
     finally:

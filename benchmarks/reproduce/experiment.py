@@ -105,6 +105,8 @@ class Experiment:
     """Arms whose states, attention and gradients are measured (first seed)."""
     peer: list[str] = field(default_factory=list)
     """How Hugging Face's model starts: `ours` (the same initial weights), `stock` (its own)."""
+    note: str = ""
+    """What a reader of the record has to know besides."""
     launch: dict[str, list[str]] = field(default_factory=dict)
     """For `data`, `pretrain`, `downstream` a command that takes the flags of pipeline, pretrain or
     finetune.glue and brings them into a queue; without: run here."""

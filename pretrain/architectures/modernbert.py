@@ -78,11 +78,14 @@ class ModernBertLayer(nn.Module):
         queries = query.shape[1]
         query, key = turn(query, angles[:, -queries:]), turn(key, angles)
         mask = None if mask is None else mask[:, :, -queries:]
-        dropout = self.dropout if self.training else 0.0
-        attended = attend(query, key, value, self.num_heads, dropout, mask)
+        attended = self._attend(query, key, value, mask)
         hidden = hidden + self._drop(self.attention_output(attended))
         activated, gate = self.intermediate(self.output_norm(hidden)).chunk(2, dim=-1)
         return hidden + self.output(self._drop(F.gelu(activated) * gate))
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        dropout = self.dropout if self.training else 0.0
+        return attend(query, key, value, self.num_heads, dropout, mask)
 
     def _drop(self, hidden: Tensor) -> Tensor:
         return F.dropout(hidden, self.dropout, self.training)

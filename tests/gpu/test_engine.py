@@ -13,11 +13,10 @@ from torch import Tensor
 from pretrain.engine import Engine
 from pretrain.fault_tolerance.checkpoint import copy_into, layout
 from pretrain.masking import MaskedBatch
-from pretrain.optim import Rates
 from tests.gpu.conftest import MASKING, make_batch, make_model
 
 BETA1 = 0.9  # OptimizerConfig's default
-RATES = Rates(full=3e-3, lower=3e-3)
+LEARNING_RATE = 3e-3
 MICRO_BATCHES = 32
 
 
@@ -27,7 +26,7 @@ def train(engine: Engine, steps: int) -> list[float]:
     losses = []
     for _ in range(steps):
         output = engine.forward_backward([batch])
-        engine.update(RATES, skip=False)
+        engine.update(LEARNING_RATE, skip=False)
         losses.append(float(output.loss_sum) / output.num_predicted)
     return losses
 
@@ -41,7 +40,7 @@ def reference(device: torch.device) -> list[float]:
             {"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": 0.01},
             {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
         ],
-        lr=RATES.full,
+        lr=LEARNING_RATE.full,
         betas=(BETA1, 0.98),
         eps=1e-6,
     )
@@ -103,7 +102,7 @@ def test_micro_batches_are_summed_in_fp32(
 def gradient(engine: Engine, micro_batches: list[MaskedBatch]) -> dict[str, Tensor]:
     """What the optimizer gets, by parameter: its first moment after one update from zero."""
     engine.forward_backward(micro_batches)
-    engine.update(Rates(0.0, 0.0), skip=False)
+    engine.update(0.0, skip=False)
     return {f.name: f.values["exp_avg"].clone() / (1 - BETA1) for f in engine.fragments()}
 
 
@@ -127,7 +126,7 @@ def test_compilation_makes_one_graph_for_a_masking_stage(
             # As the loop does: another object each step, with the same values.
             engine.module.masking = MASKING.at(step / 20)
             engine.forward_backward([make_batch(16, start=16 * step)])
-            engine.update(RATES, skip=False)
+            engine.update(LEARNING_RATE, skip=False)
             if step == 10:
                 engine.evaluate([make_batch(8)])
     assert counters["stats"]["unique_graphs"] == 1
@@ -145,7 +144,7 @@ def test_forward_and_backward_never_wait_for_the_device(
     micro_batches = [make_batch(8, start=8 * index) for index in range(4)]
     for _ in range(2):  # the first steps load kernels and take memory
         engine.forward_backward(micro_batches)
-        engine.update(RATES, skip=False)
+        engine.update(LEARNING_RATE, skip=False)
     torch.cuda.synchronize(cuda)
     try:
         torch.cuda.set_sync_debug_mode("error")
@@ -154,7 +153,7 @@ def test_forward_and_backward_never_wait_for_the_device(
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             engine.sum_over_ranks([output.loss_sum, output.correct])
-            engine.update(RATES, skip=False)
+            engine.update(LEARNING_RATE, skip=False)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     waits = sum("synchronizing CUDA operation" in str(warning.message) for warning in caught)

@@ -21,7 +21,6 @@ from pretrain.engine import Engine
 from pretrain.initialise import initialise
 from pretrain.main import end_process, resolve
 from pretrain.model import LateMaskModel
-from pretrain.optim import Rates
 from pretrain.ranks import Launch, join
 
 
@@ -55,13 +54,13 @@ def main(config_file: str, micro_batches: int, out: str) -> None:
     assert batches.accumulation_steps == micro_batches
     batch = next(batches.steps(0, config.masking))
     engine.forward_backward(batch)
-    engine.update(Rates(0.0, 0.0), skip=False)
+    engine.update(0.0, skip=False)
     moments = {f.name: f.values["exp_avg"].clone() for f in engine.fragments()}
     weights = {name: p.detach().float() for name, p in engine.module.named_parameters()}
     with CountReads() as counted:
         output = engine.forward_backward(batch)
         engine.sum_over_ranks([output.loss_sum, output.correct, 1.0])
-        engine.update(Rates(0.0, 0.0), skip=False)
+        engine.update(0.0, skip=False)
     reads = counted.reads
     torch.save({"moments": moments, "weights": weights, "reads": reads}, out)
 

@@ -23,7 +23,7 @@ from benchmarks.reproduce.experiment import (
 from benchmarks.reproduce.jobs import ROOT
 from benchmarks.reproduce.record import Record
 from benchmarks.reproduce.report import write_report
-from benchmarks.reproduce.stages import CONFIGS, Options, diagnose, pretrain, report, unrun_beside
+from benchmarks.reproduce.stages import Options, diagnose, pretrain, report, unrun_beside
 
 PICTURE = re.compile(r"!\[[^\]]*\]\(([^)]+)\)")
 FINDING = {
@@ -250,7 +250,7 @@ def test_no_results_make_a_page_that_says_so(experiment: Experiment, tmp_path: P
 def test_the_checked_in_record_is_made_from_the_checked_in_results(tmp_path: Path) -> None:
     checked_in = ROOT / "docs" / "reproduction.md"
     shutil.copytree(checked_in.with_suffix(""), tmp_path / "reproduction")
-    small = read_experiment(CONFIGS / "late_masking_small.yaml")
+    small = read_experiment(checked_in.with_suffix("") / "experiment.yaml")
     page = tmp_path / "reproduction.md"
     write_report(small, unrun_beside(small), page.with_suffix(""), page)
     assert page.read_text() == checked_in.read_text()

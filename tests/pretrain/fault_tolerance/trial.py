@@ -72,7 +72,7 @@ class FakeEngine:
         loss = torch.tensor(10 * self.loss(self.steps), dtype=torch.float64)
         return StepOutput(loss, torch.tensor(1.0, dtype=torch.float64), 10)
 
-    def update(self, rates: Any, *, skip: bool) -> Update:
+    def update(self, learning_rate: float, *, skip: bool) -> Update:
         norm = self.norm(self.steps)
         applied = not skip and norm == norm
         self.weight += applied
