@@ -43,15 +43,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
             ignored = label == IGNORE
             target = label.masked_fill(ignored, 0)  # any index will do: nothing of it counts
             logits = torch.addmm(bias, chunk, weight.t()).float()
-            normaliser = torch.logsumexp(logits, dim=1, keepdim=True)
-            losses = normaliser - logits.gather(1, target)
-            loss_sum += losses.masked_fill(ignored, 0).sum()
-            correct += (logits.argmax(dim=1, keepdim=True) == label).sum()
+            largest = logits.amax(dim=1, keepdim=True)
+            of_target = logits.gather(1, target) - largest
+            # In place, each pass over the logits once: on CPUs they cost as much as the products.
+            exponentials = logits.sub_(largest).exp_()
+            total = exponentials.sum(dim=1, keepdim=True)
+            loss_sum += (total.log() - of_target).masked_fill(ignored, 0).sum()
+            correct += ((of_target == 0) & ~ignored).sum()
             if needs_gradient:
-                # An infinite normaliser makes the probabilities of an ignored row exactly 0 in the
-                # pass that computes them anyway.
-                normaliser = normaliser.masked_fill(ignored, torch.inf)
-                grad_logits = logits.sub_(normaliser).exp_()
+                grad_logits = exponentials.mul_((1 / total).masked_fill(ignored, 0))
                 grad_logits.scatter_add_(1, target, ignored.to(logits.dtype) - 1)
                 to_bias = grad_logits.sum(dim=0)
                 grad_logits = grad_logits.to(chunk.dtype)

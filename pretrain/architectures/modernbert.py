@@ -31,7 +31,7 @@ from pretrain.architectures.base import Architecture, Names, refuse_variant
 from pretrain.errors import PretrainError
 from pretrain.layers import MlmHead, attend, project_qkv
 from pretrain.recipe import MaskingConfig, ModelConfig
-from pretrain.rotary import rotary_angles, turn
+from pretrain.rotary import Rotation, rotation, turn
 
 CUTOFF_SIGMAS = 2.0  # initial weights farther out are drawn again
 _HEAD: Names = {name: name for name in ("head.dense.weight", "head.norm.weight")}
@@ -42,8 +42,8 @@ _SLIDING: Literal["sliding_attention"] = "sliding_attention"
 class AttentionPositions(NamedTuple):
     """What attention knows of the positions of its inputs."""
 
-    full_angles: Tensor  # [B, T, w / 2]
-    sliding_angles: Tensor | None  # the same; None where no layer has a window
+    full: Rotation
+    sliding: Rotation | None  # None where no layer has a window
     window: Tensor | None  # [B, 1, T, T] True where a query sees a key; None: everywhere
 
 
@@ -69,15 +69,19 @@ class ModernBertLayer(nn.Module):
         self, hidden: Tensor, positions: AttentionPositions, last: int | None = None
     ) -> Tensor:
         """[B, T, h] -> [B, T, h], or [B, last, h]: only the last positions are queries."""
-        query, key, value = project_qkv(self.attention_norm(hidden), self.qkv, last)
-        if last is not None:
-            hidden = hidden[:, -last:]
-        angles = positions.sliding_angles if self.slides else positions.full_angles
+        rotation = positions.sliding if self.slides else positions.full
         mask = positions.window if self.slides else None
-        assert angles is not None  # attention_positions has made those of every kind of layer
-        queries = query.shape[1]
-        query, key = turn(query, angles[:, -queries:]), turn(key, angles)
-        mask = None if mask is None else mask[:, :, -queries:]
+        assert rotation is not None  # attention_positions has made that of every kind of layer
+        normed = self.attention_norm(hidden)
+        if last is None:
+            h = hidden.shape[-1]
+            query_key, value = self.qkv(normed).split([2 * h, h], dim=-1)
+            query, key = turn(query_key, rotation).chunk(2, dim=-1)
+        else:
+            query, key, value = project_qkv(normed, self.qkv, last)
+            query, key = turn(query, rotation.last(last)), turn(key, rotation)
+            hidden = hidden[:, -last:]
+            mask = None if mask is None else mask[:, :, -last:]
         attended = self._attend(query, key, value, mask)
         hidden = hidden + self._drop(self.attention_output(attended))
         activated, gate = self.intermediate(self.output_norm(hidden)).chunk(2, dim=-1)
@@ -134,12 +138,12 @@ class ModernBert(Architecture):
     def attention_positions(
         self, config: ModelConfig, position_ids: Tensor, sequence_length: int | None
     ) -> AttentionPositions:
-        """Angles of both kinds of layers, and the window unless it holds the whole sequence."""
+        """Rotations of both kinds of layers, and the window unless it holds the whole sequence."""
         width = config.hidden_size // config.num_attention_heads
-        full = rotary_angles(position_ids, width, config.global_rope_theta)
+        full = rotation(position_ids, width, config.global_rope_theta)
         if min(config.global_attn_every_n_layers, config.num_hidden_layers) == 1:
             return AttentionPositions(full, None, None)
-        sliding = rotary_angles(position_ids, width, config.local_rope_theta)
+        sliding = rotation(position_ids, width, config.local_rope_theta)
         reach = config.local_attention // 2
         if sequence_length is not None and reach >= sequence_length - 1:
             return AttentionPositions(full, sliding, None)
