@@ -1,6 +1,6 @@
-"""A training step's forward and backward pass: ours in its recipes against Hugging Face's RoBERTa.
+"""A training step's forward and backward pass: ours in its recipes against Hugging Face's model.
 
-    python -m benchmarks.pretrain_step [--size base large] [--seq_len 128 512] [--batch 8]
+    python -m benchmarks.pretrain_step [--size base modernbert_base] [--seq_len 128 512] [--batch 8]
                                        [--precision auto fp32]
 
 All variants see the same rows, interleaved, so that a noisy machine treats them alike: medians with
@@ -42,6 +42,7 @@ from pretrain.recipe import MaskingConfig, ModelConfig
 logger = logging.getLogger("benchmarks.pretrain_step")
 
 OUT = Path("docs/benchmarks")
+SIZES = ("base", "large", "modernbert_base", "modernbert_large")
 _NAMES = {True: "bf16", False: "fp32"}
 
 
@@ -52,6 +53,8 @@ def variants(size: str, bf16: bool) -> tuple[ModelConfig, list[Variant]]:
     depth = model.num_hidden_layers
     paper = MaskingConfig(rate=0.5, insert_layer=depth, late_layers=2)
     cross = replace(paper, late_attention="cross", cross_queries="holes")
+    has_cross = model.architecture != "modernbert"
+    only_masks = replace(config.masking, masked_share=1.0, random_share=0.0)
     return model, [
         Variant("Hugging Face, 15 %, fp32, eager", None, False, False),
         *(
@@ -64,8 +67,17 @@ def variants(size: str, bf16: bool) -> tuple[ModelConfig, list[Variant]]:
         Variant(REFERENCE, VANILLA, True, bf16),
         Variant("vanilla, 50 %", replace(VANILLA, rate=0.5), True, bf16),
         Variant(f"paper: k = {depth}, d = 2, 50 %", paper, True, bf16),
-        Variant(f"paper, cross-attention: k = {depth}, d = 2, 50 %", cross, True, bf16),
+        *(
+            [Variant(f"paper, cross-attention: k = {depth}, d = 2, 50 %", cross, True, bf16)]
+            if has_cross
+            else []
+        ),
         Variant(f"recommended (configs/pretrain/{size}.yaml)", config.masking, True, bf16),
+        *(
+            [Variant("recommended, 100/0/0", only_masks, True, bf16)]
+            if only_masks != config.masking
+            else []
+        ),
     ]
 
 
@@ -137,7 +149,7 @@ def peak_in_own_process(name: str, size: str, seq_len: int, batch: int, bf16: bo
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", nargs="+", choices=("base", "large"), default=["base"])
+    parser.add_argument("--size", nargs="+", choices=SIZES, default=["base"])
     parser.add_argument("--seq_len", nargs="+", type=int, default=[128])
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument(

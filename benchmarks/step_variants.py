@@ -82,6 +82,7 @@ def make_step(
     else:
         with device:
             model = LateMaskModel(config, variant.masking)
+        model.sequence_length = rows.shape[1]
         _draw_weights(model, device)
         masked = mask_sequences(
             rows, np.arange(len(rows)), masking=variant.masking, vocab_size=config.known_vocab_size,

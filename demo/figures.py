@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import matplotlib
@@ -27,18 +28,46 @@ _STYLE: Any = {
 
 @dataclass(frozen=True)
 class Curve:
-    """Validation loss (nats) after so many tokens and operations."""
+    """Validation loss (nats) after so much of everything."""
 
+    seconds: list[float]
     tokens: list[float]
     flops: list[float]
     loss: list[float]
 
+    def seconds_to(self, loss: float) -> float | None:
+        """When the loss first is that low, between two evaluations linearly; None: never."""
+        points = list(zip(self.seconds, self.loss, strict=True))
+        for (begin, above), (end, below) in pairwise(points):
+            if below <= loss < above:
+                return begin + (end - begin) * (above - loss) / (above - below)
+        return None
 
-def loss_figure(curves: dict[str, Curve], axis: Literal["tokens", "flops"], unigram: float) -> str:
-    """Validation loss of each run against tokens or FLOPs, and the unigram line."""
-    unit, name = {"tokens": (1e6, "million tokens"), "flops": (1e12, "TFLOP executed")}[axis]
+
+_UNITS = {
+    "seconds": (1.0, "seconds of training"),
+    "tokens": (1e6, "million tokens"),
+    "flops": (1e12, "TFLOP executed"),
+}
+
+
+def loss_figure(
+    curves: dict[str, Curve],
+    axis: Literal["seconds", "tokens", "flops"],
+    unigram: float,
+    size: tuple[float, float] = (4.6, 3.1),
+) -> str:
+    """Validation loss of each run against time, tokens or FLOPs, and the unigram line.
+
+    Args:
+        curves: by label.
+        axis: what the loss is plotted against.
+        unigram: loss of the token frequencies, nats.
+        size: inches.
+    """
+    unit, name = _UNITS[axis]
     with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(4.6, 3.1), layout="constrained")
+        figure, axes = plt.subplots(figsize=size, layout="constrained")
         for (label, curve), colour in zip(curves.items(), COLOURS, strict=True):
             x = [value / unit for value in getattr(curve, axis)]
             axes.plot(x, curve.loss, color=colour, label=label, marker=".", lw=1.6)

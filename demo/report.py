@@ -35,6 +35,7 @@ def read_run(folder: Path, name: str) -> dict[str, Any]:
         "label": f"{RUNS[name]} {100 * config['masking']['rate']:g} %",
         "config": config,
         "curve": Curve(
+            seconds=[3600 * r["hours"] for r in valid],
             tokens=[r["tokens"] for r in valid],
             flops=[r["flops"] for r in valid],
             loss=[r["valid/loss"] for r in valid],
@@ -86,6 +87,7 @@ def build(out: Path) -> str:
     runs = {name: read_run(out / name, name) for name in RUNS}
     curves = {run["label"]: run["curve"] for run in runs.values()}
     unigram = runs["late"]["unigram"]
+    sooner = runs["late"]["curve"].seconds_to(runs["vanilla"]["loss"])
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
     )
@@ -95,6 +97,8 @@ def build(out: Path) -> str:
         totals=manifest["counts"]["total"],
         runs=runs,
         unigram=unigram,
+        sooner=None if sooner is None else sooner / runs["vanilla"]["seconds"],
+        loss_by_time=Markup(loss_figure(curves, "seconds", unigram, size=(9.4, 3.4))),
         loss_by_tokens=Markup(loss_figure(curves, "tokens", unigram)),
         loss_by_flops=Markup(loss_figure(curves, "flops", unigram)),
         sources=Markup(sources_figure(manifest["counts"]["sources"])),
