@@ -41,7 +41,8 @@ def demo_folder(tmp_path: Path) -> Path:
         records = [
             {"step": 0, "valid/unigram_loss": 6.7147} | point,
             {"step": 1, "train/loss": 7.0, "speed/tokens_per_second": 15000.0} | point,
-            {"step": 1, "valid/loss": loss, "valid/accuracy": 0.05} | point,
+            {"step": 1, "valid/loss": 6.69, "valid/accuracy": 0.05} | point | {"hours": 0.005},
+            {"step": 2, "valid/loss": loss, "valid/accuracy": 0.05} | point,
         ]
         write(tmp_path / name / "metrics.jsonl", "\n".join(json.dumps(r) for r in records))
     cells = [
@@ -74,6 +75,15 @@ class Page(HTMLParser):
         ]
 
 
+def test_the_page_says_how_much_sooner_late_masking_is_there(demo_folder: Path) -> None:
+    # From 6.69 at half the time to 6.54: it passes vanilla's 6.63 after 0.4 of the second half.
+    html = build(demo_folder)
+    assert "<b>0.70 of its time</b>" in html and "ends 0.09 nats lower" in html
+    file = demo_folder / "late/metrics.jsonl"
+    file.write_text(file.read_text().replace("6.54", "6.65"))
+    assert "did not end below the vanilla run" in build(demo_folder)
+
+
 def test_every_figure_is_on_the_page_and_nothing_is_fetched(demo_folder: Path) -> None:
     html = build(demo_folder)
     for figure in (
@@ -90,7 +100,7 @@ def test_every_figure_is_on_the_page_and_nothing_is_fetched(demo_folder: Path) -
     assert "a&lt;mask&gt; &lt;b&gt;" in html
     page = Page()
     page.feed(html)
-    assert page.tags.count("svg") == 3
+    assert page.tags.count("svg") == 4
     assert all(value.startswith(("data:", "#")) for value in page.fetched)
     assert not re.search(r"@import|url\((?!#)", html)
 
