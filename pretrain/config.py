@@ -33,6 +33,11 @@ class DataConfig:
     """Sequences per optimizer step, over all ranks and accumulation steps."""
     micro_batch_size: int = 32
     """Sequences per forward pass on one rank."""
+    initial_batch_size: int | None = None
+    """Sequences of the first step, growing to global_batch_size in steps of this; null: no growth.
+    A multiple of micro_batch_size x ranks, and a divisor of global_batch_size."""
+    batch_warmup: float = 0.0
+    """Share of the budget over which the batch grows from initial_batch_size."""
     verify: bool = True
     """Hash every shard beside the training, once a start, and stop if one is not what it was."""
 
@@ -42,6 +47,45 @@ class DataConfig:
             f"data.micro_batch_size is {self.micro_batch_size}; it must be between 1 and "
             f"data.global_batch_size = {self.global_batch_size}",
         )
+        if self.initial_batch_size is None:
+            require(
+                self.batch_warmup == 0,
+                f"data.batch_warmup is {self.batch_warmup} without a batch size to begin with; set "
+                "data.initial_batch_size, or leave data.batch_warmup out",
+            )
+        else:
+            self._check_batch_warmup(self.initial_batch_size)
+
+    def _check_batch_warmup(self, initial: int) -> None:
+        require(
+            initial > 0
+            and initial % self.micro_batch_size == 0
+            and self.global_batch_size % initial == 0,
+            f"data.initial_batch_size is {initial}; it must be a multiple of "
+            f"data.micro_batch_size = {self.micro_batch_size} and divide data.global_batch_size = "
+            f"{self.global_batch_size}",
+        )
+        require(
+            0 < self.batch_warmup <= 1,
+            f"data.batch_warmup is {self.batch_warmup}; with data.initial_batch_size it must be "
+            "above 0, at most 1",
+        )
+
+    @property
+    def smallest_batch_size(self) -> int:
+        """Sequences of the smallest step, of which all others are multiples."""
+        return self.initial_batch_size or self.global_batch_size
+
+    def batch_size_at(self, fraction: float) -> int:
+        """Sequences of the step that begins when `fraction` of the budget is used.
+
+        A multiple of `initial_batch_size` that grows linearly, whatever the number of ranks, and is
+        `global_batch_size` from `batch_warmup` on.
+        """
+        if self.initial_batch_size is None or fraction >= self.batch_warmup:
+            return self.global_batch_size
+        increments = self.global_batch_size // self.initial_batch_size - 1
+        return self.initial_batch_size * (1 + int(increments * fraction / self.batch_warmup))
 
 
 @dataclass(kw_only=True)
@@ -54,6 +98,9 @@ class RunConfig:
     """Of initial weights, order of sequences, masks and dropout."""
     init_from: str | None = None
     """Start from the weights of this folder (an `hf/`, a stock model's) or this name on the Hub."""
+    branch_from: str | None = None
+    """Begin with all that a checkpoint of another run holds: its weights, moments, progress and
+    data position. A run folder (its newest) or a `checkpoints/step-N`; budget.* counts on."""
     log_every: int = 10
     """Steps between log lines."""
     eval_every: int = 500
@@ -116,6 +163,11 @@ class RunConfig:
         for key in ("stop_after_hours", "rank_seconds", "hang_minutes", "peak_tflops"):
             value = getattr(self, key)
             require(value is None or value > 0, f"run.{key} is {value}; it must be positive")
+        require(
+            self.init_from is None or self.branch_from is None,
+            f"run.init_from is {self.init_from} and run.branch_from {self.branch_from}: the "
+            "weights can come from one of them only; leave the other out",
+        )
         require(0 <= self.seed < 2**63, f"run.seed is {self.seed}; 0 to 2^63 - 1")
         require(self.hang_minutes < 10**6, f"run.hang_minutes is {self.hang_minutes}; below 1e6")
         for key in ("save_minutes", "max_rollbacks"):

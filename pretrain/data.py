@@ -232,30 +232,54 @@ class Batches:
         seed: int,
         global_batch_size: int,
         micro_batch_size: int,
+        initial_batch_size: int | None = None,
         rank: int = 0,
         num_ranks: int = 1,
         hashes: ShardHashes | None = None,
     ) -> None:
-        """`hashes`: whose finding ends the run as soon as it is there."""
+        """Sequences of the training split for one rank.
+
+        Args:
+            data: the shards.
+            seed: of order and masks.
+            global_batch_size: sequences of a step over all ranks, unless `steps` is told another.
+            micro_batch_size: sequences of a forward pass.
+            initial_batch_size: of the smallest step, where not all are `global_batch_size`.
+            rank: this one.
+            num_ranks: all of them.
+            hashes: whose finding ends the run as soon as it is there.
+
+        Raises:
+            PretrainError: a step can't be divided evenly among the ranks.
+        """
         self.data = data
         self.sequences = data.sequences("train")
         self.seed = seed
         self.global_batch_size = global_batch_size
         self.micro_batch_size = micro_batch_size
         self._hashes = hashes
+        self._rank = rank
+        self._num_ranks = num_ranks
         at_once = micro_batch_size * num_ranks
-        if global_batch_size % at_once:
-            raise PretrainError(
-                f"data.global_batch_size = {global_batch_size} is not a multiple of "
-                f"data.micro_batch_size x ranks = {micro_batch_size} x {num_ranks}; "
-                f"{at_once * max(1, global_batch_size // at_once)} would be"
-            )
-        self.accumulation_steps = global_batch_size // at_once
-        self._rank_offset = rank * global_batch_size // num_ranks
+        sizes = {"initial_batch_size": initial_batch_size, "global_batch_size": global_batch_size}
+        for key, size in sizes.items():
+            if size is not None and size % at_once:
+                near = at_once * max(1, size // at_once)
+                raise PretrainError(
+                    f"data.{key} = {size} is not a multiple of data.micro_batch_size x ranks = "
+                    f"{micro_batch_size} x {num_ranks}; {near} would be"
+                )
 
-    def micro_batch(self, position: int, index: int, masking: MaskingConfig) -> MaskedBatch:
+    def accumulation_steps(self, batch_size: int) -> int:
+        """Micro-batches that each rank takes of a global batch."""
+        return batch_size // (self.micro_batch_size * self._num_ranks)
+
+    def micro_batch(
+        self, position: int, index: int, masking: MaskingConfig, batch_size: int | None = None
+    ) -> MaskedBatch:
         """The `index`-th micro-batch of this rank in the global batch that begins at `position`."""
-        begin = position + self._rank_offset + index * self.micro_batch_size
+        rank_offset = self._rank * (batch_size or self.global_batch_size) // self._num_ranks
+        begin = position + rank_offset + index * self.micro_batch_size
         parts = [
             mask_sequences(
                 self.sequences[sequence_ids],
@@ -273,13 +297,21 @@ class Batches:
         return MaskedBatch(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
     def steps(
-        self, position: int, masking: MaskingConfig
+        self, position: int, masking: MaskingConfig, batch_size: int | None = None
     ) -> Generator[list[MaskedBatch], None, None]:
-        """For each optimizer step from `position` on, without end: this rank's micro-batches."""
+        """For each optimizer step from `position` on, without end: this rank's micro-batches.
+
+        Args:
+            position: sequences read before the first step.
+            masking: of all steps.
+            batch_size: sequences of each step over all ranks; None: `global_batch_size`.
+        """
+        size = batch_size or self.global_batch_size
 
         def make(start: int) -> list[MaskedBatch]:
             return [
-                self.micro_batch(start, index, masking) for index in range(self.accumulation_steps)
+                self.micro_batch(start, index, masking, size)
+                for index in range(self.accumulation_steps(size))
             ]
 
         with ThreadPoolExecutor(1, thread_name_prefix="batches") as ahead:
@@ -288,6 +320,6 @@ class Batches:
                 if self._hashes:
                     self._hashes.check()
                 batch = upcoming.result()
-                position += self.global_batch_size
+                position += size
                 upcoming = ahead.submit(make, position)
                 yield batch

@@ -169,15 +169,16 @@ class Engine:
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         correct = torch.zeros((), dtype=torch.float64, device=self.device)
         for index, batch in enumerate(micro_batches):
+            # Not left to DeepSpeed's count: steps may differ in their number of micro-batches.
+            self._engine.set_gradient_accumulation_boundary(index == len(micro_batches) - 1)
             with self.parts("forward"):
                 output = self._engine(*self._to_device(batch))
             with self.parts("backward"):
-                # DeepSpeed takes the mean over micro-batches and ranks.
-                self._engine.backward(output.loss_sum / batch.labels.size)
+                # DeepSpeed takes the mean over ranks.
+                mean = output.loss_sum / batch.labels.size / len(micro_batches)
+                self._engine.backward(mean, scale_wrt_gas=False)
             loss_sum += output.loss_sum.detach()
             correct += output.correct
-            if index < len(micro_batches) - 1:
-                self._engine.step()  # counts the micro-batch
         num_predicted = sum(batch.num_predicted for batch in micro_batches)
         return StepOutput(loss_sum, correct, num_predicted)
 
@@ -255,11 +256,11 @@ class Engine:
         self._suppressed = False
         ids = torch.zeros(1, 2, dtype=torch.long, device=self.device)
         positions = torch.arange(3, device=self.device)[None]
+        self._engine.set_gradient_accumulation_boundary(True)
         with torch.compiler.set_stance("force_eager"):
-            for _ in range(self._engine.gradient_accumulation_steps()):
-                output = self._engine(ids, positions, ids[:, :1])
-                self._engine.backward(output.loss_sum * 0.0)
-                self._engine.step()
+            output = self._engine(ids, positions, ids[:, :1])
+            self._engine.backward(output.loss_sum * 0.0)
+            self._engine.step()
 
     def close(self) -> None:
         """Give the memory back, for another engine in this process."""

@@ -5,6 +5,7 @@ frozen selection of tokens of the same validation sequences, whatever the number
 micro-batch size, with the [MASK]s entering at the layer at which its run lets them enter.
 
     python -m pretrain.evaluate runs/NAME [--rate 0.15] [--sequences 2048]
+    python -m pretrain.evaluate HF_FOLDER --data FOLDER    # exported, or averaged
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from pretrain.config import load_config
 from pretrain.data import Sequences, ShardFolder
 from pretrain.errors import PretrainError, exit_with
+from pretrain.export import load
 from pretrain.fault_tolerance.run_folder import open_checkpoint
 from pretrain.masking import IGNORE, MaskedBatch, mask_sequences
 from pretrain.model import LateMaskModel
@@ -125,26 +127,63 @@ def evaluate(model: LateMaskModel, batches: Sequence[MaskedBatch]) -> tuple[floa
     return loss / predicted, correct / predicted
 
 
+def open_trained(source: Path, data_path: str | None) -> tuple[Path, LateMaskModel, ShardFolder]:
+    """A checkpoint's path, its model, and the data set to evaluate it on.
+
+    Args:
+        source: a run folder (its newest checkpoint), or one of its checkpoints.
+        data_path: None: the run's.
+    """
+    checkpoint = open_checkpoint(source)
+    config = load_config(checkpoint.run_folder / "config.yaml")
+    data = ShardFolder(data_path or config.data.path, config.data.cache_dir)
+    masking = config.masking.at(checkpoint.progress.fraction(config.budget))
+    model = LateMaskModel(config.model, masking)
+    model.sequence_length = data.seq_len
+    checkpoint.load_into(model)
+    _refuse_another_vocabulary(source, model, data)
+    return checkpoint.path, model, data
+
+
+def open_exported(folder: Path, data_path: str | None) -> tuple[Path, LateMaskModel, ShardFolder]:
+    """The same of a Hugging Face directory, which does not know what data it was trained on."""
+    if data_path is None:
+        raise PretrainError(
+            f"{folder} is an exported model: say with --data what to evaluate it on"
+        )
+    data = ShardFolder(data_path)
+    model = load(folder)
+    model.sequence_length = data.seq_len
+    _refuse_another_vocabulary(folder, model, data)
+    return folder, model, data
+
+
+def _refuse_another_vocabulary(source: Path, model: LateMaskModel, data: ShardFolder) -> None:
+    found = model.config.known_vocab_size
+    if found != data.vocab_size:
+        raise PretrainError(
+            f"{source} has a vocabulary of {found} tokens, {data.path} one of {data.vocab_size}; "
+            "give data that was made with its tokenizer"
+        )
+
+
 def main(argv: Sequence[str]) -> None:
-    """Print loss, accuracy and the unigram loss of a run's newest checkpoint as JSON."""
+    """Print loss, accuracy and the unigram loss of a model as JSON."""
     parser = argparse.ArgumentParser(prog="python -m pretrain.evaluate", description=__doc__)
-    parser.add_argument("run", type=Path, help="run folder, or one of its checkpoints")
+    parser.add_argument("model", type=Path, help="run folder, checkpoint, or exported folder")
+    parser.add_argument("--data", help="data set to read; default: that of the run")
     parser.add_argument("--rate", type=float, default=RATE, help="fraction of tokens predicted")
     parser.add_argument("--sequences", type=int, default=2048, help="validation sequences read")
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, force=True)
     try:
-        checkpoint = open_checkpoint(args.run)
-        config = load_config(checkpoint.run_folder / "config.yaml")
-        data = ShardFolder(config.data.path, config.data.cache_dir)
-        masking = config.masking.at(checkpoint.progress.fraction(config.budget))
-        model = LateMaskModel(config.model, masking)
-        model.sequence_length = data.seq_len
-        checkpoint.load_into(model)
+        is_exported = (args.model / "config.json").is_file()
+        open_model = open_exported if is_exported else open_trained
+        path, model, data = open_model(args.model, args.data)
         batches = list(
             evaluation_batches(
                 data.sequences("valid"),
-                evaluation_masking(masking, args.rate),
+                evaluation_masking(model.masking, args.rate),
                 data.vocab_size,
                 batch_size=32,
                 sequences=args.sequences,
@@ -155,7 +194,7 @@ def main(argv: Sequence[str]) -> None:
     except PretrainError as error:
         exit_with(error)
     result = {
-        "checkpoint": str(checkpoint.path),
+        "checkpoint": str(path),
         "rate": args.rate,
         "loss": loss,
         "accuracy": accuracy,

@@ -32,6 +32,7 @@ from pretrain.config import PretrainConfig, load_config
 from pretrain.data import ShardFolder
 from pretrain.earlier_releases import translate_masking
 from pretrain.errors import PretrainError, exit_with
+from pretrain.fault_tolerance.checkpoint import Checkpoint
 from pretrain.fault_tolerance.run_folder import open_checkpoint
 from pretrain.manifest import TOKENIZER_FILES
 from pretrain.model import LateMaskModel
@@ -53,12 +54,34 @@ def export(source: Path, folder: Path, *, replace_existing: bool = False) -> Non
     Raises:
         PretrainError: no complete checkpoint, or `folder` exists already.
     """
-    if folder.exists() and not replace_existing:
-        raise PretrainError(f"{folder} exists; choose another folder, or remove it first")
+    refuse_existing(folder, replace_existing)
     checkpoint = open_checkpoint(source)
+    write_folder(checkpoint.weights(), checkpoint, folder, replace_existing=replace_existing)
+
+
+def write_folder(
+    weights: dict[str, Tensor],
+    checkpoint: Checkpoint,
+    folder: Path,
+    *,
+    replace_existing: bool = False,
+    averaged_steps: Sequence[int] = (),
+) -> None:
+    """Write `folder` from full weights: those of `checkpoint`, or a mean that ends with it.
+
+    Args:
+        weights: fp32, by parameter name.
+        checkpoint: of whose run and step the rest of the folder tells.
+        folder: to be written, complete or not at all.
+        replace_existing: an older one may be there.
+        averaged_steps: of the checkpoints whose mean `weights` are.
+
+    Raises:
+        PretrainError: `folder` exists already.
+    """
+    refuse_existing(folder, replace_existing)
     config = load_config(checkpoint.run_folder / "config.yaml")
     data = ShardFolder(config.data.path, config.data.cache_dir)
-    weights = checkpoint.weights()
     # What the run's last stage left: the one in which the [MASK]s enter now.
     masking = config.masking.at(checkpoint.progress.fraction(config.budget))
     config = replace(config, masking=masking)
@@ -80,7 +103,7 @@ def export(source: Path, folder: Path, *, replace_existing: bool = False) -> Non
     for name in TOKENIZER_FILES:
         if (data.path / name).exists():
             shutil.copy(data.path / name, partial / name)
-    card = model_card(config, data, checkpoint, folder.name)
+    card = model_card(config, data, checkpoint, folder.name, averaged_steps)
     (partial / "README.md").write_text(card)
     if folder.exists():
         old = folder.with_name(f".{folder.name}.old")
@@ -90,6 +113,12 @@ def export(source: Path, folder: Path, *, replace_existing: bool = False) -> Non
         shutil.rmtree(old)
     else:
         partial.replace(folder)
+
+
+def refuse_existing(folder: Path, replace_existing: bool = False) -> None:
+    """Raise PretrainError where `folder` exists and may not be replaced."""
+    if folder.exists() and not replace_existing:
+        raise PretrainError(f"{folder} exists; choose another folder, or remove it first")
 
 
 def exported_step(folder: Path) -> int | None:

@@ -110,7 +110,7 @@ def train_with_others(
     watchdog.connect(broadcast, launch.address)
     watchdog.enter("looking for a checkpoint")
     on_main_process(lambda: held.enter_context(run.lock()))
-    checkpoint = on_main_process(lambda: claim(config, run, device, launch.num_ranks))
+    checkpoint = on_main_process(lambda: claim(config, data, run, device, launch.num_ranks))
     if checkpoint and checkpoint.progress.fraction(config.budget) >= 1:
         if launch.is_main_process:
             logger.info("%s is finished: its budget is used", run.path)
@@ -129,7 +129,11 @@ def train_with_others(
 
 
 def claim(
-    config: PretrainConfig, run: RunFolder, device: torch.device, num_ranks: int
+    config: PretrainConfig,
+    data: ShardFolder,
+    run: RunFolder,
+    device: torch.device,
+    num_ranks: int,
 ) -> Checkpoint | None:
     """Make the folder this run's, on rank 0: its config, this start, the checkpoint to resume."""
     from pretrain.provenance import describe_start
@@ -137,7 +141,12 @@ def claim(
     run.remove_unfinished()  # first: a checkpoint that was being replaced comes back
     run.claim(config)
     run.record_start(describe_start(device, num_ranks))
-    return run.newest(verify=True)
+    newest = run.newest(verify=True)
+    if newest is None and config.run.branch_from:
+        from pretrain.branch import branch
+
+        return branch(config, run, data.sha256)
+    return newest
 
 
 def export_newest(run: RunFolder) -> None:

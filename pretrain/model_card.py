@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,11 @@ _VANILLA = "Ordinary masked language modelling: the stock fill-mask pipeline wor
 
 
 def model_card(
-    config: PretrainConfig, data: ShardFolder, checkpoint: Checkpoint, folder: str
+    config: PretrainConfig,
+    data: ShardFolder,
+    checkpoint: Checkpoint,
+    folder: str,
+    averaged_steps: Sequence[int] = (),
 ) -> str:
     """Markdown with the YAML head that the Hub reads.
 
@@ -29,6 +34,7 @@ def model_card(
         data: the shards.
         checkpoint: the one that is exported.
         folder: what the exported folder is called.
+        averaged_steps: of the checkpoints whose mean the weights are, `checkpoint` the last.
     """
     masking = config.masking
     model = config.model
@@ -45,6 +51,7 @@ def model_card(
         f"{source.get('name', source.get('type'))}"
         for source in data.manifest.get("config", {}).get("sources", [])
     )
+    of_whom = ", of the run's weights, not of their mean" if averaged_steps else ""
     history = checkpoint.run_folder / "metrics.jsonl"
     losses = "\n".join(
         f"| {step:,} | {tokens / 1e6:,.2f} | {flops:.3g} | {loss:.4f} |"
@@ -64,12 +71,12 @@ tags: [masked-lm, late-masking, latemask]
   sequences of {data.seq_len}; tokenizer sha256 {data.tokenizer_sha256[:16]})
 - Masking: {100 * masking.rate:g} % selected, {100 * masking.loss_fraction:g} % of it predicted, of
   which {100 * masking.masked_share:g} % [MASK], {100 * masking.random_share:g} % random
-- Optimizer: {_optimizer(config)}, {config.data.global_batch_size:,} sequences a step
+- Optimizer: {_optimizer(config)}, {_batch(config)} sequences a step{_origin(config)}
 - Seen: {progress.step:,} steps, {progress.tokens:,} tokens, {progress.flops:.4g} FLOPs,
-  {progress.hours:.3f} hours
+  {progress.hours:.3f} hours{_average(averaged_steps)}
 {_code(RunFolder(checkpoint.run_folder).starts())}
 
-Validation loss at 15 % [MASK]s (nats, comparable between recipes):
+Validation loss at 15 % [MASK]s (nats, comparable between recipes){of_whom}:
 
 | step | million tokens | FLOPs | loss |
 | --- | --- | --- | --- |
@@ -79,9 +86,25 @@ Validation loss at 15 % [MASK]s (nats, comparable between recipes):
 
 def _optimizer(config: PretrainConfig) -> str:
     optimizer = config.optimizer
+    schedule = f"{optimizer.schedule} schedule"
     if optimizer.name == "muon":
-        return f"Muon, peak {optimizer.muon_lr:g}, and AdamW, peak {optimizer.lr:g}"
-    return f"AdamW, peak {optimizer.lr:g}"
+        return f"Muon, peak {optimizer.muon_lr:g}, and AdamW, peak {optimizer.lr:g}, {schedule}"
+    return f"AdamW, peak {optimizer.lr:g}, {schedule}"
+
+
+def _batch(config: PretrainConfig) -> str:
+    first, last = config.data.smallest_batch_size, config.data.global_batch_size
+    return f"{last:,}" if first == last else f"{first:,} to {last:,}"
+
+
+def _origin(config: PretrainConfig) -> str:
+    source = config.run.branch_from
+    return f"\n- Branched from: {source}" if source else ""
+
+
+def _average(steps: Sequence[int]) -> str:
+    listed = ", ".join(f"{step:,}" for step in steps)
+    return f"\n- Weights: the mean of the checkpoints of steps {listed}" if steps else ""
 
 
 def _code(starts: list[dict[str, Any]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from operator import itemgetter
 from typing import Any
@@ -15,9 +16,21 @@ _UNDECAYED = ("position_embeddings", "token_type_embeddings")
 
 
 def learning_rate(config: OptimizerConfig, fraction: float) -> float:
-    """Linear warm-up from 0 to `lr` over the first `warmup` of the budget, then linear to 0."""
+    """AdamW's rate when `fraction` of the budget is used.
+
+    It rises linearly from 0 to `lr` over the first `warmup` of the budget. Then `linear` falls to 0
+    in a straight line and `cosine` in half a cosine; `trapezoid` stays at `lr` and falls as 1 -
+    sqrt(x) over the last `decay` of the budget (Hägele et al. 2024).
+    """
     if fraction < config.warmup:
         return config.lr * fraction / config.warmup
+    if config.schedule == "trapezoid":
+        if fraction <= 1 - config.decay:
+            return config.lr
+        return config.lr * (1 - math.sqrt((fraction - (1 - config.decay)) / config.decay))
+    if config.schedule == "cosine":
+        angle = math.pi * (fraction - config.warmup) / (1 - config.warmup)
+        return config.lr * (1 + math.cos(angle)) / 2
     return config.lr * (1 - fraction) / (1 - config.warmup)
 
 

@@ -207,7 +207,7 @@ _MODERNBERT_DEFAULTS = {
 
 @dataclass(kw_only=True)
 class OptimizerConfig:
-    """The update rule and its schedule: linear warm-up, linear decay to 0 at the budget's end."""
+    """The update rule and its learning rate, which ends at 0 with the budget."""
 
     name: Literal["adamw", "muon"] = "adamw"
     """muon: Muon for the matrices of the layers, AdamW for all else; not with ZeRO-3."""
@@ -227,6 +227,11 @@ class OptimizerConfig:
     """Largest global gradient norm; 0 clips nothing (RoBERTa)."""
     warmup: float = 0.06
     """Share of the budget over which the learning rate rises."""
+    schedule: Literal["linear", "cosine", "trapezoid"] = "linear"
+    """What follows: a straight line or half a cosine down to 0, or a constant rate until `decay`
+    begins."""
+    decay: float = 0.1
+    """trapezoid: share of the budget, its last, over which the rate falls to 0 as 1 - sqrt(x)."""
 
     def __post_init__(self) -> None:
         for key in ("lr", "muon_lr"):
@@ -249,3 +254,19 @@ class OptimizerConfig:
             "norm of their own; set it to 0",
         )
         require(0 <= self.warmup < 1, f"optimizer.warmup is {self.warmup}; from 0 to below 1")
+        self._check_decay()
+
+    def _check_decay(self) -> None:
+        require(0 <= self.decay <= 1, f"optimizer.decay is {self.decay}; from 0 to 1")
+        if self.schedule == "trapezoid":
+            require(
+                self.warmup + self.decay <= 1,
+                f"optimizer.warmup = {self.warmup} and optimizer.decay = {self.decay} add up to "
+                "more than 1, the whole budget; lower one of them",
+            )
+        else:
+            require(
+                self.decay == OptimizerConfig.decay,
+                f"optimizer.decay is {self.decay}, which the {self.schedule} schedule doesn't "
+                "have; leave it out, or set optimizer.schedule to trapezoid",
+            )

@@ -104,6 +104,7 @@ def begin(
         seed=config.run.seed,
         global_batch_size=config.data.global_batch_size,
         micro_batch_size=config.data.micro_batch_size,
+        initial_batch_size=config.data.initial_batch_size,
         rank=engine.rank,
         num_ranks=engine.num_ranks,
         hashes=ShardHashes(data, engine.rank, engine.num_ranks) if config.data.verify else None,
@@ -234,10 +235,17 @@ def _describe(
         "step: %d sequences a micro-batch x %d ranks x %d accumulated = %d sequences = %s tokens",
         config.data.micro_batch_size,
         engine.num_ranks,
-        batches.accumulation_steps,
+        batches.accumulation_steps(config.data.global_batch_size),
         config.data.global_batch_size,
         f"{config.data.global_batch_size * data.seq_len:,}",
     )
+    if config.data.initial_batch_size:
+        logger.info(
+            "batch: grows from %d to %d sequences over the first %g %% of the run",
+            config.data.initial_batch_size,
+            config.data.global_batch_size,
+            100 * config.data.batch_warmup,
+        )
     logger.info(
         "device: %s, %s, %d threads a rank, ZeRO-%d",
         engine.device,

@@ -54,6 +54,7 @@ def take_step(session: Session, batch: StepBatch) -> None:
         values = {
             "train/gradient_norm": float(update.gradient_norm),
             "train/lr": rate,
+            "train/batch_size": batch.size,
             "train/skipped_steps": supervisor.progress.skipped,
             "train/rollbacks": supervisor.progress.rollbacks,
             "speed/memory_gib": peak_memory_gib(engine.device),

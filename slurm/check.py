@@ -52,13 +52,13 @@ def check_pretrain(arguments: Sequence[str], options: argparse.Namespace) -> tup
     from pretrain.main import resolve
 
     config = parse_args(arguments)
-    nodes = usable_nodes(
-        config.data.global_batch_size, config.data.micro_batch_size, options.ranks_per_node
-    )
+    key = "initial_batch_size" if config.data.initial_batch_size else "global_batch_size"
+    batch_size = config.data.smallest_batch_size
+    nodes = usable_nodes(batch_size, config.data.micro_batch_size, options.ranks_per_node)
     fitting = [count for count in nodes if count <= options.nodes]
     if not fitting or (options.submitting and fitting[-1] != options.nodes):
         raise CheckError(
-            f"data.global_batch_size = {config.data.global_batch_size} is not a multiple of "
+            f"data.{key} = {batch_size} is not a multiple of "
             f"data.micro_batch_size x ranks a node x nodes = {config.data.micro_batch_size} x "
             f"{options.ranks_per_node} x {options.nodes}; "
             f"nodes that would do: {', '.join(map(str, nodes)) or 'none'}"
@@ -88,14 +88,19 @@ def check_pretrain(arguments: Sequence[str], options: argparse.Namespace) -> tup
     if newest := run.newest():
         run.check_config(config)
         logger.info("resumes from %s", newest.path)
+    elif config.run.branch_from:
+        from pretrain.branch import find_source
+
+        source = find_source(config, data.sha256, verify=False)
+        logger.info("branches from %s", source.path)
     return fitting[-1], config.run.output_dir
 
 
-def usable_nodes(global_batch_size: int, micro_batch_size: int, ranks_per_node: int) -> list[int]:
+def usable_nodes(batch_size: int, micro_batch_size: int, ranks_per_node: int) -> list[int]:
     """The numbers of nodes, in order, on which all ranks take equally many sequences a step."""
     at_once = micro_batch_size * ranks_per_node
-    most = global_batch_size // at_once
-    return [nodes for nodes in range(1, most + 1) if global_batch_size % (at_once * nodes) == 0]
+    most = batch_size // at_once
+    return [nodes for nodes in range(1, most + 1) if batch_size % (at_once * nodes) == 0]
 
 
 def check_glue(arguments: Sequence[str], options: argparse.Namespace) -> tuple[int, str]:

@@ -37,7 +37,7 @@ _MAY_CHANGE = (
     "data.micro_batch_size",
     "data.verify",
 )
-_IDENTITY = ("run.seed",)
+_IDENTITY = ("run.seed", "run.branch_from")
 
 
 class RunFolder:
@@ -158,6 +158,23 @@ class RunFolder:
         """
         return self._newest_where(lambda _checkpoint: True, verify=verify)
 
+    def last(self, count: int) -> list[Checkpoint]:
+        """The `count` usable checkpoints with the most steps, by rising step.
+
+        Raises:
+            PretrainError: there are fewer.
+        """
+        found: list[Checkpoint] = []
+        for path in reversed(self._paths()):
+            if len(found) < count and (checkpoint := _open_usable(path)):
+                found.insert(0, checkpoint)
+        if len(found) < count:
+            raise PretrainError(
+                f"{self.checkpoints} holds {len(found)} usable checkpoints, {count} were asked "
+                "for; run.keep_checkpoints and run.keep_every say how many a run keeps"
+            )
+        return found
+
     def rollback_target(self) -> Checkpoint | None:
         """The newest checkpoint that was not made amid skipped steps; None where none was made.
 
@@ -179,12 +196,8 @@ class RunFolder:
     ) -> Checkpoint | None:
         paths = self._paths()
         for path in reversed(paths):
-            try:
-                checkpoint = Checkpoint.open(path, verify=verify)
-            except DAMAGE as error:
-                logger.warning("%s can't be used (%s): trying the one before", path, error)
-                continue
-            if wanted(checkpoint):
+            checkpoint = _open_usable(path, verify=verify)
+            if checkpoint and wanted(checkpoint):
                 return checkpoint
         if paths:
             raise PretrainError(
@@ -233,6 +246,15 @@ class RunFolder:
             _remove(path)
 
 
+def _open_usable(path: Path, *, verify: bool = False) -> Checkpoint | None:
+    """None, and a warning, where it can't be used."""
+    try:
+        return Checkpoint.open(path, verify=verify)
+    except DAMAGE as error:
+        logger.warning("%s can't be used (%s): trying the one before", path, error)
+        return None
+
+
 def _is_measured(loss: float | None) -> TypeGuard[float]:
     return loss is not None and math.isfinite(loss)
 
@@ -244,14 +266,22 @@ def _remove(path: Path) -> None:
     shutil.rmtree(doomed)
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
-    """The checkpoint in `path`, which may be a run folder (its newest) or a `step-*` folder."""
+def open_checkpoint(path: Path, *, verify: bool = False) -> Checkpoint:
+    """The checkpoint in `path`, which may be a run folder (its newest) or a `step-*` folder.
+
+    Args:
+        path: to look in.
+        verify: read every byte and compare the hashes, too.
+
+    Raises:
+        PretrainError: there is none, or it can't be used.
+    """
     if (path / "state.json").is_file():
         try:
-            return Checkpoint.open(path)
+            return Checkpoint.open(path, verify=verify)
         except DAMAGE as error:
             raise PretrainError(f"{path} is damaged: {error}; use another checkpoint") from None
-    newest = RunFolder(path).newest()
+    newest = RunFolder(path).newest(verify=verify)
     if newest is None:
         raise PretrainError(f"{path} holds no complete checkpoint (checkpoints/step-*/state.json)")
     return newest

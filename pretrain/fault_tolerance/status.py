@@ -19,6 +19,8 @@ class StepBatch:
     """One optimizer step's input on this rank."""
 
     micro_batches: list[MaskedBatch]
+    size: int
+    """Sequences over all ranks."""
     masking: MaskingConfig
     fraction: float
     """Share of the budget used before this step: what schedules go by."""

@@ -108,24 +108,32 @@ class Supervisor:
     def steps(self, batches: Batches) -> Generator[StepBatch, None, None]:
         """Batches until the run ends, which is decided here.
 
-        In order: a stage of `masking.schedule` may begin; a batch is read and yielded; where too
-        many steps in a row had to be skipped, the run goes back to an earlier checkpoint; once the
-        budget is used, or a signal or `run.stop_after_hours` asks to stop, the last step is saved.
+        In order: a stage of `masking.schedule` may begin, or the batch grow; a batch is read and
+        yielded; where too many steps in a row had to be skipped, the run goes back to an earlier
+        checkpoint; once the budget is used, or a signal or `run.stop_after_hours` asks to stop, the
+        last step is saved.
 
         Raises:
             DivergedError: going back did not help, as often as it was allowed.
             NotSavedError: the last checkpoint could not be written.
         """
         while not self._ending:
-            masking = self._masking
+            masking, size = self._stage
             self._guard.enter_stage([masking.rate, float(masking.insert_layer)])
-            with closing(batches.steps(self.progress.sequences, masking)) as upcoming:
-                while not self._ending and not self._diverging and self._masking == masking:
+            # What is made ahead is of this stage; a new one, known only now, begins afresh.
+            with closing(batches.steps(self.progress.sequences, masking, size)) as upcoming:
+                while not self._ending and not self._diverging and self._stage == (masking, size):
                     self.watchdog.enter("waiting for data")
                     with self._recorder.speed.waiting():
                         micro_batches = next(upcoming)
                     self.watchdog.enter()
-                    yield StepBatch(micro_batches, masking, self.fraction, self._dropout_seed)
+                    yield StepBatch(
+                        micro_batches,
+                        size=size,
+                        masking=masking,
+                        fraction=self.fraction,
+                        dropout_seed=self._dropout_seed,
+                    )
             if self._diverging and not self.finished:
                 self._roll_back()
         self._save_last_step()
@@ -158,11 +166,11 @@ class Supervisor:
         fault = verdict.fault
         if fault is None and not update.applied:
             fault = f"its gradient's norm is {float(update.gradient_norm)}"
-        sequences = self.config.data.global_batch_size
+        masking, sequences = self._stage
         self.progress.advance(
             sequences=sequences,
             tokens=sequences * self._seq_len,
-            flops=sequences * training_flops(self.config.model, self._masking, self._seq_len),
+            flops=sequences * training_flops(self.config.model, masking, self._seq_len),
         )
         self.progress.hours = self._status.hours
         self.progress.count_outcome(skipped=fault is not None)
@@ -227,8 +235,10 @@ class Supervisor:
         return self.progress.skipped_in_row >= self.config.run.max_skipped_steps
 
     @property
-    def _masking(self) -> MaskingConfig:
-        return self.config.masking.at(self.fraction)
+    def _stage(self) -> tuple[MaskingConfig, int]:
+        """Masking and global batch size of the step that is next or under way."""
+        fraction = self.fraction
+        return self.config.masking.at(fraction), self.config.data.batch_size_at(fraction)
 
     @property
     def _dropout_seed(self) -> int:

@@ -19,9 +19,10 @@ from pretrain.config import load_config
 from pretrain.data import Batches, ShardFolder
 from pretrain.engine import Engine
 from pretrain.initialise import initialise
+from pretrain.launch import Launch
 from pretrain.main import end_process, resolve
 from pretrain.model import LateMaskModel
-from pretrain.ranks import Launch, join
+from pretrain.ranks import join
 
 
 class CountReads(TorchDispatchMode):
@@ -51,7 +52,7 @@ def main(config_file: str, micro_batches: int, out: str) -> None:
         global_batch_size=config.data.global_batch_size,
         micro_batch_size=config.data.micro_batch_size,
     )
-    assert batches.accumulation_steps == micro_batches
+    assert batches.accumulation_steps(config.data.global_batch_size) == micro_batches
     batch = next(batches.steps(0, config.masking))
     engine.forward_backward(batch)
     engine.update(0.0, skip=False)

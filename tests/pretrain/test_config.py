@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pretrain.config import PretrainConfig, load_config, parse_args
+from pretrain.config import DataConfig, PretrainConfig, load_config, parse_args
 from pretrain.errors import PretrainError
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +36,16 @@ def test_shipped_configs_are_valid(file: Path) -> None:
         (["--masking.schedule", "[{start: 0.5, insert_layer: 9}]"], "insert_layer is 9"),
         (["--masking.schedule", "[{start: 0.5, rate: 1.5}]"], r"at 0.5, rate is 1.5"),
         (["--data.micro_batch_size", "32"], r"micro_batch_size is 32"),
+        (["--data.batch_warmup", "0.1"], r"batch_warmup is 0\.1 without a batch size"),
+        (["--data.initial_batch_size", "4"], r"batch_warmup is 0\.0; with"),
+        (
+            ["--data.initial_batch_size", "6", "--data.batch_warmup", "0.1"],
+            r"initial_batch_size is 6; it must be a multiple of data\.micro_batch_size = 4",
+        ),
+        (
+            ["--data.initial_batch_size", "12", "--data.batch_warmup", "0.1"],
+            r"initial_batch_size is 12; .*divide data\.global_batch_size = 16",
+        ),
         (["--masking.insert_leyer", "1"], r"command line: unknown key.*insert_layer"),
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
     ],
@@ -82,6 +94,36 @@ def test_stages_hold_from_their_start_on(tiny_config: Callable[..., PretrainConf
     ).masking
     found = [(masking.at(f).rate, masking.at(f).insert_layer) for f in (0.0, 0.19, 0.2, 0.5, 1.0)]
     assert found == [(0.5, 0), (0.5, 0), (0.4, 0), (0.3, 1), (0.3, 1)]
+
+
+@given(
+    st.integers(1, 8),
+    st.integers(1, 40),
+    st.floats(0.01, 1),
+    st.lists(st.floats(0, 1), min_size=1, max_size=20),
+)
+def test_a_batch_grows_linearly_in_whole_increments(
+    initial: int, multiple: int, warmup: float, fractions: list[float]
+) -> None:
+    data = DataConfig(
+        path="data",
+        micro_batch_size=1,
+        global_batch_size=initial * multiple,
+        initial_batch_size=initial,
+        batch_warmup=warmup,
+    )
+    assert data.batch_size_at(0) == initial
+    assert data.batch_size_at(warmup) == data.batch_size_at(1) == initial * multiple
+    sizes = [data.batch_size_at(fraction) for fraction in sorted(fractions)]
+    assert sizes == sorted(sizes)
+    assert all(size % initial == 0 for size in sizes)
+    for fraction, size in zip(sorted(fractions), sizes, strict=True):
+        line = initial + (initial * multiple - initial) * min(1, fraction / warmup)
+        assert line - initial - 1e-9 <= size <= line + 1e-9
+
+
+def test_a_batch_does_not_grow_unless_asked(tiny_config: Callable[..., PretrainConfig]) -> None:
+    assert [tiny_config().data.batch_size_at(fraction) for fraction in (0, 0.5, 1)] == [16] * 3
 
 
 @pytest.mark.parametrize(

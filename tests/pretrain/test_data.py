@@ -53,8 +53,9 @@ def test_an_epoch_reads_every_row_once(num_rows: int, position: int, count: int,
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])
+@pytest.mark.parametrize("size", [16, 48])
 def test_a_global_batch_is_the_same_on_any_ranks(
-    shard_folder: Path, tiny_config: Callable[..., PretrainConfig], ranks: int
+    shard_folder: Path, tiny_config: Callable[..., PretrainConfig], ranks: int, size: int
 ) -> None:
     data, config = ShardFolder(shard_folder), tiny_config()
 
@@ -63,14 +64,15 @@ def test_a_global_batch_is_the_same_on_any_ranks(
         for rank in range(num_ranks):
             batches = Batches(
                 data, seed=3,
-                global_batch_size=16, micro_batch_size=micro, rank=rank, num_ranks=num_ranks,
+                global_batch_size=48, micro_batch_size=micro, rank=rank, num_ranks=num_ranks,
             )  # fmt: skip
-            steps = batches.steps(192, config.masking)  # across the end of an epoch
-            parts += next(steps)
+            steps = batches.steps(192 - size, config.masking, size)
+            next(steps)
+            parts += next(steps)  # across the end of an epoch
             steps.close()
         return [np.concatenate(field) for field in zip(*parts, strict=True)]  # type: ignore[misc]
 
-    for ours, whole in zip(batch(ranks, 4), batch(1, 16), strict=True):
+    for ours, whole in zip(batch(ranks, 4), batch(1, size), strict=True):
         np.testing.assert_array_equal(ours, whole)
 
 
@@ -79,6 +81,11 @@ def test_batch_arithmetic_that_does_not_work_out(shard_folder: Path) -> None:
     with pytest.raises(PretrainError, match=r"6 x 2; 12 would be"):
         Batches(
             data, seed=0, global_batch_size=16, micro_batch_size=6, num_ranks=2,
+        )  # fmt: skip
+    with pytest.raises(PretrainError, match=r"data\.initial_batch_size = 4 .* 4 x 2; 8 would be"):
+        Batches(
+            data, seed=0,
+            global_batch_size=16, micro_batch_size=4, initial_batch_size=4, num_ranks=2,
         )  # fmt: skip
 
 

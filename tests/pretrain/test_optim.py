@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
-from transformers import get_linear_schedule_with_warmup
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import (
+    get_cosine_schedule_with_warmup,
+    get_linear_schedule_with_warmup,
+    get_wsd_schedule,
+)
 
 from pretrain.budget import BudgetConfig, Progress
 from pretrain.engine import make_optimizer
+from pretrain.errors import PretrainError
 from pretrain.model import LateMaskModel
 from pretrain.optim import learning_rate, parameter_groups
 from pretrain.recipe import MaskingConfig, ModelConfig, OptimizerConfig
@@ -23,15 +32,73 @@ def tiny_model(layers: int = 1, late_layers: int = 0) -> LateMaskModel:
     return LateMaskModel(config, MaskingConfig(late_layers=late_layers))
 
 
-def test_learning_rate_is_hugging_faces_linear_schedule() -> None:
-    config = OptimizerConfig(lr=1e-3, warmup=0.1)
+def stock_schedule(
+    optimizer: torch.optim.Optimizer, name: str, warmup: int, decay: int, steps: int
+) -> LRScheduler:
+    if name == "linear":
+        return get_linear_schedule_with_warmup(optimizer, warmup, steps)
+    if name == "cosine":
+        return get_cosine_schedule_with_warmup(optimizer, warmup, steps)
+    return get_wsd_schedule(optimizer, warmup, decay, num_training_steps=steps, decay_type="1-sqrt")
+
+
+@pytest.mark.parametrize(
+    ("name", "warmup", "decay"),
+    [
+        *(("linear", 10, 10), ("linear", 0, 10), ("cosine", 10, 10), ("cosine", 0, 10)),
+        *(("trapezoid", 10, 10), ("trapezoid", 0, 30), ("trapezoid", 60, 40)),
+        *(("trapezoid", 10, 0), ("trapezoid", 0, 100)),
+    ],
+)
+def test_learning_rate_is_that_of_transformers_at_every_step(
+    name: str, warmup: int, decay: int
+) -> None:
+    config = OptimizerConfig(
+        lr=1e-3,
+        schedule=name,
+        warmup=warmup / 100,
+        decay=decay / 100,  # type: ignore[arg-type]
+    )
     optimizer = make_optimizer(tiny_model(), config)
-    schedule = get_linear_schedule_with_warmup(optimizer, 10, 100)
+    schedule = stock_schedule(optimizer, name, warmup, decay, steps=100)
     for step in range(100):
         expected = schedule.get_last_lr()[0]
-        assert learning_rate(config, step / 100) == pytest.approx(expected, abs=1e-12)
+        # A root makes of what a fraction is rounded by, 1e-16, a difference of 1e-8.
+        assert learning_rate(config, step / 100) == pytest.approx(expected, rel=1e-7, abs=1e-12)
         optimizer.step()
         schedule.step()
+
+
+@given(
+    st.sampled_from(["linear", "cosine", "trapezoid"]),
+    st.floats(0, 0.99),
+    st.floats(0, 1),
+    st.floats(0, 1),
+)
+def test_a_rate_lies_between_0_and_its_peak(
+    name: str, warmup: float, decay: float, fraction: float
+) -> None:
+    share = min(decay, 1 - warmup) if name == "trapezoid" else OptimizerConfig.decay
+    config = OptimizerConfig(schedule=name, warmup=warmup, decay=share)  # type: ignore[arg-type]
+    assert 0 <= learning_rate(config, fraction) <= config.lr
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"schedule": "trapezoid", "warmup": 0.95},
+            r"warmup = 0\.95 and optimizer\.decay = 0\.1 add",
+        ),
+        ({"decay": 0.2}, r"decay is 0\.2, which the linear schedule doesn't have"),
+        ({"schedule": "cosine", "decay": 0.2}, r"which the cosine schedule doesn't have"),
+        ({"schedule": "trapezoid", "decay": 1.5}, r"optimizer\.decay is 1\.5"),
+    ],
+)
+def test_impossible_schedules_are_one_line(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(PretrainError, match=message) as error:
+        OptimizerConfig(**settings)
+    assert "\n" not in str(error.value)
 
 
 def test_the_nearest_limit_counts() -> None:

@@ -198,6 +198,65 @@ def test_ranks_and_accumulation_give_the_gradient_of_one_batch(
         torch.testing.assert_close(moment, share * gradient, rtol=1e-4, atol=1e-8, msg=name)
 
 
+# 4, 8 and 12 sequences for 2 steps each, then 16.
+WARMUP = ("--data.initial_batch_size", "4", "--data.batch_warmup", "0.5")
+WARMUP_SIZES = [4, 4, 8, 8, 12, 12] + [16] * 6
+
+
+@pytest.mark.parametrize(
+    "stage", ["1", *(pytest.param(n, marks=pytest.mark.long) for n in ("0", "2", "2_offload", "3"))]
+)
+def test_a_step_of_a_growing_batch_takes_the_gradient_of_its_own_sequences(
+    tiny_config_file: Path, tmp_path: Path, stage: str
+) -> None:
+    folder = tmp_path / "run"
+    plain = ("--model.dropout", "0", "--optimizer.gradient_clipping", "0")
+    still = ("--optimizer.lr", "1e-30", "--data.micro_batch_size", "2")
+    zero = ("--run.deepspeed_config", f"configs/deepspeed/zero{stage}.json")
+    run(tiny_config_file, 2, folder, *plain, *still, *zero, *WARMUP)
+    config = load_config(folder / "config.yaml")
+    model = LateMaskModel(config.model, config.masking)
+    initialise(model, config.run.seed)  # nothing moves the weights
+    data = ShardFolder(config.data.path)
+    position, decay = 0, config.optimizer.betas[0]
+    moments = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+    for step, size in enumerate(WARMUP_SIZES, start=1):
+        batch = Batches(data, seed=0, global_batch_size=size, micro_batch_size=size).micro_batch(
+            position, 0, config.masking
+        )
+        model.zero_grad()
+        loss = model(*(torch.from_numpy(array) for array in batch)).loss_sum / batch.labels.size
+        loss.backward()
+        assert losses(folder)[step] == pytest.approx(loss.item(), rel=1e-6)
+        for name, parameter in model.named_parameters():
+            assert parameter.grad is not None
+            moments[name] = decay * moments[name] + (1 - decay) * parameter.grad
+        position += size
+    assert losses(folder, "train/batch_size") == dict(enumerate(WARMUP_SIZES, start=1))
+    for name, moment in open_checkpoint(folder).tensors("exp_avg"):
+        torch.testing.assert_close(moment, moments[name], rtol=1e-4, atol=1e-8, msg=name)
+
+
+def test_a_growing_batch_survives_a_kill_and_other_ranks(
+    tiny_config_file: Path, tmp_path: Path
+) -> None:
+    still = ("--model.dropout", "0", "--data.micro_batch_size", "2", *WARMUP)
+    every = ("--run.save_every", "1", "--run.keep_checkpoints", "99")
+    whole = tmp_path / "whole"
+    run(tiny_config_file, 2, whole, *still, *every)
+    for ranks in (2, 1):
+        folder = tmp_path / f"on {ranks}"
+        shutil.copytree(whole, folder, ignore=shutil.ignore_patterns("hf"))
+        for checkpoint in (folder / "checkpoints").iterdir():
+            if int(checkpoint.name.removeprefix("step-")) > 3:  # the first of 8 sequences
+                shutil.rmtree(checkpoint)
+        run(tiny_config_file, ranks, folder, *still)
+        if ranks == 2:
+            assert losses(folder) == losses(whole)
+        for step, loss in losses(whole).items():
+            assert losses(folder)[step] == pytest.approx(loss, rel=2e-5), step
+
+
 def test_kill_9_anywhere_loses_nothing_but_time(
     unbroken: Path, tiny_config_file: Path, tmp_path: Path
 ) -> None:

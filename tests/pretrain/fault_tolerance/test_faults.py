@@ -32,10 +32,10 @@ forward_backward = engine.Engine.forward_backward
 agree = supervisor.Supervisor.agree
 now = [0]
 
-def positioned_steps(self, position, masking):
-    for batch in steps(self, position, masking):
+def positioned_steps(self, position, masking, size):
+    for batch in steps(self, position, masking, size):
         now[0] = position
-        position += self.global_batch_size
+        position += size
         yield batch
 
 def bad_gradient(self, micro_batches):

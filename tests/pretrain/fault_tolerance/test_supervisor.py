@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pretrain.budget import BudgetConfig
+from pretrain.config import DataConfig
 from pretrain.engine import Evaluation
 from pretrain.errors import PretrainError
 from pretrain.fault_tolerance import background
@@ -22,6 +25,7 @@ from pretrain.fault_tolerance.checkpoint import State
 from pretrain.fault_tolerance.faults import ENOUGH, DivergedError
 from pretrain.fault_tolerance.run_folder import open_checkpoint
 from pretrain.fault_tolerance.signals import STOP_SIGNALS
+from pretrain.flops import training_flops
 from pretrain.recipe import MaskingConfig, MaskingStage
 from tests.pretrain.fault_tolerance.trial import Trial
 
@@ -200,6 +204,58 @@ def test_losses_of_a_checkpoint_with_another_budget_are_of_its_own_stage(tmp_pat
     trial.engine.loss = lambda step: 6.0
     assert trial.go(resume=True)
     assert open_checkpoint(tmp_path).progress.skipped == 0
+
+
+WARMUP = DataConfig(
+    path="data", global_batch_size=16, micro_batch_size=4, initial_batch_size=4, batch_warmup=0.6
+)
+# Of 20 steps, the first 12 warm up: 4 of 4 sequences, 4 of 8, 4 of 12.
+POSITIONS = list(accumulate([4] * 4 + [8] * 4 + [12] * 4 + [16] * 8, initial=0))
+
+
+def test_a_batch_that_grows_is_counted_and_logged_as_it_is(tmp_path: Path) -> None:
+    trial = Trial(tmp_path, data=WARMUP)
+    positions = []
+    trial.engine.loss = lambda _step: positions.append(trial.engine.position) or 3.0
+    assert trial.go()
+    assert positions == POSITIONS[:-1]
+    progress = open_checkpoint(tmp_path).progress
+    per_sequence = training_flops(trial.supervisor.config.model, trial.masking, 32)
+    assert progress.sequences == POSITIONS[-1]
+    assert progress.tokens == 32 * POSITIONS[-1]
+    assert progress.flops == pytest.approx(POSITIONS[-1] * per_sequence)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    sizes = [line["train/batch_size"] for line in lines if "train/batch_size" in line]
+    assert sizes == [b - a for a, b in pairwise(POSITIONS)]
+
+
+@pytest.mark.parametrize("budget", [BudgetConfig(steps=20), BudgetConfig(hours=20 / 3600)])
+def test_a_growing_batch_resumes_where_it_was(tmp_path: Path, budget: BudgetConfig) -> None:
+    """By the clock, too: what a step reads is known once the one before it has ended."""
+    trial = Trial(tmp_path, data=WARMUP)
+    trial.budget = budget
+    trial.clock.now = 0.0  # whole seconds, so that shares of the hours are exact
+    positions = []
+
+    def loss(step: int) -> float:
+        positions.append(trial.engine.position)
+        if step == 6:
+            os.kill(os.getpid(), signal.SIGUSR2)
+        return 3.0
+
+    trial.engine.loss = loss
+    assert not trial.go()
+    assert trial.go(resume=True)
+    assert positions == POSITIONS[:-1]
+
+
+def test_a_skipped_step_counts_with_its_own_batch(tmp_path: Path) -> None:
+    trial = Trial(tmp_path, data=WARMUP, save_every=1, max_skipped_steps=3, keep_checkpoints=99)
+    trial.engine.norm = lambda step: NAN if 4 <= step <= 6 else 1.0
+    assert trial.go()
+    # Steps 4 to 6 read 4 + 8 + 8 sequences; steps 4 to 20 come again behind them.
+    assert trial.engine.loaded == [3.0]
+    assert open_checkpoint(tmp_path).progress.sequences == POSITIONS[-1] + 4 + 8 + 8
 
 
 class SlowWriter:

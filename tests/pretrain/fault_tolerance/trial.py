@@ -108,11 +108,11 @@ class FakeBatches:
     def __init__(self) -> None:
         self.read: list[tuple[int, float]] = []
 
-    def steps(self, position: int, masking: MaskingConfig) -> Iterator[list[int]]:
+    def steps(self, position: int, masking: MaskingConfig, size: int) -> Iterator[list[int]]:
         while True:
             self.read.append((position, masking.rate))
             yield [position]
-            position += 16
+            position += size
 
 
 class Zeros:
@@ -132,6 +132,9 @@ class Trial:
         self.folder = folder
         self.budget = BudgetConfig(steps=settings.pop("steps", 20))
         self.masking = settings.pop("masking", MaskingConfig(insert_layer=1))
+        self.data = settings.pop(
+            "data", DataConfig(path="data", global_batch_size=16, micro_batch_size=16)
+        )
         defaults = {"log_every": 1, "eval_every": 10**6, "save_minutes": 1e9}
         self.settings = RunConfig(output_dir=str(folder), **(defaults | settings))
         self.clock = FakeClock()
@@ -140,7 +143,7 @@ class Trial:
 
     def go(self, resume: bool = False) -> bool:
         config = PretrainConfig(
-            data=DataConfig(path="data", global_batch_size=16, micro_batch_size=16),
+            data=self.data,
             run=self.settings,
             budget=self.budget,
             masking=self.masking,
