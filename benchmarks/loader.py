@@ -25,7 +25,7 @@ import torch
 from benchmarks.machine import describe
 from benchmarks.tiny_run import write_shard
 from pretrain.data import Batches, ShardFolder
-from pretrain.manifest import FORMAT, VERSION
+from pretrain.manifest import FORMAT
 from pretrain.recipe import MaskingConfig
 
 VOCAB, BLOCK, MICRO_BATCH = 50265, 1024, 32
@@ -54,7 +54,7 @@ def write_shards(folder: Path, num_rows: int, seq_len: int) -> None:
         entry = write_shard(folder / f"{split}-00000-of-00001.tar", part, BLOCK)
         splits[split] = {"sequences": len(part), "tokens": part.size, "shards": [entry]}
     manifest = {
-        "format": FORMAT, "version": VERSION, "seq_len": seq_len, "dtype": "uint16",
+        "format": FORMAT, "version": 1, "seq_len": seq_len, "dtype": "uint16",
         "vocab_size": VOCAB, "tokenizer_sha256": hashlib.sha256(tokenizer.encode()).hexdigest(),
         "splits": splits,
     }  # fmt: skip

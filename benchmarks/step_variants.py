@@ -19,6 +19,7 @@ from pretrain.initialise import initialise
 from pretrain.masking import mask_sequences
 from pretrain.model import LateMaskModel
 from pretrain.recipe import MaskingConfig, ModelConfig
+from pretrain.vocabulary import Vocabulary
 
 VANILLA = MaskingConfig(rate=0.15)
 
@@ -85,8 +86,8 @@ def make_step(
         model.sequence_length = rows.shape[1]
         _draw_weights(model, device)
         masked = mask_sequences(
-            rows, np.arange(len(rows)), masking=variant.masking, vocab_size=config.known_vocab_size,
-            seed=0, epoch=0,
+            rows, np.arange(len(rows)), masking=variant.masking,
+            vocabulary=Vocabulary.robertas(config.known_vocab_size), seed=0, epoch=0,
         )  # fmt: skip
         tensors = [torch.from_numpy(array).to(device) for array in masked]
 

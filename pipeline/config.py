@@ -39,7 +39,7 @@ class Config:
     sources: list[Source]
     """What to read."""
     seq_len: int = 128
-    """Tokens in a sequence, `<s>` and the last `</s>` included."""
+    """Tokens in a sequence, the ones that begin and end it included."""
     chunk_bytes: int = 8_000_000
     """Input files are worked on in groups of about this many bytes, and documents kept in pieces
     of about this much text: a worker's memory grows with it, not with the corpus."""

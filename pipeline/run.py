@@ -53,6 +53,11 @@ def run(config: Config, options: list[str], overwrite: bool, progress: Progress)
             if manifest:
                 log.info("%s: rebuilding %s", folder, ", ".join(missing))
             made = _make(folder, config, options, progress)
+            if manifest:
+                made = {
+                    name: balance.as_version(manifest["version"], content)
+                    for name, content in made.items()
+                }
             if manifest and made["."] != provenance.without(manifest):
                 raise PipelineError(
                     f"{folder}: the rebuilt shards differ from those in {work.MANIFEST}: the input "
@@ -104,7 +109,8 @@ def _make(
         _raise_errors(folder, LAST)
     cleaned = balance.cleaned(folder, len(chunks))
     names = cleaned["pieces"]
-    size = tokenizer.load(folder / tokenizer.FILES[0]).get_vocab_size()
+    size = tokenizer.size_of(tokenizer.load(folder / tokenizer.FILES[0]))
+    special = tokenizer.special_tokens(folder)
     if config.tasks:
         tasks.write(folder, config, names)
     rejected = b"".join(
@@ -115,7 +121,9 @@ def _make(
     work.write_atomic(folder / "rejected.jsonl", rejected)
     work.write_json(folder / "dropped.json", examples.collect(folder, len(chunks)))
     return {
-        data_set(config, seq_len): balance.manifest(folder, config, seq_len, cleaned, files, size)
+        data_set(config, seq_len): balance.manifest(
+            folder, config, seq_len, cleaned, files=files, vocab_size=size, special=special
+        )
         for seq_len in config.seq_lens
     }
 

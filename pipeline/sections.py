@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-MIN_SEQ_LEN = 3  # `<s>`, one token, `</s>`
+MIN_SEQ_LEN = 3  # cls, one token, sep
 
 
 def below_minimum(section: Any, prefix: str, **minimums: int) -> Iterator[str]:
@@ -179,11 +179,11 @@ class Split:
 
 @dataclass(kw_only=True)
 class Tokenizer:
-    """A tokenizer with RoBERTa's special tokens at RoBERTa's ids."""
+    """A tokenizer: trained, with RoBERTa's special tokens at RoBERTa's ids, or a finished one."""
 
     path: str | None = None
-    """Folder or Hub name of a finished tokenizer to use; its special tokens are put at RoBERTa's
-    ids where they aren't. One is trained on the corpus when empty."""
+    """Folder or Hub name of a finished tokenizer to use as it is, ids and settings included. One is
+    trained on the corpus when empty."""
     kind: Literal["bpe", "wordpiece"] = "bpe"
     """What is trained: RoBERTa's byte-level BPE, or BERT's WordPiece."""
     lowercase: bool = False

@@ -62,7 +62,7 @@ class LateMaskForMaskedLM(PreTrainedModel):
         Sequences run one by one: each has its own number of <mask>s. `labels` as in transformers,
         -100 where nothing is asked.
         """
-        mask_id = self.model.config.known_vocab_size - 1
+        mask_id = self.model.config.token_id("mask")
         longest = self.model.architecture.longest_sequence(self.model.config)
         if input_ids.shape[1] > longest:
             raise PretrainError(

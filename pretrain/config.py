@@ -97,7 +97,8 @@ class RunConfig:
     seed: int = 0
     """Of initial weights, order of sequences, masks and dropout."""
     init_from: str | None = None
-    """Start from the weights of this folder (an `hf/`, a stock model's) or this name on the Hub."""
+    """Continue the encoder in this folder (an `hf/`, a stock model's) or of this name on the Hub;
+    what of `model` is at its default is taken from it."""
     branch_from: str | None = None
     """Begin with all that a checkpoint of another run holds: its weights, moments, progress and
     data position. A run folder (its newest) or a `checkpoints/step-N`; budget.* counts on."""
@@ -196,14 +197,25 @@ class PretrainConfig:
             bool(self.data.path.strip()), "data.path is empty; give a folder of shards or its URL"
         )
         require(bool(self.run.output_dir.strip()), "run.output_dir is empty; give a folder")
+        # The source of the weights says how many layers there are, so what depends on it waits.
+        if not self.run.init_from:
+            self.check_layers()
+
+    def check_layers(self) -> None:
+        """Make shares of the layers layers, and check masking and model against each other.
+
+        Raises:
+            PretrainError: they do not go together.
+        """
         layers = self.model.num_hidden_layers
+        self.masking = self.masking.with_layers(layers)
         if self.model.architecture == "modernbert":
             require(
                 self.masking.late_attention == "self",
                 "masking.late_attention is cross, which modernbert's decoder layers don't have; "
                 "set it to self",
             )
-        for k in [stage.insert_layer for stage in self.masking.stages()]:
+        for k in [stage.insertion_layer for stage in self.masking.stages()]:
             require(
                 0 <= k <= layers,
                 f"masking.insert_layer is {k}; it must lie between 0 and "

@@ -22,12 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pretrain.errors import PretrainError
-from pretrain.manifest import content_sha256, parse_manifest
+from pretrain.manifest import content_sha256, parse_manifest, vocabulary_of
 from pretrain.masking import MaskedBatch, mask_sequences
 from pretrain.recipe import MaskingConfig
 from pretrain.remote import is_remote, local_copy
 
-BYTE_LEVEL_SPACES = ("\u0120", "\u010a", "\u0109")  # how byte-level BPE writes " ", "\n", "\t"
+# How byte-level BPE writes " ", "\n", "\t", and SentencePiece a space.
+WORD_MARKS = ("\u0120", "\u010a", "\u0109", "\u2581")
 
 
 class ShardFolder:
@@ -39,7 +40,7 @@ class ShardFolder:
         self.path = local_copy(str(path), Path(cache_dir)) if remote else Path(path)
         self.manifest = self._read_manifest()
         self.seq_len: int = self.manifest["seq_len"]
-        self.vocab_size: int = self.manifest["vocab_size"]
+        self.vocabulary = vocabulary_of(self.manifest, str(self.path / "manifest.json"))
         self.tokenizer_sha256: str = self.manifest["tokenizer_sha256"]
         self._check_tokenizer()
 
@@ -57,14 +58,17 @@ class ShardFolder:
 
     @cached_property
     def word_starts(self) -> NDArray[np.bool_]:
-        """[V] which tokens begin a word: byte-level BPE marks them, WordPiece marks the others."""
+        """[V] which tokens begin a word: BPE and Unigram mark them, WordPiece marks the others."""
         model = json.loads((self.path / "tokenizer.json").read_text())["model"]
-        starts = np.ones(self.vocab_size, dtype=np.bool_)
-        for token, index in model["vocab"].items():
+        starts = np.ones(self.vocabulary.size, dtype=np.bool_)
+        vocab = model["vocab"]
+        if isinstance(vocab, list):  # Unigram's: [token, score] by id
+            vocab = {token: index for index, (token, _) in enumerate(vocab)}
+        for token, index in vocab.items():
             if model["type"] == "WordPiece":
                 starts[index] = not token.startswith(model["continuing_subword_prefix"])
             else:
-                starts[index] = token.startswith(BYTE_LEVEL_SPACES)
+                starts[index] = token.startswith(WORD_MARKS)
         return starts
 
     def _read_manifest(self) -> dict[str, Any]:
@@ -98,7 +102,8 @@ class Sequences:
     """The sequences of one split as an array [N, T] that stays on disk."""
 
     def __init__(self, path: Path, shards: list[dict[str, Any]], data: ShardFolder) -> None:
-        self.seq_len, self.vocab_size = data.seq_len, data.vocab_size
+        self.seq_len = data.seq_len
+        self.vocab_size = data.vocabulary.size
         dtype = data.manifest["dtype"]
         self._blocks: list[NDArray[np.integer]] = []
         self._names: list[tuple[Path, int]] = []  # of the blocks: file, number in it
@@ -152,13 +157,13 @@ class Sequences:
             )
         return out
 
-    def token_counts(self, vocab_size: int, max_sequences: int = 100_000) -> NDArray[np.int64]:
+    def token_counts(self, max_sequences: int = 100_000) -> NDArray[np.int64]:
         """[V] how often each token occurs in (at most `max_sequences`, evenly spread) sequences."""
         picked = np.linspace(0, len(self) - 1, min(len(self), max_sequences)).astype(np.int64)
-        counts = np.zeros(vocab_size, dtype=np.int64)
+        counts = np.zeros(self.vocab_size, dtype=np.int64)
         for start in range(0, len(picked), 4096):
             chunk = self[picked[start : start + 4096]]
-            counts += np.bincount(chunk.ravel(), minlength=vocab_size)
+            counts += np.bincount(chunk.ravel(), minlength=self.vocab_size)
         return counts
 
 
@@ -285,7 +290,7 @@ class Batches:
                 self.sequences[sequence_ids],
                 sequence_ids,
                 masking=masking,
-                vocab_size=self.data.vocab_size,
+                vocabulary=self.data.vocabulary,
                 seed=self.seed,
                 epoch=epoch,
                 word_starts=self.data.word_starts if masking.select == "whole_word" else None,

@@ -21,6 +21,8 @@ GONE = {
     "leave it out",
 }
 """What became of keys that are no more."""
+ZERO_IN_FORMER_CHECKPOINTS = ("token_type_embeddings.weight",)
+"""Parameters that a checkpoint may lack: RoBERTa's only token type was part of its positions."""
 
 
 def translate(content: Any, where: str) -> bool:

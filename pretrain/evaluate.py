@@ -31,6 +31,7 @@ from pretrain.fault_tolerance.run_folder import open_checkpoint
 from pretrain.masking import IGNORE, MaskedBatch, mask_sequences
 from pretrain.model import LateMaskModel
 from pretrain.recipe import MaskingConfig
+from pretrain.vocabulary import Vocabulary
 
 RATE = 0.15
 SEED = 2022  # of the frozen selection: never that of a run
@@ -52,7 +53,7 @@ def evaluation_masking(masking: MaskingConfig, rate: float = RATE) -> MaskingCon
 def evaluation_batches(
     split: Sequences,
     masking: MaskingConfig,
-    vocab_size: int,
+    vocabulary: Vocabulary,
     *,
     batch_size: int,
     sequences: int,
@@ -82,7 +83,7 @@ def evaluation_batches(
             split[sequence_ids],
             sequence_ids,
             masking=masking,
-            vocab_size=vocab_size,
+            vocabulary=vocabulary,
             seed=SEED,
             epoch=0,
         )
@@ -90,10 +91,10 @@ def evaluation_batches(
         yield batch
 
 
-def unigram_log_frequencies(split: Sequences, vocab_size: int) -> NDArray[np.float32]:
+def unigram_log_frequencies(split: Sequences, vocabulary: Vocabulary) -> NDArray[np.float32]:
     """[V] log of each token's frequency in training, add-one smoothed, specials excluded."""
-    counts = split.token_counts(vocab_size).astype(np.float64) + 1
-    counts[[0, 1, 2, vocab_size - 1]] = 1e-2  # never predicted
+    counts = split.token_counts().astype(np.float64) + 1
+    counts[vocabulary.special] = 1e-2  # never predicted
     return np.log(counts / counts.sum()).astype(np.float32)
 
 
@@ -159,11 +160,11 @@ def open_exported(folder: Path, data_path: str | None) -> tuple[Path, LateMaskMo
 
 
 def _refuse_another_vocabulary(source: Path, model: LateMaskModel, data: ShardFolder) -> None:
-    found = model.config.known_vocab_size
-    if found != data.vocab_size:
+    found = model.config.known_vocab_size  # a published model may have more rows than tokens
+    if found < data.vocabulary.size:
         raise PretrainError(
-            f"{source} has a vocabulary of {found} tokens, {data.path} one of {data.vocab_size}; "
-            "give data that was made with its tokenizer"
+            f"{source} has a vocabulary of {found} tokens, {data.path} one of "
+            f"{data.vocabulary.size}; give data that was made with its tokenizer"
         )
 
 
@@ -184,13 +185,13 @@ def main(argv: Sequence[str]) -> None:
             evaluation_batches(
                 data.sequences("valid"),
                 evaluation_masking(model.masking, args.rate),
-                data.vocab_size,
+                data.vocabulary,
                 batch_size=32,
                 sequences=args.sequences,
             )
         )
         loss, accuracy = evaluate(model, batches)
-        frequencies = unigram_log_frequencies(data.sequences("train"), data.vocab_size)
+        frequencies = unigram_log_frequencies(data.sequences("train"), data.vocabulary)
     except PretrainError as error:
         exit_with(error)
     result = {

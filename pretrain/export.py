@@ -19,12 +19,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from pretrain.architectures import architecture_of, architecture_of_stock
@@ -37,14 +35,12 @@ from pretrain.fault_tolerance.run_folder import open_checkpoint
 from pretrain.manifest import TOKENIZER_FILES
 from pretrain.model import LateMaskModel
 from pretrain.model_card import model_card
-from pretrain.recipe import MaskingConfig
+from pretrain.recipe import TOKEN_ID_PARTS, MaskingConfig, ModelConfig
 
 logger = logging.getLogger(__name__)
 
 LATE_MASK_FILE = "late_mask.safetensors"
-# Other values fit the same weights, but what they compute is another thing.
-_COMPUTED_OTHERWISE = ("global_attn_every_n_layers", "local_attention", "global_rope_theta",
-                       "local_rope_theta", "layer_norm_eps")  # fmt: skip
+_VOCABULARY_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model")
 _LATE_MASK_WEIGHTS = ("late_layers.", "late_norm.", "mask_embedding", "mask_scale", "head.")
 
 
@@ -97,6 +93,9 @@ def write_folder(
         metadata={
             "format": "pt",
             "masking": json.dumps(asdict(config.masking)),
+            "token_ids": json.dumps(
+                {f"{part}_token_id": config.model.token_id(part) for part in TOKEN_ID_PARTS}
+            ),
             "step": str(checkpoint.progress.step),
         },
     )
@@ -126,8 +125,7 @@ def exported_step(folder: Path) -> int | None:
     file = folder / LATE_MASK_FILE
     if not file.is_file() or not (folder / "model.safetensors").is_file():
         return None
-    with safe_open(file, framework="pt") as content:
-        step = (content.metadata() or {}).get("step")
+    step = _metadata(file).get("step")
     return None if step is None else int(step)
 
 
@@ -135,14 +133,14 @@ def _stock_model(weights: dict[str, Tensor], config: PretrainConfig) -> PreTrain
     """A stock model with our weights: with its head where the stock forward pass was trained."""
     architecture = architecture_of(config.model)
     stock_config = architecture.to_stock_config(config.model)
-    if config.masking.insert_layer > 0 or config.masking.late_layers > 0:
+    if config.masking.insertion_layer > 0 or config.masking.late_layers > 0:
         encoder = architecture.make_stock_encoder(stock_config)
         encoder.load_state_dict(architecture.to_stock_weights(weights, config.model))
         return encoder
     if config.masking.mask_embedding == "separate":
         # The stock input for a [MASK] is the row of <mask>, which is never a label.
         table = weights["word_embeddings.weight"].clone()
-        table[config.model.known_vocab_size - 1] = weights["mask_embedding"]
+        table[config.model.token_id("mask")] = weights["mask_embedding"]
         weights = weights | {"word_embeddings.weight": table}
     model = architecture.make_stock_masked_lm(stock_config)
     state = architecture.to_stock_weights(weights, config.model)
@@ -156,38 +154,95 @@ def _stock_model(weights: dict[str, Tensor], config: PretrainConfig) -> PreTrain
 def load(folder: Path) -> LateMaskModel:
     """Our model from a directory that `export` wrote, or from a stock model in a local folder.
 
-    A stock model comes back as vanilla masked LM (k = 0), for filling masks or further training.
+    A stock model comes back as vanilla masked LM (k = 0), for filling masks.
 
     Raises:
         PretrainError: no such folder, another architecture, or no head to fill masks with.
     """
-    if not (folder / "config.json").is_file():
-        raise PretrainError(f"{folder}/config.json is missing: not a Hugging Face directory")
-    stock_config = AutoConfig.from_pretrained(folder)
-    architecture = architecture_of_stock(stock_config.model_type)
-    model_config = architecture.from_stock_config(stock_config)
-    weights = architecture.from_stock_weights(_read_weights(folder), model_config)
-    masking = MaskingConfig(mask_embedding="shared")
+    config = read_model_config(folder)
+    weights = read_weights(folder, config)
     late = folder / LATE_MASK_FILE
+    masking = MaskingConfig(mask_embedding="shared")
     if late.is_file():
-        weights |= load_file(late)
-        with safe_open(late, framework="pt") as file:
-            settings = json.loads(file.metadata()["masking"])
+        settings = json.loads(_metadata(late)["masking"])
         translate_masking(settings, str(late))
         masking = MaskingConfig(**settings)
     if "head.bias" not in weights:
         raise PretrainError(
             f"{folder} has neither an MLM head nor {LATE_MASK_FILE}: it can't predict tokens"
         )
-    if architecture.scales_masks:
+    model = LateMaskModel(config, masking)
+    if model.architecture.scales_masks:
         weights.setdefault("mask_scale", torch.ones(1))
-    model = LateMaskModel(model_config, masking)
     with torch.no_grad():
         model.load_state_dict(weights)
     return model
 
 
-def _read_weights(folder: Path) -> dict[str, Tensor]:
+def read_model_config(folder: Path) -> ModelConfig:
+    """What config.json and the tokenizer of a Hugging Face directory say of the model.
+
+    Raises:
+        PretrainError: no such folder, another architecture, or a tokenizer that can't be read.
+    """
+    if not (folder / "config.json").is_file():
+        raise PretrainError(f"{folder}/config.json is missing: not a Hugging Face directory")
+    stock_config = AutoConfig.from_pretrained(folder)
+    config = architecture_of_stock(stock_config.model_type).from_stock_config(stock_config)
+    late = folder / LATE_MASK_FILE
+    if late.is_file():
+        ids = json.loads(_metadata(late).get("token_ids", "{}"))
+    else:
+        tokenizer = read_tokenizer(folder)
+        ids = {} if tokenizer is None else _token_ids(tokenizer)
+    return replace(config, **ids)
+
+
+def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
+    """The tokenizer in a Hugging Face directory, as transformers makes it; None where there is
+    none.
+
+    Raises:
+        PretrainError: it can't be read.
+    """
+    # Without a file some classes would make up a vocabulary.
+    if not any((folder / name).is_file() for name in _VOCABULARY_FILES):
+        return None
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except Exception as error:  # transformers and tokenizers raise nothing narrower
+        text = " ".join(str(error).split())
+        raise PretrainError(f"{folder}: its tokenizer can't be read: {text:.300}") from None
+
+
+def read_weights(folder: Path, config: ModelConfig) -> dict[str, Tensor]:
+    """All weights of a Hugging Face directory under our names, what was not exported included.
+
+    Raises:
+        PretrainError: there are none, or one is missing.
+    """
+    architecture = architecture_of(config)
+    weights = architecture.from_stock_weights(_read_stock_weights(folder), config)
+    late = folder / LATE_MASK_FILE
+    return weights | load_file(late) if late.is_file() else weights
+
+
+def _metadata(file: Path) -> dict[str, str]:
+    with safe_open(file, framework="pt") as content:
+        return content.metadata() or {}
+
+
+def _token_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    found = {
+        "cls_token_id": tokenizer.cls_token_id,
+        "sep_token_id": tokenizer.sep_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "mask_token_id": tokenizer.mask_token_id,
+    }
+    return {key: index for key, index in found.items() if index is not None}
+
+
+def _read_stock_weights(folder: Path) -> dict[str, Tensor]:
     """Every tensor of a Hugging Face directory: one file or shards, safetensors or pickled."""
     for name, read in (("model.safetensors", load_file), ("pytorch_model.bin", _load_pickle)):
         index = folder / f"{name}.index.json"
@@ -204,86 +259,6 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
 def _load_pickle(file: Path) -> dict[str, Tensor]:
     found: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
     return found
-
-
-def _refuse_other_special_tokens(folder: Path, source: str, vocab_size: int) -> None:
-    """Data sets have <mask> last, and the other special tokens first: rows must mean the same."""
-    file = folder / "tokenizer.json"
-    added = json.loads(file.read_text()).get("added_tokens", []) if file.is_file() else []
-    for token in added:
-        if token["content"] in ("<mask>", "[MASK]") and token["id"] != vocab_size - 1:
-            raise PretrainError(
-                f"run.init_from: {source} has {token['content']} at id {token['id']}, data sets "
-                f"have it last ({vocab_size - 1}): its embedding would be read for other tokens"
-            )
-
-
-def _fetch(source: str) -> Path:
-    """`source` itself if it is a folder, else the copy of what the Hub has under this name."""
-    if Path(source).is_dir():
-        return Path(source)
-    try:
-        folder = Path(snapshot_download(source, allow_patterns=["*.json", "*.safetensors"]))
-        if not list(folder.glob("*.safetensors")):
-            folder = Path(snapshot_download(source, allow_patterns=["*.json", "pytorch_*.bin"]))
-    except (OSError, HFValidationError, HfHubHTTPError) as error:
-        raise PretrainError(
-            f"run.init_from: {source} is not a folder, and the Hub does not give it: {error}"
-        ) from None
-    return folder
-
-
-@torch.no_grad()
-def start_from(model: LateMaskModel, source: str) -> None:
-    """Overwrite the weights of `model` with those of a Hugging Face directory.
-
-    The recipe may be another one: late layers that `source` lacks keep their weights, and so does
-    the decoder of an untied head; a [MASK] vector that it lacks starts as its row of <mask>.
-
-    Args:
-        model: initialised.
-        source: a folder that `export` wrote, a stock model's, or a name on the Hub.
-
-    Raises:
-        PretrainError: it can't be had, or has other shapes.
-    """
-    folder = _fetch(source)
-    theirs = load(folder)
-    weights: dict[str, Tensor] = dict(theirs.named_parameters())
-    found_size = theirs.config.known_vocab_size
-    wanted_size = model.config.known_vocab_size
-    if found_size != wanted_size:
-        raise PretrainError(
-            f"run.init_from: {source} has a vocabulary of {found_size}, the tokenizer of the data "
-            f"one of {wanted_size}; make the data with its tokenizer"
-        )
-    _refuse_other_special_tokens(folder, source, found_size)
-    if theirs.config.architecture != model.config.architecture:
-        raise PretrainError(
-            f"run.init_from: {source} is a {theirs.config.architecture}, this config's "
-            f"model.architecture is {model.config.architecture}"
-        )
-    for key in _COMPUTED_OTHERWISE:
-        found, wanted = getattr(theirs.config, key), getattr(model.config, key)
-        if found != wanted:
-            logger.warning(
-                "run.init_from: %s has %s %s, this config %s", source, key, found, wanted
-            )
-    mask_row = theirs.word_embeddings.weight[theirs.config.known_vocab_size - 1]
-    weights.setdefault("mask_embedding", mask_row)
-    for name, parameter in model.named_parameters():
-        if name in weights and weights[name].shape != parameter.shape:
-            raise PretrainError(
-                f"run.init_from: {name} of {source} has shape {list(weights[name].shape)}, this "
-                f"config makes it {list(parameter.shape)}: set model.* to what its config.json says"
-            )
-        if name in weights:
-            parameter.copy_(weights[name])
-        elif not name.startswith(("late_", "head.decoder")):
-            raise PretrainError(f"run.init_from: {source} has fewer layers: no {name}")
-    if lost := [name for name in weights if name.startswith("layers.")
-                and name not in dict(model.named_parameters())]:  # fmt: skip
-        raise PretrainError(f"run.init_from: {source} has more layers: {lost[0]}")
 
 
 def main(argv: Sequence[str]) -> None:

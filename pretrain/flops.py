@@ -61,7 +61,8 @@ def head_flops(predicted: float, hidden: int, vocab_size: int) -> float:
 def paper_flops(model: ModelConfig, masking: MaskingConfig, seq_len: int) -> dict[str, float]:
     """Forward FLOPs of one sequence by part, with the paper's fractional counts."""
     h, f = model.hidden_size, feed_forward_width(model)
-    k, layers = masking.insert_layer, model.num_hidden_layers
+    k = masking.insertion_layer
+    layers = model.num_hidden_layers
     masked = seq_len * masking.masked_share * masking.rate
     visible = seq_len - masked if k > 0 else seq_len
     if masking.late_attention == "self":
@@ -80,7 +81,9 @@ def paper_flops(model: ModelConfig, masking: MaskingConfig, seq_len: int) -> dic
 def executed_flops(model: ModelConfig, masking: MaskingConfig, seq_len: int) -> dict[str, float]:
     """Forward FLOPs of one sequence by part, as `model.py` runs it, with the rounded counts."""
     h, f = model.hidden_size, feed_forward_width(model)
-    k, d, layers = masking.insert_layer, masking.late_layers, model.num_hidden_layers
+    k = masking.insertion_layer
+    d = masking.late_layers
+    layers = model.num_hidden_layers
     counts = mask_counts(masking, seq_len)
     n, s, length = counts.visible, counts.predicted, counts.positions
     whole = layer_flops(length, h, f)
@@ -130,6 +133,14 @@ def main(argv: Sequence[str]) -> None:
     logging.basicConfig(level=logging.INFO, force=True)
     try:
         config = parse_args(argv)
+        if config.run.init_from:
+            # Imported here: without a source no weights need to be read.
+            from pretrain.source import Source, settings_of
+
+            name = config.run.init_from
+            settings = settings_of(config.model, Source(name).config, name)
+            config = replace(config, model=replace(config.model, **settings))
+            config.check_layers()
         model = replace(config.model, vocab_size=config.model.vocab_size or 50265)
         longest = architecture_of(model).longest_sequence(model)
         print(table(model, config.masking, longest))

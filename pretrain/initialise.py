@@ -21,7 +21,7 @@ def initialise(model: LateMaskModel, seed: int, log_frequencies: Tensor | None =
     Args:
         model: its `config` says how.
         seed: of the draws.
-        log_frequencies: [V] of the training tokens, for `unigram_bias`.
+        log_frequencies: [tokens of the data] of the training tokens, for `unigram_bias`.
     """
     generator = torch.Generator().manual_seed(seed)
     config, architecture = model.config, model.architecture
@@ -44,8 +44,11 @@ def initialise(model: LateMaskModel, seed: int, log_frequencies: Tensor | None =
         architecture.draw(positions, embedding_std, generator)
         if architecture.padding_position is not None:
             nn.init.zeros_(positions[architecture.padding_position])
-    if architecture.has_token_types:
+    if architecture.token_types:
         token_types = model.get_parameter("token_type_embeddings.weight")
+    if architecture.token_types == 1:  # every token adds it: positions can say the same
+        nn.init.zeros_(token_types)
+    elif architecture.token_types:
         architecture.draw(token_types, embedding_std, generator)
     if model.masking.mask_embedding == "separate":
         architecture.draw(model.mask_embedding, embedding_std, generator)
@@ -53,8 +56,11 @@ def initialise(model: LateMaskModel, seed: int, log_frequencies: Tensor | None =
         if log_frequencies is None:
             raise ValueError("model.unigram_bias needs log_frequencies")
         with torch.no_grad():
-            model.head.bias[: config.known_vocab_size] = log_frequencies
+            known = len(log_frequencies)
+            model.head.bias[:known] = log_frequencies
+            # Rows that the tokenizer has no token for.
+            model.head.bias[known : config.known_vocab_size] = log_frequencies.min()
     # Never predicted, like the vocabulary's padding. An export for the stock forward pass may then
     # hold the [MASK] vector in this row, which the tied decoder reads, too.
     with torch.no_grad():
-        model.head.bias[config.known_vocab_size - 1] = UNREACHABLE
+        model.head.bias[config.token_id("mask")] = UNREACHABLE

@@ -24,7 +24,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if __name__ == "__main__":
     # Run as a script, Python puts this folder first on the path, and `import data` would be ours.
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from pretrain.data import ShardFolder
     from pretrain.fault_tolerance.checkpoint import Checkpoint
     from pretrain.fault_tolerance.run_folder import RunFolder
+    from pretrain.recipe import ModelConfig
 
 STOPPED = 75  # EX_TEMPFAIL: what Slurm scripts requeue on
 
@@ -68,7 +69,8 @@ def main(config: PretrainConfig) -> int:
         try:
             watchdog.enter("opening the data")
             data = ShardFolder(config.data.path, config.data.cache_dir)
-            config = resolve(config, data)
+            begun = run.begun_config()
+            config = resolve(config, data, begun.model if begun else None)
             finished = train_with_others(config, data, run, launch, watchdog, held)
         except PretrainError as error:
             if watchdog.fail(error.exit_code, str(error)):
@@ -160,17 +162,34 @@ def export_newest(run: RunFolder) -> None:
         logger.info("wrote %s", hf)
 
 
-def resolve(config: PretrainConfig, data: ShardFolder) -> PretrainConfig:
-    """Fill in what the data knows and check the config against it."""
-    from pretrain.architectures import architecture_of
+def resolve(
+    config: PretrainConfig, data: ShardFolder, begun: ModelConfig | None = None
+) -> PretrainConfig:
+    """Fill in what the source of the weights and the data know, and check the config against them.
 
-    vocab_size, seq_len = data.vocab_size, data.seq_len
-    wanted = config.model.vocab_size
-    if wanted not in (None, vocab_size):
-        raise PretrainError(
-            f"model.vocab_size is {wanted}, the tokenizer of {config.data.path} has {vocab_size} "
-            "tokens; leave model.vocab_size out"
-        )
+    Args:
+        config: as it was given.
+        data: the shards.
+        begun: what the run that is resumed has: the source need not be there any more.
+
+    Raises:
+        PretrainError: they do not go together.
+    """
+    from pretrain.architectures import architecture_of
+    from pretrain.source import Source, settings_of
+
+    settings: dict[str, Any] = {}
+    if init_from := config.run.init_from:
+        if begun is None:
+            source = Source(init_from)
+            settings = settings_of(config.model, source.config, init_from)
+            source.check_tokenizer(data)
+        else:
+            settings = settings_of(config.model, begun, init_from)
+    settings |= _vocabulary_settings(config, data, settings.get("vocab_size"))
+    config = replace(config, model=replace(config.model, **settings))
+    config.check_layers()
+    seq_len = data.seq_len
     longest = architecture_of(config.model).longest_sequence(config.model)
     if longest < seq_len:
         found = config.model.max_position_embeddings
@@ -178,7 +197,34 @@ def resolve(config: PretrainConfig, data: ShardFolder) -> PretrainConfig:
             f"model.max_position_embeddings is {found}, sequences of {config.data.path} have "
             f"{seq_len} tokens: it must be at least {found + seq_len - longest}"
         )
-    return replace(config, model=replace(config.model, vocab_size=vocab_size))
+    return config
+
+
+def _vocabulary_settings(
+    config: PretrainConfig, data: ShardFolder, found_rows: int | None
+) -> dict[str, int]:
+    """Rows of the word embedding, `found_rows` at the source, and the ids of special tokens."""
+    from pretrain.recipe import TOKEN_ID_PARTS
+
+    vocabulary = data.vocabulary
+    rows = found_rows or config.model.vocab_size or vocabulary.size
+    if rows < vocabulary.size:
+        raise PretrainError(
+            f"model.vocab_size is {rows}, the tokenizer of {config.data.path} has "
+            f"{vocabulary.size} tokens; "
+            + ("make the data with the source's" if found_rows else "leave model.vocab_size out")
+        )
+    settings = {"vocab_size": rows}
+    for part in TOKEN_ID_PARTS:
+        key = f"{part}_token_id"
+        index = getattr(vocabulary, part)
+        if getattr(config.model, key) not in (None, index):
+            raise PretrainError(
+                f"model.{key} is {getattr(config.model, key)}, the tokenizer of "
+                f"{config.data.path} has {index}; leave model.{key} and model.vocab_size out"
+            )
+        settings[key] = index
+    return settings
 
 
 def run_from_command_line(argv: Sequence[str]) -> int:

@@ -11,8 +11,10 @@ import json
 from typing import Any
 
 from pretrain.errors import PretrainError
+from pretrain.vocabulary import PARTS, Vocabulary
 
-FORMAT, VERSION = "latemask-shards", 1
+FORMAT = "latemask-shards"
+VERSIONS = (1, 2)  # 1 has no special_tokens: they are RoBERTa's
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 _RESERVED_NAMES = {"manifest.json", *TOKENIZER_FILES}
 _DTYPES = ("uint16", "uint32")
@@ -37,15 +39,15 @@ def parse_manifest(raw: bytes, file: str) -> dict[str, Any]:
     if not isinstance(manifest, dict):
         raise PretrainError(f"{file} holds {_shown(manifest)}, expected an object; {_REMEDY}")
     found = (manifest.get("format"), manifest.get("version"))
-    if found != (FORMAT, VERSION):
+    if found not in [(FORMAT, version) for version in VERSIONS]:
         raise PretrainError(
-            f"{file}: format and version are {_shown(found)}, expected {(FORMAT, VERSION)}; "
+            f"{file}: format and version are {_shown(found)}, expected '{FORMAT}' and 1 or 2; "
             "make the data set again with this version of the pipeline"
         )
     top = _Entry(manifest, "", file)
-    top.get("vocab_size", int)
+    vocabulary_of(manifest, file)
     if top.get("seq_len", int) < 3:
-        raise top.error("seq_len", "3 or more: <s>, a token, </s>")
+        raise top.error("seq_len", "3 or more: cls, a token, sep")
     top.get("tokenizer_sha256", str)
     if top.get("dtype", str) not in _DTYPES:
         raise top.error("dtype", " or ".join(_DTYPES))
@@ -53,6 +55,31 @@ def parse_manifest(raw: bytes, file: str) -> dict[str, Any]:
     for name in splits.content:
         _check_split(splits.entry(name))
     return manifest
+
+
+def vocabulary_of(manifest: dict[str, Any], file: str) -> Vocabulary:
+    """The ids that a manifest states.
+
+    Raises:
+        PretrainError: they are not five different ids below `vocab_size`.
+    """
+    top = _Entry(manifest, "", file)
+    size = top.get("vocab_size", int)
+    if manifest["version"] == 1:
+        if size < 6:
+            raise top.error("vocab_size", "6 or more: five special tokens, and another")
+        return Vocabulary.robertas(size)
+    stated = top.entry("special_tokens")
+    ids = {part: stated.get(part, int) for part in PARTS}
+    for part, index in ids.items():
+        if index >= size:
+            raise stated.error(part, f"an id below vocab_size = {size}")
+        if list(ids.values()).count(index) > 1:
+            raise stated.error(part, "an id that no other special token has")
+    vocabulary = Vocabulary(size=size, **ids)
+    if not len(vocabulary.ordinary):
+        raise top.error("vocab_size", "6 or more: five special tokens, and another")
+    return vocabulary
 
 
 def content_sha256(raw: bytes) -> str:

@@ -11,7 +11,7 @@ that has fewer of them than are selected (short documents packed together) fills
 positions with special tokens whose label is IGNORE: no random token replaces them, and they don't
 count in the loss. So a special token can be hidden from the early layers, or dropped, only in a
 sequence with more special tokens than unselected positions (more than half of it at a rate of
-50 %), and even there it has no label. The leading <s> and the last </s> always stay visible.
+50 %), and even there it has no label. The first token and the last always stay visible.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from pretrain.errors import PretrainError
 from pretrain.recipe import MaskingConfig
+from pretrain.vocabulary import Vocabulary
 
-NUM_LEADING_SPECIALS = 4  # <s> <pad> </s> <unk>; <mask> is the last id
 IGNORE = -100  # label of a position that is not predicted: torch's ignore_index
 
 
@@ -63,7 +63,7 @@ class MaskCounts:
 
 
 def mask_counts(masking: MaskingConfig, seq_len: int) -> MaskCounts:
-    """Fixed counts for sequences of `seq_len` tokens that begin with <s> and end with </s>."""
+    """Fixed counts for sequences of `seq_len` tokens between cls and sep, which are among them."""
     selected = round(masking.rate * (seq_len - 2))
     predicted = round(masking.loss_fraction * selected)
     masked = round(masking.masked_share * predicted)
@@ -88,7 +88,7 @@ def mask_sequences(
     sequence_ids: NDArray[np.integer],
     *,
     masking: MaskingConfig,
-    vocab_size: int,
+    vocabulary: Vocabulary,
     seed: int,
     epoch: int,
     word_starts: NDArray[np.bool_] | None = None,
@@ -96,11 +96,11 @@ def mask_sequences(
     """Mask B sequences of `seq_len` tokens.
 
     Args:
-        sequences: [B, seq_len] token ids; the first column is <s>, the last </s>.
+        sequences: [B, seq_len] token ids; the first column is cls, the last sep.
         sequence_ids: [B] index of each sequence in its split: the noise depends on it alone, so a
             batch is the same on any number of ranks.
         masking: rates and shares.
-        vocab_size: V; random replacements are drawn from all but the special tokens.
+        vocabulary: which tokens are special; random replacements are drawn from the others.
         seed: of the run.
         epoch: how often the sequences have been seen before.
         word_starts: [V] which tokens begin a word; needed for `select: whole_word`.
@@ -109,7 +109,7 @@ def mask_sequences(
     counts = mask_counts(masking, seq_len)
     spans = seq_len if masking.select == "span" else 0
     noise = _noise(seed, epoch, sequence_ids, seq_len + counts.random + spans)
-    is_special = (sequences < NUM_LEADING_SPECIALS) | (sequences == vocab_size - 1)
+    is_special = vocabulary.is_special[sequences]
     keys = noise[:, :seq_len]
     if masking.select != "token":
         if masking.select == "span":
@@ -129,14 +129,14 @@ def mask_sequences(
     surplus = np.take_along_axis(is_special, position_ids[:, -counts.predicted :], axis=1)
     replaced = slice(unselected.shape[1], unselected.shape[1] + counts.random)
     draws = noise[:, seq_len : seq_len + counts.random]
-    num_ordinary = vocab_size - NUM_LEADING_SPECIALS - 1
-    random = NUM_LEADING_SPECIALS + (draws % np.uint64(num_ordinary)).astype(np.int64)
+    ordinary = vocabulary.ordinary
+    random = ordinary[(draws % np.uint64(len(ordinary))).astype(np.int64)]
     input_ids[:, replaced] = np.where(surplus[:, : counts.random], input_ids[:, replaced], random)
     return MaskedBatch(input_ids, position_ids, np.where(surplus, IGNORE, labels))
 
 
 def _specials_last(keys: NDArray[np.uint64], is_special: NDArray[np.bool_]) -> NDArray[np.uint64]:
-    """[B, T] keys that order ordinary tokens as before, then special ones, then <s> and </s>.
+    """[B, T] keys that order ordinary tokens as before, then special ones, then cls and sep.
 
     The last two are in the first and last column. Halved, the keys of ordinary tokens lie strictly
     below those of the special ones.

@@ -101,7 +101,8 @@ class LateMaskModel(nn.Module):
         self, input_ids: Tensor, position_ids: Tensor, num_predicted: int
     ) -> Tensor:
         """[B, num_predicted, h] head states of the last positions; arguments as in `forward`."""
-        k, num_visible = self.masking.insert_layer, input_ids.shape[1]
+        k = self.masking.insertion_layer
+        num_visible = input_ids.shape[1]
         visible_positions = position_ids[:, :num_visible]
         hidden = self.embed(input_ids, visible_positions)
         if k > 0:
@@ -172,15 +173,13 @@ class LateMaskModel(nn.Module):
         if self.masking.mask_embedding == "separate":
             vector: Tensor = self.mask_embedding
         else:
-            vector = self.word_embeddings.weight[
-                self.config.known_vocab_size - 1
-            ]  # <mask>, the last token
+            vector = self.word_embeddings.weight[self.config.token_id("mask")]
         masks = self._embed(vector, position_ids)
         if not self.architecture.scales_masks:
             return masks
         # At k = 0 a [MASK] is a token like any other. The factor then gets a gradient of zeros:
         # DeepSpeed and the checkpoints expect one of every parameter.
-        later = float(self.masking.insert_layer > 0)
+        later = float(self.masking.insertion_layer > 0)
         return masks * (later * self.mask_scale + (1 - later))
 
     def _embed(self, vectors: Tensor, position_ids: Tensor) -> Tensor:

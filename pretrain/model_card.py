@@ -42,11 +42,12 @@ def model_card(
     late = f" and {masking.late_layers} extra late layers" if masking.late_layers else ""
     kind = (
         _LATE.format(
-            k=masking.insert_layer, layers=model.num_hidden_layers, late=late, folder=folder
+            k=masking.insertion_layer, layers=model.num_hidden_layers, late=late, folder=folder
         )
-        if masking.insert_layer or masking.late_layers
+        if masking.insertion_layer or masking.late_layers
         else _VANILLA
     )
+    origin = f", from the weights of {config.run.init_from} on" if config.run.init_from else ""
     sources = ", ".join(
         f"{source.get('name', source.get('type'))}"
         for source in data.manifest.get("config", {}).get("sources", [])
@@ -65,7 +66,8 @@ tags: [masked-lm, late-masking, latemask]
 # {Path(config.run.output_dir).name}
 
 {architecture_of(model).title}, {model.num_hidden_layers} layers x
-{model.hidden_size}, vocabulary of {model.known_vocab_size:,}, pretrained with latemask. {kind}
+{model.hidden_size}, vocabulary of {model.known_vocab_size:,}, pretrained with latemask{origin}.
+{kind}
 
 - Data: {sources or data.path} ({data.manifest["splits"]["train"]["tokens"]:,} tokens in
   sequences of {data.seq_len}; tokenizer sha256 {data.tokenizer_sha256[:16]})

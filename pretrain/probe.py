@@ -32,21 +32,21 @@ from pretrain.errors import PretrainError, exit_with
 from pretrain.fault_tolerance.run_folder import open_checkpoint
 from pretrain.model import LateMaskModel
 
-BOS, EOS = 0, 2
-
 
 @torch.no_grad()
 def features(
     model: LateMaskModel, tokenizer: Tokenizer, columns: Sequence[Sequence[str]]
 ) -> NDArray[np.float32]:
     """[N, 2h] the first token's state and the mean of all states, of N texts or pairs of texts."""
+    cls = model.config.token_id("cls")
+    sep = model.config.token_id("sep")
     longest = model.architecture.longest_sequence(model.config)
     found = []
     for texts in zip(*columns, strict=True):
-        ids = [BOS]
+        ids = [cls]
         for text in texts:
-            separator = [EOS] if len(ids) > 1 else []  # RoBERTa's pairs: </s></s>
-            ids += separator + tokenizer.encode(text, add_special_tokens=False).ids + [EOS]
+            separator = [sep] if len(ids) > 1 else []  # RoBERTa's pairs: </s></s>
+            ids += separator + tokenizer.encode(text, add_special_tokens=False).ids + [sep]
         states = model.encode(torch.tensor([ids[:longest]]))[0]
         found.append(torch.cat([states[0], states.mean(dim=0)]).numpy())
     return np.stack(found)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 from pretrain.errors import PretrainError, require
+from pretrain.vocabulary import Vocabulary
 
 
 @dataclass(kw_only=True)
@@ -19,7 +20,7 @@ class MaskingStage:
     """Share of the budget from which on it holds."""
     rate: float | None = None
     """Replaces masking.rate."""
-    insert_layer: int | None = None
+    insert_layer: int | float | None = None
     """Replaces masking.insert_layer."""
 
 
@@ -39,8 +40,9 @@ class MaskingConfig:
     """What is selected at once: tokens, words, or spans of `span_length` tokens on average."""
     span_length: float = 3.0
     """Mean length of a span, geometrically distributed."""
-    insert_layer: int = 0
-    """Encoder layers that run on the visible tokens only; 0 is ordinary masked LM."""
+    insert_layer: int | float = 0
+    """Encoder layers that run on the visible tokens only; 0 is ordinary masked LM. Between 0 and 1:
+    this share of the layers, rounded."""
     late_layers: int = 0
     """Extra layers after the encoder, for pretraining only: not exported."""
     late_attention: Literal["self", "cross"] = "self"
@@ -70,6 +72,12 @@ class MaskingConfig:
             f"masking.masked_share = {self.masked_share} and masking.random_share = "
             f"{self.random_share} must not be negative and may add up to 1 at most",
         )
+        for k in [self.insert_layer, *(stage.insert_layer for stage in self.schedule)]:
+            require(
+                not isinstance(k, float) or 0 < k < 1,
+                f"masking.insert_layer is {k}; a whole number of layers, or a share of them "
+                "strictly between 0 and 1",
+            )
         require(self.span_length >= 1, f"masking.span_length is {self.span_length}; 1 or more")
         require(self.late_layers >= 0, f"masking.late_layers is {self.late_layers}; 0 or more")
         starts = [stage.start for stage in self.schedule]
@@ -77,6 +85,26 @@ class MaskingConfig:
             all(0 < start < 1 for start in starts) and starts == sorted(set(starts)),
             f"masking.schedule starts at {starts}; they must rise, between 0 and 1",
         )
+
+    @property
+    def insertion_layer(self) -> int:
+        """k, the number of layers that run on the visible tokens only."""
+        assert isinstance(self.insert_layer, int)  # `with_layers` has made it one
+        return self.insert_layer
+
+    def with_layers(self, count: int) -> MaskingConfig:
+        """The same for an encoder of `count` layers: shares of them are layers."""
+
+        def layer(k: int | float) -> int:
+            return round(k * count) if isinstance(k, float) else k
+
+        schedule = [
+            stage
+            if stage.insert_layer is None
+            else replace(stage, insert_layer=layer(stage.insert_layer))
+            for stage in self.schedule
+        ]
+        return replace(self, insert_layer=layer(self.insert_layer), schedule=schedule)
 
     def at(self, fraction: float) -> MaskingConfig:
         """What holds when `fraction` of the budget is used: this, with the stage's values."""
@@ -134,11 +162,21 @@ class ModelConfig:
     unigram_bias: bool = False
     """Start the head's bias at the log frequencies of the training tokens."""
     vocab_size: int | None = None
-    """Tokens of the tokenizer; null: taken from the data."""
+    """Rows of the word embedding: the tokenizer's tokens, or more; null: taken from the data."""
+    cls_token_id: int | None = None
+    """Id of the token that begins a sequence; null, like the next three: taken from the data."""
+    sep_token_id: int | None = None
+    """Id of the token that ends a sequence."""
+    pad_token_id: int | None = None
+    """Id of padding, which pretraining never sees."""
+    mask_token_id: int | None = None
+    """Id of [MASK]."""
 
     def __post_init__(self) -> None:
         if self.layer_norm_eps is None:
             self.layer_norm_eps = 1e-12 if self.architecture == "bert" else 1e-5
+        if self.vocab_size is not None:
+            self._fill_in_token_ids(self.vocab_size)
         for key in (
             "hidden_size",
             "num_hidden_layers",
@@ -157,6 +195,26 @@ class ModelConfig:
             self._check_modernbert()
         else:
             self._refuse_keys_of_modernbert()
+
+    def _fill_in_token_ids(self, vocab_size: int) -> None:
+        """RoBERTa's where none are given: so had data sets and runs of earlier releases."""
+        robertas = Vocabulary.robertas(vocab_size)
+        for part in TOKEN_ID_PARTS:
+            key = f"{part}_token_id"
+            if getattr(self, key) is None:
+                setattr(self, key, getattr(robertas, part))
+            require(
+                0 <= getattr(self, key) < vocab_size,
+                f"model.{key} is {getattr(self, key)}; 0 to model.vocab_size - 1 = "
+                f"{vocab_size - 1}",
+            )
+
+        # Stock RoBERTa counts positions from padding's id + 1 on.
+        require(
+            not self.architecture.startswith("roberta") or self.pad_token_id == 1,
+            f"model.architecture is {self.architecture}, which needs a tokenizer whose padding has "
+            f"id 1; it is {self.pad_token_id}. Take bert or modernbert",
+        )
 
     def _check_modernbert(self) -> None:
         require(
@@ -192,12 +250,20 @@ class ModelConfig:
             raise PretrainError("model.vocab_size is not set; give --model.vocab_size 50265, say")
         return self.vocab_size
 
+    def token_id(self, part: str) -> int:
+        """Id of `cls`, `sep`, `pad` or `mask`; PretrainError while they are left to the data."""
+        index = getattr(self, f"{part}_token_id")
+        if index is None:
+            raise PretrainError(f"model.{part}_token_id is not set, nor is model.vocab_size")
+        return int(index)
+
     @property
     def padded_vocab_size(self) -> int:
         """Rows of the embedding: a multiple of 64, for which matrix products are fastest."""
         return -(-self.known_vocab_size // 64) * 64
 
 
+TOKEN_ID_PARTS = ("cls", "sep", "pad", "mask")
 _MODERNBERT_DEFAULTS = {
     field.name: field.default
     for field in fields(ModelConfig)

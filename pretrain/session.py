@@ -24,7 +24,6 @@ from pretrain.evaluate import (
     unigram_log_frequencies,
     unigram_loss,
 )
-from pretrain.export import start_from
 from pretrain.fault_tolerance.checkpoint import Checkpoint
 from pretrain.fault_tolerance.run_folder import RunFolder
 from pretrain.fault_tolerance.supervisor import Supervisor
@@ -33,6 +32,7 @@ from pretrain.initialise import initialise
 from pretrain.masking import MaskedBatch, mask_counts
 from pretrain.metrics import Recorder
 from pretrain.model import LateMaskModel
+from pretrain.source import Source
 from pretrain.timing import Trace, peak_tflops
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def begin(
     """Build everything on this rank; collective.
 
     Args:
-        config: resolved (`model.vocab_size` set).
+        config: resolved: what the data and the source of the weights say is filled in.
         data: the shards.
         run: the run's folder.
         device: this rank's.
@@ -87,7 +87,7 @@ def begin(
             "sha256 by now; put the old data back, or choose another run.output_dir"
         )
     watchdog.enter("counting tokens")
-    frequencies = unigram_log_frequencies(data.sequences("train"), data.vocab_size)
+    frequencies = unigram_log_frequencies(data.sequences("train"), data.vocabulary)
     watchdog.enter("making the model")
     model = LateMaskModel(config.model, config.masking)
     model.sequence_length = data.seq_len
@@ -160,7 +160,7 @@ def set_initial_weights(
     """The weights that a new run begins with; `log_frequencies` [V] of the training tokens."""
     initialise(model, config.run.seed, log_frequencies)
     if config.run.init_from:
-        start_from(model, config.run.init_from)
+        Source(config.run.init_from).start(model)
 
 
 class InitialWeights:
@@ -189,7 +189,7 @@ def _validation(
     return evaluation_batches(
         data.sequences("valid"),
         evaluation_masking(config.masking),
-        data.vocab_size,
+        data.vocabulary,
         batch_size=config.data.micro_batch_size,
         sequences=config.run.eval_sequences,
         rank=rank,
@@ -227,7 +227,7 @@ def _describe(
             data.seq_len,
             counts.visible,
             counts.masked,
-            masking.insert_layer,
+            masking.insertion_layer,
             counts.dropped,
             counts.predicted,
         )

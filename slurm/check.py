@@ -78,13 +78,14 @@ def check_pretrain(arguments: Sequence[str], options: argparse.Namespace) -> tup
         logger.info("data: %s, which the job before this one will write", config.data.path)
         return fitting[-1], config.run.output_dir
     data = ShardFolder(config.data.path, config.data.cache_dir)
-    config = resolve(config, data)
+    run = RunFolder(config.run.output_dir)
+    begun = run.begun_config()
+    config = resolve(config, data, begun.model if begun else None)
     for split in ("train", "valid"):
         count = f"{len(data.sequences(split)):,}"
         logger.info(
             "data: %s %s sequences of %d tokens in %s", count, split, data.seq_len, data.path
         )
-    run = RunFolder(config.run.output_dir)
     if newest := run.newest():
         run.check_config(config)
         logger.info("resumes from %s", newest.path)

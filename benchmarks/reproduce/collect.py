@@ -122,10 +122,10 @@ def reference_lines(data: ShardFolder, sequences: int) -> dict[str, float]:
     train, valid = data.sequences("train"), data.sequences("valid")
     sequences = min(sequences, len(valid))
     (batch,) = evaluation_batches(
-        valid, evaluation_masking(MaskingConfig()), data.vocab_size,
+        valid, evaluation_masking(MaskingConfig()), data.vocabulary,
         batch_size=sequences, sequences=sequences,
     )  # fmt: skip
-    frequencies = unigram_log_frequencies(train, data.vocab_size)
+    frequencies = unigram_log_frequencies(train, data.vocabulary)
     picked = np.linspace(0, len(train) - 1, min(len(train), MAX_BIGRAM_ROWS)).astype(np.int64)
     bigram = Bigram(train[picked], frequencies)
     positions = batch.position_ids[:, -batch.labels.shape[1] :]

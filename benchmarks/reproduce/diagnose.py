@@ -55,7 +55,7 @@ def diagnose(run: Run) -> list[dict[str, Any]]:
             rows[sequence_ids],
             sequence_ids,
             masking=masking,
-            vocab_size=data.vocab_size,
+            vocabulary=data.vocabulary,
             seed=SEED,
             epoch=0,
         )

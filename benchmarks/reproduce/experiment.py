@@ -267,7 +267,7 @@ def with_insertion_layer(masking: dict[str, Any], layers: int) -> dict[str, Any]
 
 def model_of(experiment: Experiment, data: ShardFolder) -> ModelConfig:
     """The encoder that all arms share, with the pieces of `data`."""
-    return ModelConfig(**experiment.pretrain["model"] | {"vocab_size": data.vocab_size})
+    return ModelConfig(**experiment.pretrain["model"] | {"vocab_size": data.vocabulary.size})
 
 
 def vanilla_flops(experiment: Experiment, data: ShardFolder) -> float:

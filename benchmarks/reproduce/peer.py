@@ -50,9 +50,10 @@ from pretrain.evaluate import evaluation_batches, evaluation_masking, unigram_lo
 from pretrain.flops import training_flops
 from pretrain.initialise import initialise
 from pretrain.main import resolve
-from pretrain.masking import IGNORE, NUM_LEADING_SPECIALS, MaskedBatch
+from pretrain.masking import IGNORE, MaskedBatch
 from pretrain.model import LateMaskModel
 from pretrain.optim import learning_rate
+from pretrain.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -62,15 +63,16 @@ TRIAL_STEPS = 20  # of which the first half warms up
 class TokenRows(Dataset[dict[str, Any]]):
     """The training rows as run_mlm.py hands them to the collator."""
 
-    def __init__(self, rows: Sequences) -> None:
+    def __init__(self, rows: Sequences, vocabulary: Vocabulary) -> None:
         self._rows = rows
+        self._is_special = vocabulary.is_special
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         ids = self._rows[np.array([index])][0]
-        special = (ids < NUM_LEADING_SPECIALS).astype(np.int64)
+        special = self._is_special[ids].astype(np.int64)
         return {"input_ids": ids, "special_tokens_mask": special}
 
 
@@ -106,10 +108,10 @@ def frozen_loss(model: PreTrainedModel, batches: Sequence[tuple[Tensor, Tensor]]
 def frozen_batches(config: PretrainConfig, data: ShardFolder) -> list[tuple[Tensor, Tensor]]:
     """The validation set of pretrain/evaluate.py for stock models."""
     batches = evaluation_batches(
-        data.sequences("valid"), evaluation_masking(config.masking), data.vocab_size,
+        data.sequences("valid"), evaluation_masking(config.masking), data.vocabulary,
         batch_size=config.data.micro_batch_size, sequences=config.run.eval_sequences,
     )  # fmt: skip
-    return [stock_batch(batch, data.vocab_size - 1) for batch in batches]
+    return [stock_batch(batch, data.vocabulary.mask) for batch in batches]
 
 
 def stock_model(config: PretrainConfig, data: ShardFolder, start: str) -> PreTrainedModel:
@@ -122,7 +124,7 @@ def stock_model(config: PretrainConfig, data: ShardFolder, start: str) -> PreTra
         return AutoModelForMaskedLM.from_config(hf_config)
     model: PreTrainedModel = AutoModelForMaskedLM.from_config(hf_config)
     ours = LateMaskModel(config.model, config.masking)
-    frequencies = unigram_log_frequencies(data.sequences("train"), data.vocab_size)
+    frequencies = unigram_log_frequencies(data.sequences("train"), data.vocabulary)
     initialise(ours, config.run.seed, torch.from_numpy(frequencies))
     weights: dict[str, Tensor] = dict(ours.named_parameters())
     prefix = f"{model.base_model_prefix}."
@@ -213,7 +215,8 @@ def train(
             AutoTokenizer.from_pretrained(data.path), mlm_probability=config.masking.rate
         )
         Trainer(
-            model, arguments, collator, TokenRows(data.sequences("train")), callbacks=[clock],
+            model, arguments, collator, TokenRows(data.sequences("train"), data.vocabulary),
+            callbacks=[clock],
             optimizers=stock_optimizer(model, config, steps),
         ).train()  # fmt: skip
     return clock

@@ -8,6 +8,7 @@ what the splits say. Else the run fails, naming both figures.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from pipeline.split import SPLITS
 from pipeline.store import work
 from pipeline.store.pieces import piece_receipt, pieces, read_chunk
 from pipeline.tokens.encoded import tokens_path
+from pipeline.tokens.special import SpecialTokens
 
-FORMAT, VERSION = "latemask-shards", 1
+FORMAT, VERSION = "latemask-shards", 2
+READABLE = (1, VERSION)  # 1 has no special_tokens: they are RoBERTa's
 SETTLE = "settle duplicates"  # the stage whose sum says how many were kept and dropped
 # What may become of a document that was read, besides a split.
 DROPS = (
@@ -75,8 +78,10 @@ def manifest(
     config: Config,
     seq_len: int,
     cleaned: dict[str, Any],
+    *,
     files: int,
     vocab_size: int,
+    special: SpecialTokens,
 ) -> dict[str, Any]:
     """The content of manifest.json (docs/formats.md, section A); PipelineError when unbalanced."""
     sources: dict[str, Counter[str]] = {s: Counter(c) for s, c in cleaned["counts"].items()}
@@ -118,6 +123,7 @@ def manifest(
         "seq_len": seq_len,
         "dtype": config.dtype,
         "vocab_size": vocab_size,
+        "special_tokens": asdict(special),
         "tokenizer_sha256": work.file_sha256(folder / "tokenizer.json"),
         "splits": splits,
         "counts": {
@@ -131,6 +137,15 @@ def manifest(
         "config": config.content(),
         "config_sha256": config.sha256(),
     }
+
+
+def as_version(version: int, content: dict[str, Any]) -> dict[str, Any]:
+    """A manifest's content as this version states it: what a repaired folder must keep saying."""
+    if version == VERSION or content["special_tokens"] != asdict(
+        SpecialTokens.robertas(content["vocab_size"])
+    ):
+        return content
+    return {k: v for k, v in content.items() if k != "special_tokens"} | {"version": version}
 
 
 def _splits(folder: Path, config: Config, seq_len: int) -> dict[str, dict[str, Any]]:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
-from pipeline.report.balance import FORMAT, VERSION
+from pipeline.report.balance import FORMAT, READABLE
 from pipeline.shards.shard import shard_problem
 from pipeline.store import work
+from pipeline.tokens.special import SpecialTokens
 
 
 def load_manifest(folder: Path) -> dict[str, Any]:
@@ -22,8 +23,12 @@ def load_manifest(folder: Path) -> dict[str, Any]:
             f"finish it with `python -m pipeline --config … --output {folder}`"
         )
     found = (manifest.get("format"), manifest.get("version"))
-    if found != (FORMAT, VERSION):
-        raise PipelineError(f"{path}: format {found}, expected {(FORMAT, VERSION)}")
+    if found not in [(FORMAT, version) for version in READABLE]:
+        raise PipelineError(
+            f"{path}: format {found}, expected {FORMAT} in version 1 or 2; it may be of a later "
+            "release of latemask"
+        )
+    SpecialTokens.of_manifest(manifest, str(path))
     return manifest
 
 

@@ -1,7 +1,7 @@
 """Documents to rows of exactly `seq_len` tokens (Liu et al. 2019, §4.2). Pure numpy.
 
-`full-sentences`: the documents joined with `</s>` are one stream, and a row is `<s>`, the next
-seq_len − 2 tokens of it, `</s>`. `doc-sentences`: no row reaches over the end of a document; the
+`full-sentences`: the documents joined with `sep` are one stream, and a row is `cls`, the next
+seq_len − 2 tokens of it, `sep`. `doc-sentences`: no row reaches over the end of a document; the
 last row of a document is its last seq_len − 2 tokens, which repeats some, and one that is shorter
 than a row is left over. With sentence starts a row begins at one: what the row before has cut off
 is repeated. There is no padding: what doesn't fill a row is left over, and counted.
@@ -12,8 +12,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-
-BOS, PAD, EOS, UNK = 0, 1, 2, 3  # RoBERTa's ids
 
 
 class Packed(NamedTuple):
@@ -30,8 +28,21 @@ def pack(
     dtype: str = "uint16",
     starts: list[np.ndarray] | None = None,
     mode: str = "full-sentences",
+    *,
+    cls: int,
+    sep: int,
 ) -> Packed:
-    """Pack the token ids of documents; `starts` [tokens of each], bool, are sentence starts."""
+    """Pack the token ids of documents.
+
+    Args:
+        documents: [tokens of each].
+        seq_len: tokens in a row.
+        dtype: of the ids.
+        starts: [tokens of each], bool, which tokens begin a sentence.
+        mode: `packing.mode`.
+        cls: id of the token that begins a row.
+        sep: id of the token that ends a row, and a document.
+    """
     body = seq_len - 2
     marks = starts or [np.zeros(0, bool)] * len(documents)
     if mode == "doc-sentences":
@@ -40,13 +51,15 @@ def pack(
             for document, mark in zip(documents, marks, strict=True)
         ]
     else:
-        stream = _joined(documents, EOS, dtype)
+        stream = _joined(documents, sep, dtype)
         # the separator ends a row rather than beginning one
         sentences = _joined(marks, False, "bool") if starts else None
         parts = [_cut(stream, sentences, body, keep_tail=False)]
     bodies = np.concatenate([np.empty((0, body), dtype), *(bodies for bodies, _ in parts)])
     rows = np.empty((len(bodies), seq_len), dtype)
-    rows[:, 0], rows[:, 1:-1], rows[:, -1] = BOS, bodies, EOS
+    rows[:, 0] = cls
+    rows[:, 1:-1] = bodies
+    rows[:, -1] = sep
     leftover = sum(left for _, left in parts)
     tokens = sum(map(len, documents))
     if mode == "full-sentences":

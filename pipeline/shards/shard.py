@@ -17,7 +17,9 @@ from pipeline.errors import PipelineError
 from pipeline.shards.pack import pack
 from pipeline.split import SplitName
 from pipeline.store import work
+from pipeline.tokens import tokenizer
 from pipeline.tokens.encoded import shard_documents
+from pipeline.tokens.special import SpecialTokens
 
 
 class Shard(NamedTuple):
@@ -61,7 +63,16 @@ def write_shard(folder: Path, number: int, config: Config, pieces: list[str]) ->
         return receipt
     packing = config.packing
     documents = shard_documents(folder, pieces, shard.split, shard.number, packing.whole_sentences)
-    packed = pack(documents.tokens, shard.seq_len, config.dtype, documents.starts, packing.mode)
+    special = tokenizer.special_tokens(folder)
+    packed = pack(
+        documents.tokens,
+        shard.seq_len,
+        dtype=config.dtype,
+        starts=documents.starts,
+        mode=packing.mode,
+        cls=special.cls,
+        sep=special.sep,
+    )
     rows = packed.rows
     content, blocks = tar_bytes(rows, f"{shard.number:05}", config.shards.block_sequences)
     return work.write_certified(
@@ -110,6 +121,7 @@ def shard_problem(folder: Path, shard: dict[str, Any], manifest: dict[str, Any])
         return "is missing"
     content = path.read_bytes()
     seq_len, dtype = manifest["seq_len"], np.dtype(manifest["dtype"])
+    special = SpecialTokens.of_manifest(manifest, str(folder / work.MANIFEST))
     for number, block in enumerate(shard["blocks"]):
         shape = (block["sequences"], seq_len)
         header = io.BytesIO()
@@ -125,8 +137,11 @@ def shard_problem(folder: Path, shard: dict[str, Any], manifest: dict[str, Any])
         rows = np.frombuffer(content, dtype, shape[0] * seq_len, block["offset"]).reshape(shape)
         if rows.size and int(rows.max()) >= manifest["vocab_size"]:
             return f"holds token {int(rows.max())} of {manifest['vocab_size']} in {where}"
-        if (rows[:, 0] != 0).any() or (rows[:, -1] != 2).any():
-            return f"has rows without <s> first and </s> last in {where}"
+        if (rows[:, 0] != special.cls).any() or (rows[:, -1] != special.sep).any():
+            return (
+                f"has rows without the tokens cls ({special.cls}) first and sep ({special.sep}) "
+                f"last in {where}"
+            )
     if len(content) != shard["bytes"]:
         return f"has {len(content):,} bytes, expected {shard['bytes']:,}"
     if (found := work.file_sha256(path)) != shard["sha256"]:

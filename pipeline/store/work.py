@@ -22,8 +22,9 @@ from pipeline.errors import PipelineError
 
 WORK = ".work"
 MANIFEST = "manifest.json"
-_OURS = ("train-*-of-*.tar", "valid-*-of-*.tar", "tokenizer.json", "tokenizer_config.json")
-_LEFTOVERS = (*_OURS, "rejected.jsonl", "dropped.json", "*.tmp")
+_SHARDS = ("train-*-of-*.tar", "valid-*-of-*.tar")
+_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+_LEFTOVERS = (*_SHARDS, *_TOKENIZER, "rejected.jsonl", "dropped.json", "*.tmp")
 _FOLDERS = ("tasks", "seq-*")
 
 
@@ -197,7 +198,7 @@ def load_json(path: Path) -> Any:
 
 def remove_strays(folder: Path, keep: set[str]) -> None:
     """Remove shards and temporary files of ours that are not named in `keep`."""
-    for pattern in (*_OURS[:2], "*.tmp"):
+    for pattern in (*_SHARDS, "*.tmp"):
         for path in (*folder.glob(pattern), *folder.glob(f"seq-*/{pattern}")):
             if str(path.relative_to(folder)) not in keep:
                 path.unlink()

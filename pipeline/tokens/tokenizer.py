@@ -1,14 +1,16 @@
-"""The tokenizer, trained or taken: RoBERTa's special tokens at RoBERTa's ids (`<mask>` last).
+"""The tokenizer of a data folder: trained, or copied from `tokenizer.path` (`published`).
 
-One from elsewhere is renumbered where its special tokens stand at other ids (`adopt`); training is
-`train`'s, in a process of its own. The folder loads with `AutoTokenizer.from_pretrained`.
+A trained one has RoBERTa's special tokens at RoBERTa's ids (`<mask>` last); training is `train`'s,
+in a process of its own. The folder loads with `AutoTokenizer.from_pretrained`.
 """
 
 from __future__ import annotations
 
+import json
 import pickle
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +20,16 @@ from tokenizers import Tokenizer, pre_tokenizers
 from pipeline.config import Config
 from pipeline.errors import PipelineError
 from pipeline.store import work
-from pipeline.tokens import adopt
+from pipeline.tokens import published
+from pipeline.tokens.special import SpecialTokens, find
 
-FILES = ("tokenizer.json", "tokenizer_config.json")
+FILES = (published.TOKENIZER, published.SETTINGS)
 
 
 def take(folder: Path, config: Config) -> None:
     """Put the tokenizer of `tokenizer.path`, if the config has one, into the data folder."""
     if config.tokenizer.path and not _is_there(folder):
-        write(adopt.adopted(config.tokenizer.path), folder, config.seq_len)
+        _write_files(published.copied_files(config.tokenizer.path), folder, config.seq_len)
     if _is_there(folder):
         _check(folder, config)
 
@@ -42,40 +45,29 @@ def provide(folder: Path, config: Config, pieces: list[str]) -> None:
     _check(folder, config)
 
 
-def _is_there(folder: Path) -> bool:
-    return all((folder / name).exists() for name in FILES)
-
-
-def _check(folder: Path, config: Config) -> None:
-    """PipelineError when its ids don't fit the rows; else a copy of it for each further length."""
-    tokenizer = load(folder / FILES[0])
-    size, most = tokenizer.get_vocab_size(), np.iinfo(config.dtype).max + 1
-    if size > most:
-        raise PipelineError(
-            f"tokenizer.path: {size:,} tokens don't fit {config.dtype}, which was chosen for "
-            f"tokenizer.vocab_size {config.tokenizer.vocab_size:,}; set that to {size}"
-        )
-    for seq_len in config.packing.more_seq_lens:
-        write(tokenizer, folder / f"seq-{seq_len}", seq_len)
-
-
 def load(path: Path) -> Tokenizer:
-    """The tokenizer in a tokenizer.json; PipelineError when its ids are not RoBERTa's."""
+    """The tokenizer in a tokenizer.json."""
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises nothing narrower
         raise PipelineError(f"{path}: not a tokenizer ({error})") from error
-    expected = adopt.robertas_ids(tokenizer)
-    found = {token: tokenizer.token_to_id(token) for token in expected}
-    if found != expected:
-        raise PipelineError(f"{path}: special tokens at {found}, expected RoBERTa's {expected}")
     tokenizer.no_truncation()  # some on the Hub would cut every document
     tokenizer.no_padding()
     return tokenizer
 
 
+def size_of(tokenizer: Tokenizer) -> int:
+    """One more than the highest id: ids may be missing below it."""
+    return max(tokenizer.get_vocab().values()) + 1
+
+
+def special_tokens(folder: Path) -> SpecialTokens:
+    """Of the tokenizer in a data folder, as `take` or `provide` has found them."""
+    return SpecialTokens(**work.load_json(_special_tokens_path(folder)))
+
+
 def settings(tokenizer: Tokenizer, seq_len: int) -> dict[str, Any]:
-    """tokenizer_config.json as transformers writes it: for RoBERTa, or for any tokenizer."""
+    """tokenizer_config.json of a trained tokenizer: for RoBERTa, or for any tokenizer."""
     own: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
     if isinstance(tokenizer.pre_tokenizer, pre_tokenizers.ByteLevel):
         prefix = tokenizer.pre_tokenizer.add_prefix_space
@@ -95,6 +87,54 @@ def settings(tokenizer: Tokenizer, seq_len: int) -> dict[str, Any]:
 
 
 def write(tokenizer: Tokenizer, folder: Path, seq_len: int) -> None:
-    """Write both files, `tokenizer.json` last."""
-    work.write_json(folder / FILES[1], settings(tokenizer, seq_len))
-    work.write_atomic(folder / FILES[0], tokenizer.to_str(pretty=True).encode())
+    """Write both files of a trained tokenizer."""
+    files = {
+        published.SETTINGS: json.dumps(settings(tokenizer, seq_len)).encode(),
+        published.TOKENIZER: tokenizer.to_str(pretty=True).encode(),
+    }
+    _write_files(files, folder, seq_len)
+
+
+def _is_there(folder: Path) -> bool:
+    return all((folder / name).exists() for name in FILES)
+
+
+def _check(folder: Path, config: Config) -> None:
+    """PipelineError when it can't be used; else a copy of it for each further length."""
+    tokenizer = load(folder / published.TOKENIZER)
+    size, most = size_of(tokenizer), np.iinfo(config.dtype).max + 1
+    if size > most:
+        raise PipelineError(
+            f"tokenizer.path: {size:,} tokens don't fit {config.dtype}, which was chosen for "
+            f"tokenizer.vocab_size {config.tokenizer.vocab_size:,}; set that to {size}"
+        )
+    files = {
+        name: (folder / name).read_bytes()
+        for name in reversed(published.FILES)
+        if (folder / name).exists()
+    }
+    stated = [
+        json.loads(files.get(name, b"{}"))
+        for name in (published.SETTINGS, published.SPECIAL_TOKENS_MAP)
+    ]
+    try:
+        found = find(tokenizer, *stated)
+    except PipelineError as error:
+        raise PipelineError(f"{folder / published.TOKENIZER}: {error}") from None
+    work.write_json(_special_tokens_path(folder), asdict(found))
+    for seq_len in config.packing.more_seq_lens:
+        _write_files(files, folder / f"seq-{seq_len}", seq_len)
+
+
+def _write_files(files: dict[str, bytes], folder: Path, seq_len: int) -> None:
+    """Write all files, `tokenizer.json` last; the settings say how long a sequence may be."""
+    for name, content in files.items():
+        if name == published.SETTINGS:
+            stated = json.loads(content)
+            work.write_json(folder / name, stated | {"model_max_length": seq_len})
+        else:
+            work.write_atomic(folder / name, content)
+
+
+def _special_tokens_path(folder: Path) -> Path:
+    return folder / work.WORK / "special_tokens.json"

@@ -17,17 +17,27 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 
 from pipeline.config import Config
 from pipeline.config import Tokenizer as TokenizerConfig
 from pipeline.errors import PipelineError
 from pipeline.split import document_hash, split_of
 from pipeline.store.pieces import kept_documents, piece_receipt
-from pipeline.tokens.adopt import SPECIAL, finished
 from pipeline.tokens.tokenizer import write
 
 Texts = Callable[[], Iterator[str]]  # gives the same texts each time
+_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")  # ids 0 to 3; <mask> comes last
+_MASK = AddedToken("<mask>", lstrip=True, normalized=False, special=True)
 _ALPHABET = 1000  # characters that WordPiece knows; words with others become <unk>
 
 
@@ -45,12 +55,12 @@ def train_bpe(texts: Texts, settings: TokenizerConfig) -> Tokenizer:
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=settings.vocab_size - 1,  # <mask> is added behind the others
-        special_tokens=list(SPECIAL),
+        special_tokens=list(_SPECIAL),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts(), trainer)
-    return finished(tokenizer)
+    return _finished(tokenizer)
 
 
 def train_wordpiece(texts: Texts, settings: TokenizerConfig) -> Tokenizer:
@@ -69,7 +79,7 @@ def train_wordpiece(texts: Texts, settings: TokenizerConfig) -> Tokenizer:
     inner = [f"##{character}" for character in alphabet]
     trainer = trainers.WordPieceTrainer(
         vocab_size=settings.vocab_size - 1,
-        special_tokens=[*SPECIAL, *inner],
+        special_tokens=[*_SPECIAL, *inner],
         initial_alphabet=alphabet,
         limit_alphabet=len(alphabet),
         show_progress=False,
@@ -77,7 +87,26 @@ def train_wordpiece(texts: Texts, settings: TokenizerConfig) -> Tokenizer:
     tokenizer.train_from_iterator(texts(), trainer)
     content = json.loads(tokenizer.to_str())
     content["added_tokens"] = []  # they are no special tokens in the end
-    return finished(Tokenizer.from_str(json.dumps(content)))
+    return _finished(Tokenizer.from_str(json.dumps(content)))
+
+
+def _finished(tokenizer: Tokenizer) -> Tokenizer:
+    """Add `<mask>` behind all others, and RoBERTa's way of framing one sequence or two."""
+    tokenizer.add_special_tokens([*_SPECIAL, _MASK])
+    if isinstance(tokenizer.pre_tokenizer, pre_tokenizers.ByteLevel):
+        tokenizer.post_processor = processors.RobertaProcessing(
+            ("</s>", 2),
+            ("<s>", 0),
+            trim_offsets=True,
+            add_prefix_space=tokenizer.pre_tokenizer.add_prefix_space,
+        )
+    else:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<s> $A </s>",
+            pair="<s> $A </s> </s> $B </s>",
+            special_tokens=[("<s>", 0), ("</s>", 2)],
+        )
+    return tokenizer
 
 
 def _sample(folder: Path, config: Config, pieces: list[str]) -> Iterator[str]:

@@ -31,10 +31,12 @@ class Words:
     """One tokenizer, and the ids of the words that it has met."""
 
     def __init__(self, tokenizer: Tokenizer, dtype: str) -> None:
+        content = json.loads(tokenizer.to_str())
+        if content["model"]["type"] == "Unigram":
+            tokenizer = _without_special_pieces(content)
         tokenizer.encode_special_tokens = True  # as any other text
         self._tokenizer = tokenizer
         self._dtype = dtype
-        content = json.loads(tokenizer.to_str())
         self._by_words = _splits_at_blanks(content)
         self._ids: dict[str, bytes] = {}
         self._characters = 0
@@ -55,6 +57,27 @@ class Words:
     def _encoded(self, texts: list[str]) -> list[bytes]:
         found = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return [np.array(one.ids, self._dtype).tobytes() for one in found]
+
+
+def _without_special_pieces(content: dict[str, Any]) -> Tokenizer:
+    """A Unigram tokenizer that finds none of its special tokens in a text.
+
+    They are entries of its vocabulary like all others, so they keep their ids under names that no
+    text holds.
+    """
+    special = {token["content"] for token in content["added_tokens"] if token["special"]}
+    model = content["model"]
+    vocab = [
+        [f"\0{index}" if piece in special else piece, score]
+        for index, (piece, score) in enumerate(model["vocab"])
+    ]
+    others = [token for token in content["added_tokens"] if not token["special"]]
+    return Tokenizer.from_str(
+        json.dumps(
+            content
+            | {"model": model | {"vocab": vocab}, "added_tokens": others, "post_processor": None}
+        )
+    )
 
 
 def _splits_at_blanks(content: dict[str, Any]) -> bool:

@@ -11,6 +11,8 @@ from pretrain.recipe import ModelConfig
 
 _ALL: tuple[Architecture, ...] = (Roberta(), RobertaPreLayerNorm(), Bert(), ModernBert())
 _ARCHITECTURES = {architecture.name: architecture for architecture in _ALL}
+# What computes the same under another model_type.
+_ALIASES = {"xlm-roberta": "roberta", "camembert": "roberta"}
 
 
 def architecture_of(config: ModelConfig) -> Architecture:
@@ -24,7 +26,8 @@ def architecture_of_stock(model_type: str) -> Architecture:
     Raises:
         PretrainError: another one.
     """
-    if model_type not in _ARCHITECTURES:
-        known = ", ".join(_ARCHITECTURES)
+    name = _ALIASES.get(model_type, model_type)
+    if name not in _ARCHITECTURES:
+        known = ", ".join([*_ARCHITECTURES, *_ALIASES])
         raise PretrainError(f"model_type is {model_type!r}; these can be read: {known}")
-    return _ARCHITECTURES[model_type]
+    return _ARCHITECTURES[name]

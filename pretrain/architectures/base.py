@@ -38,8 +38,8 @@ class Architecture(ABC):
     """Row of the position table that padding takes; those of tokens begin behind it."""
     has_position_table: ClassVar[bool] = True
     """Whether positions are embedded, or known to attention alone."""
-    has_token_types: ClassVar[bool] = False
-    """Whether there is a table `token_type_embeddings`."""
+    token_types: ClassVar[int] = 0
+    """Rows of the table `token_type_embeddings`; every token of pretraining is of type 0."""
     gated: ClassVar[bool] = False
     """Whether the feed-forward network has a gate, a third matrix of the same size."""
     scales_masks: ClassVar[bool] = False

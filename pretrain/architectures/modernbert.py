@@ -187,11 +187,11 @@ class ModernBert(Architecture):
                 _SLIDING: {"rope_type": "default", "rope_theta": config.local_rope_theta},
             },
             tie_word_embeddings=config.tie_word_embeddings,
-            bos_token_id=0,
-            cls_token_id=0,
-            pad_token_id=1,
-            eos_token_id=2,
-            sep_token_id=2,
+            bos_token_id=config.token_id("cls"),
+            cls_token_id=config.token_id("cls"),
+            pad_token_id=config.token_id("pad"),
+            eos_token_id=config.token_id("sep"),
+            sep_token_id=config.token_id("sep"),
         )
         # Of transformers 4, where they are all that is read.
         stock.global_attn_every_n_layers = every
@@ -233,8 +233,12 @@ class ModernBert(Architecture):
             global_rope_theta=thetas[_FULL],
             local_rope_theta=thetas[_SLIDING],
             dropout=config.mlp_dropout,
+            initializer_range=config.initializer_range,
             tie_word_embeddings=config.tie_word_embeddings,
             vocab_size=config.vocab_size,
+            cls_token_id=config.cls_token_id,
+            sep_token_id=config.sep_token_id,
+            pad_token_id=config.pad_token_id,
         )
 
     def make_stock_encoder(self, config: Any) -> PreTrainedModel:

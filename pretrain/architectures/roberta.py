@@ -1,8 +1,7 @@
 """RoBERTa and RoBERTa-PreLayerNorm: learned positions, a norm after or before each sublayer.
 
-Ours differ from the stock weights in three things: queries, keys and values are one matrix, the
-vocabulary is padded, and the single token-type row, which every token adds, is folded into the
-positions.
+Ours differ from the stock weights in two things: queries, keys and values are one matrix, and the
+vocabulary is padded. XLM-RoBERTa and CamemBERT compute the same, and are written as RoBERTa.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from pretrain.recipe import MaskingConfig, ModelConfig
 
 _PADDING = 1
 _POSITIONS = "embeddings.position_embeddings.weight"
-_TOKEN_TYPE = "embeddings.token_type_embeddings.weight"
+_TOKEN_TYPES = "token_type_embeddings.weight"
 _HEAD: Names = {
     "head.dense.weight": "lm_head.dense.weight",
     "head.dense.bias": "lm_head.dense.bias",
@@ -45,25 +44,29 @@ class Roberta(Architecture):
     title = "RoBERTa"
     prefix = "roberta."
     padding_position: ClassVar[int | None] = _PADDING
+    token_types = 1
     pre_norm = False
     head_bias = ("lm_head.decoder.bias", "lm_head.bias")
     head_decoder = "lm_head.decoder.weight"
     head_names = _HEAD
 
     def embedding_modules(self, config: ModelConfig) -> dict[str, nn.Module]:
-        """The position table and the norm of the sums."""
+        """The tables of positions and token types, and the norm of the sums."""
         rows, h = config.max_position_embeddings, config.hidden_size
         return {
             "position_embeddings": nn.Embedding(rows, h, padding_idx=self.padding_position),
             "embedding_norm": nn.LayerNorm(h, eps=config.norm_eps),
+            "token_type_embeddings": nn.Embedding(self.token_types, h),
         }
 
     def embed(
         self, modules: Mapping[str, nn.Module], vectors: Tensor, position_ids: Tensor
     ) -> Tensor:
-        """The normalised sum of word and position."""
-        positions = modules["position_embeddings"](position_ids + _PADDING + 1)
-        return modules["embedding_norm"](vectors + positions)
+        """The normalised sum of word, type 0 and position."""
+        first = 0 if self.padding_position is None else self.padding_position + 1
+        type_0 = modules["token_type_embeddings"](position_ids.new_zeros(1))
+        positions = modules["position_embeddings"](position_ids + first)
+        return modules["embedding_norm"](vectors + type_0 + positions)
 
     def make_layer(self, config: ModelConfig, index: int) -> nn.Module:
         """All alike."""
@@ -80,7 +83,9 @@ class Roberta(Architecture):
 
     def from_stock_config(self, config: Any) -> ModelConfig:
         """Of RobertaConfig or RobertaPreLayerNormConfig."""
-        refuse_variant(config, hidden_act="gelu", pad_token_id=_PADDING)
+        refuse_variant(
+            config, hidden_act="gelu", pad_token_id=_PADDING, type_vocab_size=1, is_decoder=False
+        )
         return from_shared_settings(config, self.name)
 
     def make_stock_encoder(self, config: Any) -> PreTrainedModel:
@@ -92,7 +97,7 @@ class Roberta(Architecture):
         return RobertaForMaskedLM(config)
 
     def encoder_names(self, config: ModelConfig) -> Names:
-        """Three matrices are one here; the token type is missing."""
+        """Three matrices are one here."""
         return bert_names(
             config,
             {
@@ -107,22 +112,21 @@ class Roberta(Architecture):
     def to_stock_weights(
         self, weights: Mapping[str, Tensor], config: ModelConfig
     ) -> dict[str, Tensor]:
-        """With a token type of zeros: what it added is in the positions."""
-        stock = super().to_stock_weights(weights, config)
-        return stock | {_TOKEN_TYPE: torch.zeros(1, config.hidden_size)}
+        """Checkpoints of earlier releases may lack the token types, which were zero."""
+        zeros = torch.zeros(self.token_types, config.hidden_size)
+        return super().to_stock_weights({_TOKEN_TYPES: zeros, **weights}, config)
 
     def from_stock_weights(
         self, stock: Mapping[str, Tensor], config: ModelConfig
     ) -> dict[str, Tensor]:
-        """The token type is added to the positions of tokens."""
-        weights = super().from_stock_weights(stock, config)
-        theirs = weights["position_embeddings.weight"]
-        token_type = stock.get(self.prefix + _TOKEN_TYPE, stock.get(_TOKEN_TYPE))
-        if token_type is not None:
-            ours = theirs + token_type[0]
-            ours[_PADDING] = theirs[_PADDING]
-            weights["position_embeddings.weight"] = ours
-        return weights
+        """Norms of BERT's first release, gamma and beta, are read, too."""
+        modern = {
+            name.replace("LayerNorm.gamma", "LayerNorm.weight").replace(
+                "LayerNorm.beta", "LayerNorm.bias"
+            ): tensor
+            for name, tensor in stock.items()
+        }
+        return super().from_stock_weights(modern, config)
 
 
 class RobertaPreLayerNorm(Roberta):
@@ -181,9 +185,9 @@ def shared_settings(config: ModelConfig) -> dict[str, Any]:
         # New heads are drawn with this: 0.02 would silence those of a narrow model.
         "initializer_range": config.initializer_range or config.hidden_size**-0.5,
         "tie_word_embeddings": config.tie_word_embeddings,
-        "bos_token_id": 0,
-        "pad_token_id": 1,
-        "eos_token_id": 2,
+        "bos_token_id": config.token_id("cls"),
+        "pad_token_id": config.token_id("pad"),
+        "eos_token_id": config.token_id("sep"),
     }
 
 
@@ -198,8 +202,12 @@ def from_shared_settings(config: Any, name: str) -> ModelConfig:
         max_position_embeddings=config.max_position_embeddings,
         layer_norm_eps=config.layer_norm_eps,
         dropout=config.hidden_dropout_prob,
+        initializer_range=config.initializer_range,
         tie_word_embeddings=config.tie_word_embeddings,
         vocab_size=config.vocab_size,
+        cls_token_id=config.bos_token_id,
+        sep_token_id=config.eos_token_id,
+        pad_token_id=config.pad_token_id,
     )
 
 
@@ -208,6 +216,7 @@ def bert_names(config: ModelConfig, layer_modules: dict[str, str]) -> Names:
     names: Names = {
         "word_embeddings.weight": "embeddings.word_embeddings.weight",
         "position_embeddings.weight": _POSITIONS,
+        _TOKEN_TYPES: f"embeddings.{_TOKEN_TYPES}",
     }
     for kind in ("weight", "bias"):
         names[f"embedding_norm.{kind}"] = f"embeddings.LayerNorm.{kind}"

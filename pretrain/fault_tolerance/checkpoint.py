@@ -31,6 +31,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from pretrain.budget import Progress
+from pretrain.earlier_releases import ZERO_IN_FORMER_CHECKPOINTS
 from pretrain.errors import PretrainError
 
 FORMAT, VERSION = "latemask-checkpoint", 2
@@ -157,6 +158,8 @@ class Checkpoint:
 
     def read(self, kind: str, name: str, start: int, count: int) -> Tensor:
         """[count] elements of the flattened `kind` ("weight", "exp_avg" …) of parameter `name`."""
+        if self._is_zero(name):
+            return torch.zeros(count)
         ranges = []
         position = start
         for begin, end, part, key in self._index[kind, name]:
@@ -170,7 +173,12 @@ class Checkpoint:
 
     def kinds(self, name: str) -> list[str]:
         """What there is of parameter `name`: its weights, and moments once it was updated."""
+        if self._is_zero(name):
+            return ["weight"]
         return [kind for kind in KINDS if (kind, name) in self._index]
+
+    def _is_zero(self, name: str) -> bool:
+        return name in ZERO_IN_FORMER_CHECKPOINTS and name not in self.state.shapes
 
     def tensors(self, kind: str = "weight") -> Iterator[tuple[str, Tensor]]:
         """Every parameter's name and its full weights or moments, one after the other."""
@@ -190,15 +198,16 @@ class Checkpoint:
         """
         parameters = dict(model.named_parameters())
         shapes = {name: list(parameter.shape) for name, parameter in parameters.items()}
-        if shapes != self.state.shapes:
-            other = [n for n in shapes | self.state.shapes
-                     if shapes.get(n) != self.state.shapes.get(n)]  # fmt: skip
+        saved = {name: shape for name, shape in shapes.items() if self._is_zero(name)}
+        saved |= self.state.shapes
+        if shapes != saved:
+            other = [name for name in shapes | saved if shapes.get(name) != saved.get(name)]
             raise PretrainError(
                 f"{self.path} is of another model: {other[0]} has shape "
-                f"{self.state.shapes.get(other[0])} there, {shapes.get(other[0])} in this config"
+                f"{saved.get(other[0])} there, {shapes.get(other[0])} in this config"
             )
-        for name, tensor in self.tensors():
-            parameters[name].copy_(tensor)
+        for name, parameter in parameters.items():
+            parameter.copy_(self.read("weight", name, 0, parameter.numel()).view_as(parameter))
 
     @cached_property
     def _index(self) -> dict[tuple[str, str], list[tuple[int, int, Any, str]]]:

@@ -110,10 +110,10 @@ class RunFolder:
         Raises:
             PretrainError: what makes it another run has changed; each difference is named.
         """
-        file = self.path / "config.yaml"
-        if not file.exists() or not self._paths():
+        begun = self.begun_config()
+        if begun is None:
             return
-        changed = differences(load_config(file), config)
+        changed = differences(begun, config)
         if refused := [text for key, text in changed.items() if not may_change(key)]:
             raise PretrainError(
                 f"{self.path} holds a run begun with another config:\n  "
@@ -122,6 +122,11 @@ class RunFolder:
             )
         for text in changed.values():
             logger.info("changed since the last start: %s", text)
+
+    def begun_config(self) -> PretrainConfig | None:
+        """Of the run that the folder holds; None where it has no checkpoint."""
+        file = self.path / "config.yaml"
+        return load_config(file) if file.exists() and self._paths() else None
 
     def record_start(self, start: dict[str, Any]) -> None:
         """Append a start's provenance to starts.jsonl; warns where the code has changed."""

@@ -119,7 +119,7 @@ class Supervisor:
         """
         while not self._ending:
             masking, size = self._stage
-            self._guard.enter_stage([masking.rate, float(masking.insert_layer)])
+            self._guard.enter_stage([masking.rate, float(masking.insertion_layer)])
             # What is made ahead is of this stage; a new one, known only now, begins afresh.
             with closing(batches.steps(self.progress.sequences, masking, size)) as upcoming:
                 while not self._ending and not self._diverging and self._stage == (masking, size):

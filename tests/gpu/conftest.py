@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from pretrain.masking import MaskedBatch, mask_sequences
 from pretrain.model import LateMaskModel
 from pretrain.ranks import Launch, join
 from pretrain.recipe import MaskingConfig, ModelConfig, OptimizerConfig
+from pretrain.vocabulary import Vocabulary
 
 ROOT = Path(__file__).parents[2]
 VOCAB, SEQ_LEN = 300, 32
@@ -62,7 +64,7 @@ def cuda(request: pytest.FixtureRequest) -> torch.device:
 def model_config(size: str) -> tuple[ModelConfig, MaskingConfig]:
     """Shape and recipe of `configs/pretrain/SIZE.yaml` with RoBERTa's vocabulary."""
     config = load_config(ROOT / f"configs/pretrain/{size}.yaml")
-    config.model.vocab_size = 50265
+    config.model = replace(config.model, vocab_size=50265)
     return config.model, config.masking
 
 
@@ -86,7 +88,8 @@ def make_batch(
     vocab_size, seq_len = model.known_vocab_size, model.max_position_embeddings - 2
     indices = np.arange(start, start + count)
     rows = sequences(vocab_size, seq_len)[indices]
-    return mask_sequences(rows, indices, masking=masking, vocab_size=vocab_size, seed=0, epoch=0)
+    vocabulary = Vocabulary.robertas(vocab_size)
+    return mask_sequences(rows, indices, masking=masking, vocabulary=vocabulary, seed=0, epoch=0)
 
 
 def make_model(model: ModelConfig = MODEL, masking: MaskingConfig = MASKING) -> LateMaskModel:

@@ -266,3 +266,37 @@ def test_a_full_disk_is_told_and_the_run_goes_on_afterwards(
     assert not list(Path(config.output).rglob("*.tmp"))
     _run(config, *IN_MEMORY)
     assert _data(tmp_path / "data") == _data(finished)
+
+
+def test_a_folder_of_version_1_is_verified_and_repaired_as_it_was(
+    make_config: Callable[..., Config], finished: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished, tmp_path / "data")
+    file = tmp_path / "data/manifest.json"
+    manifest = json.loads(file.read_text())
+    size = manifest["vocab_size"]
+    ids = {"cls": 0, "sep": 2, "pad": 1, "unk": 3, "mask": size - 1}
+    assert (manifest["version"], manifest["special_tokens"]) == (2, ids)
+    former = {k: v for k, v in manifest.items() if k != "special_tokens"} | {"version": 1}
+    raw = (json.dumps(former, indent=1) + "\n").encode()
+    file.write_bytes(raw)
+    assert verify(tmp_path / "data") == 0
+    lost = next((tmp_path / "data").glob("train-*.tar"))
+    content = lost.read_bytes()
+    lost.unlink()
+    _run(make_config(tmp_path / "data"), *IN_MEMORY)
+    assert lost.read_bytes() == content
+    assert file.read_bytes() == raw
+
+
+@pytest.mark.parametrize("change", [{"mask": 0}, {"mask": 10**6}, {"mask": True}, {"mask": None}])
+def test_special_tokens_that_cannot_be_are_named(
+    finished: Path, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    shutil.copytree(finished, tmp_path / "data")
+    file = tmp_path / "data/manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["special_tokens"] |= change
+    file.write_text(json.dumps(manifest))
+    with pytest.raises(PipelineError, match=r"manifest\.json: special_tokens is .*five different"):
+        verify(tmp_path / "data")

@@ -61,8 +61,7 @@ def slow_logits(model: LateMaskModel, batch: MaskedBatch) -> Tensor:
 
     first = 0 if is_bert else 2
     places = w["position_embeddings.weight"][first : first + ids.shape[1]]
-    if is_bert:
-        places = places + w["token_type_embeddings.weight"][0]
+    places = places + w["token_type_embeddings.weight"][0]
     x = norm(w["word_embeddings.weight"][ids] + places, "embedding_norm")
     entering = norm(w["mask_embedding"] + places, "embedding_norm").expand_as(x)
     k, depth, d = masking.insert_layer, model.config.num_hidden_layers, masking.late_layers

@@ -13,8 +13,10 @@ from pretrain.initialise import initialise
 from pretrain.masking import MaskedBatch, mask_sequences
 from pretrain.model import LateMaskModel, MlmOutput
 from pretrain.recipe import MaskingConfig, ModelConfig
+from pretrain.vocabulary import Vocabulary
 
 SEQ_LEN, VOCAB, MASK = 24, 60, 59
+VOCABULARY = Vocabulary.robertas(VOCAB)
 
 
 def make_model(
@@ -35,7 +37,7 @@ def make_model(
     initialise(model, seed=1)
     with torch.no_grad():  # biases and norms away from 0 and 1, or mistakes there would not show
         for parameter in model.parameters():
-            if parameter.ndim == 1:
+            if parameter.ndim == 1 or len(parameter) == 1:
                 parameter += 0.3 * torch.randn_like(parameter)
     return model.eval()
 
@@ -51,7 +53,7 @@ def corrupt(model: LateMaskModel, rows: np.ndarray, seed: int = 0) -> MaskedBatc
         rows,
         np.arange(len(rows)),
         masking=model.masking,
-        vocab_size=VOCAB,
+        vocabulary=VOCABULARY,
         seed=seed,
         epoch=0,
     )

@@ -27,6 +27,9 @@ def test_shipped_configs_are_valid(file: Path) -> None:
     [
         (["--masking.insert_layer", "3"], r"insert_layer is 3.*num_hidden_layers = 2"),
         (["--masking.insert_layer", "2"], r"late_layers is 0.*without any context"),
+        (["--masking.insert_layer", "1.0"], r"insert_layer is 1\.0.*strictly between 0 and 1"),
+        (["--masking.schedule", "[{start: 0.5, insert_layer: 0.0}]"], r"insert_layer is 0\.0"),
+        (["--masking.insert_layer", "0.9"], r"insert_layer = 2 is the last.*late_layers is 0"),
         (["--masking.rate", "1.5"], r"masking\.rate is 1\.5"),
         (["--masking.rate", "many"], "rate"),
         (["--masking.masked_share", "0.95"], "add up to 1"),
@@ -55,6 +58,29 @@ def test_refusals_name_the_key(
 ) -> None:
     with pytest.raises(PretrainError, match=f"(?s){message}"):
         tiny_config(*overrides)
+
+
+@pytest.mark.parametrize(
+    ("share", "layers", "expected"),
+    [("0.75", 12, 9), ("0.75", 22, 16), ("0.5", 2, 1), ("9", 12, 9)],
+)
+def test_a_share_of_the_layers_is_a_layer(
+    tiny_config: Callable[..., PretrainConfig],
+    tmp_path: Path,
+    share: str,
+    layers: int,
+    expected: int,
+) -> None:
+    config = tiny_config(
+        *("--model.num_hidden_layers", str(layers), "--masking.insert_layer", share),
+        *("--masking.schedule", f"[{{start: 0.5, insert_layer: {share}}}]"),
+    )
+    assert config.masking.insert_layer == expected
+    assert [stage.insertion_layer for stage in config.masking.stages()] == [expected, expected]
+    config.save(tmp_path / "config.yaml")
+    saved = yaml.safe_load((tmp_path / "config.yaml").read_text())["masking"]
+    assert saved["insert_layer"] == saved["schedule"][0]["insert_layer"] == expected
+    assert type(saved["insert_layer"]) is int
 
 
 def test_help_explains_every_field(capsys: pytest.CaptureFixture[str]) -> None:

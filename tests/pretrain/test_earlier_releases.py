@@ -9,13 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from safetensors.torch import load_file
 
 from pretrain.config import PretrainConfig, load_config, parse_args
+from pretrain.data import ShardFolder
 from pretrain.errors import PretrainError
 from pretrain.export import export, load
 from pretrain.fault_tolerance.run_folder import RunFolder, open_checkpoint
+from pretrain.main import resolve
 from pretrain.model import LateMaskModel
 
 H, LAYERS, FEED_FORWARD, VOCAB, PADDED, POSITIONS = 8, 2, 16, 50, 64, 34
@@ -125,12 +128,43 @@ def test_a_checkpoint_is_read(former_run: tuple[Path, dict[str, np.ndarray]]) ->
     )
     model = LateMaskModel(config.model, config.masking)
     open_checkpoint(run).load_into(model)
+    with torch.no_grad():
+        types = model.get_parameter("token_type_embeddings.weight")
+        types += 1
+    open_checkpoint(run).load_into(model)
     for name, parameter in model.named_parameters():
-        assert np.array_equal(parameter.detach().numpy(), weights[name]), name
+        expected = weights.get(name, np.zeros((1, H)))
+        assert np.array_equal(parameter.detach().numpy(), expected), name
     RunFolder(run).claim(config)  # the same command resumes it
     written = yaml.safe_load((run / "config.yaml").read_text())
     assert not {"norm", "position_init"} & written["model"].keys()
     assert "lower_warmup" not in written["optimizer"]
+
+
+def test_an_engine_finds_zeros_for_the_token_type(
+    former_run: tuple[Path, dict[str, np.ndarray]],
+) -> None:
+    checkpoint = open_checkpoint(former_run[0])
+    name = "token_type_embeddings.weight"
+    assert checkpoint.kinds(name) == ["weight"]  # the engine sets moments that it lacks to zero
+    assert torch.equal(checkpoint.read("weight", name, 3, 4), torch.zeros(4))
+    with pytest.raises(KeyError):
+        checkpoint.read("weight", "layers.9.qkv.weight", 0, 1)
+
+
+def test_a_run_without_token_ids_in_its_config_resumes(
+    exported: Callable[..., tuple[LateMaskModel, Path]], tiny_config: Callable[..., PretrainConfig]
+) -> None:
+    _, hf = exported()
+    file = hf.parent / "config.yaml"
+    content = yaml.safe_load(file.read_text())
+    former = {k: v for k, v in content["model"].items() if not k.endswith("_token_id")}
+    assert len(former) == len(content["model"]) - 4
+    file.write_text(yaml.safe_dump(content | {"model": former}))
+    config = tiny_config("--model.initializer_range", "0.2")
+    config = resolve(config, ShardFolder(config.data.path))
+    RunFolder(hf.parent).check_config(config)
+    assert load_config(file) == config
 
 
 def test_an_exported_folder_is_read(
@@ -194,13 +228,14 @@ def test_an_exported_folder_is_read(
     )
     model = load(hf)
     for name, parameter in model.named_parameters():
-        assert np.array_equal(parameter.detach().numpy(), weights[name]), name
+        expected = weights.get(name, np.zeros((1, H)))
+        assert np.array_equal(parameter.detach().numpy(), expected), name
     # And today's export of that run is the same, tensor for tensor.
     export(run, tmp_path / "again")
-    for file, expected in (("model", stock), ("late_mask", late)):
+    for file, written in (("model", stock), ("late_mask", late)):
         found = load_file(tmp_path / "again" / f"{file}.safetensors")
-        assert found.keys() == expected.keys()
-        assert all(np.array_equal(found[n].numpy(), expected[n]) for n in found)
+        assert found.keys() == written.keys()
+        assert all(np.array_equal(found[n].numpy(), written[n]) for n in found)
 
 
 @pytest.mark.parametrize("extra", [{"architecture": "roberta"}, {}])

@@ -21,7 +21,7 @@ from pretrain.evaluate import (
 )
 from pretrain.masking import IGNORE, MaskedBatch, mask_sequences
 from pretrain.model import LateMaskModel
-from tests.pretrain.small_model import VOCAB, make_model, make_rows, tensors
+from tests.pretrain.small_model import VOCAB, VOCABULARY, make_model, make_rows, tensors
 
 MASKING = {"insert_layer": 2, "late_layers": 1}
 
@@ -35,14 +35,14 @@ def split_of(count: int) -> Any:
 
 def batches_of(valid: Any, **layout: int) -> list[MaskedBatch]:
     masking = evaluation_masking(make_model(**MASKING).masking)
-    return list(evaluation_batches(valid, masking, VOCAB, **layout))
+    return list(evaluation_batches(valid, masking, VOCABULARY, **layout))
 
 
 def frozen_set(valid: Any, count: int) -> MaskedBatch:
     masking = evaluation_masking(make_model(**MASKING).masking)
     sequence_ids = np.arange(count)
     return mask_sequences(
-        valid[:count], sequence_ids, masking=masking, vocab_size=VOCAB, seed=SEED, epoch=0
+        valid[:count], sequence_ids, masking=masking, vocabulary=VOCABULARY, seed=SEED, epoch=0
     )
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -21,12 +19,10 @@ from transformers import (
 )
 
 from pretrain import fill_mask as fill_mask_module
-from pretrain.architectures import architecture_of
 from pretrain.auto import LateMaskForMaskedLM
 from pretrain.errors import PretrainError
-from pretrain.export import export, load, start_from
+from pretrain.export import export, load
 from pretrain.fill_mask import fill_mask
-from pretrain.initialise import initialise
 from pretrain.model import LateMaskModel
 
 ARCHITECTURES = {
@@ -106,65 +102,6 @@ def test_import_of_a_stock_roberta(tmp_path: Path) -> None:
         torch.testing.assert_close(logits, stock(with_mask).logits[:, 17:], atol=1e-5, rtol=0)
 
 
-def fresh(
-    model: LateMaskModel, changes: dict[str, Any], late_layers: int | None = None
-) -> LateMaskModel:
-    """Of the same config with changes, with other weights."""
-    late = model.masking.late_layers if late_layers is None else late_layers
-    masking = replace(model.masking, late_layers=late)
-    other = LateMaskModel(replace(model.config, **changes), masking)
-    initialise(other, seed=9)
-    return other
-
-
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_training_goes_on_from_an_exported_folder(exported: Exported, name: str) -> None:
-    model, folder = exported(*ARCHITECTURES[name], "--masking.late_layers", "1")
-    other = fresh(model, {})
-    start_from(other, str(folder))
-    for name, tensor in model.named_parameters():
-        assert torch.equal(other.get_parameter(name), tensor), name
-    without = fresh(model, {}, late_layers=0)
-    start_from(without, str(folder))
-    assert torch.equal(without.mask_embedding, model.mask_embedding)
-
-
-def test_training_goes_on_from_a_stock_roberta_with_late_masks(
-    exported: Exported, tmp_path: Path
-) -> None:
-    model, _ = exported("--masking.late_layers", "1")
-    stock = RobertaForMaskedLM(architecture_of(model.config).to_stock_config(model.config))
-    stock.save_pretrained(tmp_path / "stock")
-    start_from(model, str(tmp_path / "stock"))
-    table = stock.get_input_embeddings().weight
-    assert torch.equal(model.mask_embedding, table[-1])
-    ids = torch.randint(4, 90, (2, 12))
-    with torch.no_grad():
-        expected = stock.eval().roberta(ids).last_hidden_state
-        torch.testing.assert_close(model.encode(ids), expected, atol=1e-5, rtol=0)
-
-
-def test_weights_that_another_config_computes_otherwise_are_named(
-    exported: Exported, caplog: pytest.LogCaptureFixture
-) -> None:
-    model, folder = exported(*ARCHITECTURES["modernbert"])
-    start_from(fresh(model, {}), str(folder))
-    assert not caplog.records
-    start_from(fresh(model, {"local_attention": 16}), str(folder))
-    assert "has local_attention 8, this config 16" in caplog.text
-
-
-def test_weights_of_a_tokenizer_with_other_special_ids_are_refused(exported: Exported) -> None:
-    model, folder = exported()
-    file = folder / "tokenizer.json"
-    content = json.loads(file.read_text())
-    (mask,) = (token for token in content["added_tokens"] if token["content"] == "<mask>")
-    mask |= {"id": 103, "content": "[MASK]"}
-    file.write_text(json.dumps(content))
-    with pytest.raises(PretrainError, match=r"has \[MASK\] at id 103, data sets have it last"):
-        start_from(model, str(folder))
-
-
 @pytest.mark.parametrize("form", ["shards", "pickle"])
 def test_weights_are_read_in_every_form_that_the_hub_has(tmp_path: Path, form: str) -> None:
     config = RobertaConfig(
@@ -185,27 +122,6 @@ def test_weights_are_read_in_every_form_that_the_hub_has(tmp_path: Path, form: s
         file.unlink()
     with pytest.raises(PretrainError, match="holds no weights"):
         load(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"num_hidden_layers": 3}, r"has fewer layers: no layers\.2"),
-        ({"num_hidden_layers": 1}, r"has more layers: layers\.1"),
-        ({"intermediate_size": 128}, r"intermediate\.weight of .* has shape \[64, 32\]"),
-        (
-            {"architecture": "roberta-prelayernorm"},
-            "is a roberta, this config's model.architecture",
-        ),
-        ({"vocab_size": 100}, "the tokenizer of the data one of 100"),
-    ],
-)
-def test_weights_that_do_not_fit_are_refused(
-    exported: Exported, changes: dict[str, Any], message: str
-) -> None:
-    model, folder = exported()
-    with pytest.raises(PretrainError, match=f"run.init_from: .*{message}"):
-        start_from(fresh(model, changes), str(folder))
 
 
 def test_the_model_card_and_the_refusal_to_write_over(exported: Exported) -> None:

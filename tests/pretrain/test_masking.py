@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pretrain.errors import PretrainError
 from pretrain.masking import IGNORE, MaskCounts, MaskedBatch, mask_counts, mask_sequences
 from pretrain.recipe import MaskingConfig
+from pretrain.vocabulary import Vocabulary
 
 VOCAB = 500
 SPECIAL = [0, 1, 2, 3, VOCAB - 1]
@@ -34,7 +35,7 @@ def mask(
         sequences,
         ids,
         masking=masking,
-        vocab_size=VOCAB,
+        vocabulary=Vocabulary.robertas(VOCAB),
         seed=seed,
         epoch=epoch,
         word_starts=WORD_STARTS,

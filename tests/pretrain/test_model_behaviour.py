@@ -55,6 +55,7 @@ def test_positions_are_the_original_ones() -> None:
     model = make_model()
     ids, places = torch.tensor([[0, 10, 11]]), torch.tensor([[0, 5, 9]])
     rows = model.word_embeddings.weight[ids] + model.position_embeddings.weight[places + 2]
+    rows = rows + model.token_type_embeddings.weight[0]
     torch.testing.assert_close(model.embed(ids, places), model.embedding_norm(rows))
 
 

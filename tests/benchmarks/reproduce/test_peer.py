@@ -97,6 +97,6 @@ def test_training_on_the_rows_of_the_shards(
 ) -> None:
     _, data = vanilla
     rows = data.sequences("train")
-    example = TokenRows(rows)[3]
+    example = TokenRows(rows, data.vocabulary)[3]
     assert example["special_tokens_mask"].tolist() == [1, *[0] * (data.seq_len - 2), 1]
     assert np.array_equal(example["input_ids"], rows[np.array([3])][0])

@@ -1,9 +1,13 @@
+from functools import partial
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.shards.pack import pack
+from pipeline.shards.pack import pack as pack_with
 
+CLS, SEP = 71, 2
+pack = partial(pack_with, cls=CLS, sep=SEP)
 DOCUMENTS = st.lists(st.lists(st.integers(4, 99), max_size=30))
 SENTENCES = st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=6))  # lengths, by document
 
@@ -15,8 +19,8 @@ def _arrays(documents: list[list[int]]) -> list[np.ndarray]:
 def _check_frame(rows: np.ndarray, seq_len: int) -> None:
     assert rows.shape[1] == seq_len
     assert rows.dtype == np.uint16
-    assert (rows[:, 0] == 0).all()
-    assert (rows[:, -1] == 2).all()
+    assert (rows[:, 0] == CLS).all()
+    assert (rows[:, -1] == SEP).all()
 
 
 @given(DOCUMENTS, st.integers(3, 12))

@@ -39,7 +39,7 @@ def test_damage_is_told_with_its_block(tmp_path: Path) -> None:
         "sha256": hashlib.sha256(content).hexdigest(),
         "blocks": blocks,
     }
-    manifest = {"seq_len": 8, "dtype": "uint16", "vocab_size": 300}
+    manifest = {"version": 1, "seq_len": 8, "dtype": "uint16", "vocab_size": 300}
 
     def problem(changed: bytes) -> str:
         (tmp_path / "a.tar").write_bytes(changed)
