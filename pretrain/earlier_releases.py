@@ -15,6 +15,8 @@ GONE = {
     "that instead",
     "model.position_init": "is gone: with model.architecture modernbert small models need no "
     "special start; leave it out",
+    "model.unigram_bias": "is gone: a head that starts at the token frequencies learns more "
+    "slowly; leave it out",
     "optimizer.lower_warmup": "is gone: with model.architecture modernbert late [MASK]s learn "
     "without it; leave it out",
     "masking.late_positions": "is gone: with model.architecture modernbert all layers are rotary; "
@@ -41,6 +43,7 @@ def translate(content: Any, where: str) -> bool:
     # These decided how a run began or learned: what is in its checkpoints is the same without.
     for group, key, harmless in (
         ("model", "position_init", "normal"),
+        ("model", "unigram_bias", False),
         ("optimizer", "lower_warmup", 0),
     ):
         settings = content.get(group)

@@ -1,4 +1,4 @@
-"""Initial weights: normal draws, and a head that may start at the token frequencies.
+"""Initial weights: normal draws.
 
 Standard deviations are `model.initializer_range`, or follow the width where it is null. Word
 embeddings start half as large then, so that the first logits are small beside the layers' states.
@@ -9,20 +9,14 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pretrain.layers import UNREACHABLE
 from pretrain.model import LateMaskModel
 
 
-def initialise(model: LateMaskModel, seed: int, log_frequencies: Tensor | None = None) -> None:
-    """Draw all weights of `model`; the same seed gives the same weights.
-
-    Args:
-        model: its `config` says how.
-        seed: of the draws.
-        log_frequencies: [tokens of the data] of the training tokens, for `unigram_bias`.
-    """
+def initialise(model: LateMaskModel, seed: int) -> None:
+    """Draw all weights of `model`, as its `config` says; the same seed gives the same weights."""
     generator = torch.Generator().manual_seed(seed)
     config, architecture = model.config, model.architecture
     for name, module in model.named_modules():
@@ -52,14 +46,6 @@ def initialise(model: LateMaskModel, seed: int, log_frequencies: Tensor | None =
         architecture.draw(token_types, embedding_std, generator)
     if model.masking.mask_embedding == "separate":
         architecture.draw(model.mask_embedding, embedding_std, generator)
-    if config.unigram_bias:
-        if log_frequencies is None:
-            raise ValueError("model.unigram_bias needs log_frequencies")
-        with torch.no_grad():
-            known = len(log_frequencies)
-            model.head.bias[:known] = log_frequencies
-            # Rows that the tokenizer has no token for.
-            model.head.bias[known : config.known_vocab_size] = log_frequencies.min()
     # Never predicted, like the vocabulary's padding. An export for the stock forward pass may then
     # hold the [MASK] vector in this row, which the tied decoder reads, too.
     with torch.no_grad():

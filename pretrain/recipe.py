@@ -159,8 +159,6 @@ class ModelConfig:
     """Standard deviation of the initial weights; null: 1/sqrt(fan-in), better for narrow models."""
     tie_word_embeddings: bool = True
     """The head multiplies with the word embedding, or with a matrix of its own."""
-    unigram_bias: bool = False
-    """Start the head's bias at the log frequencies of the training tokens."""
     vocab_size: int | None = None
     """Rows of the word embedding: the tokenizer's tokens, or more; null: taken from the data."""
     cls_token_id: int | None = None

@@ -86,13 +86,11 @@ def begin(
             f"{checkpoint.path} was trained on other data: {data.path}/manifest.json has another "
             "sha256 by now; put the old data back, or choose another run.output_dir"
         )
-    watchdog.enter("counting tokens")
-    frequencies = unigram_log_frequencies(data.sequences("train"), data.vocabulary)
     watchdog.enter("making the model")
     model = LateMaskModel(config.model, config.masking)
     model.sequence_length = data.seq_len
     if not checkpoint:
-        set_initial_weights(model, config, torch.from_numpy(frequencies))
+        set_initial_weights(model, config)
     engine = Engine(model, config, device)
     if checkpoint:
         watchdog.enter(f"reading {checkpoint.path}")
@@ -121,7 +119,8 @@ def begin(
         sums=checkpoint.state.log_sums if checkpoint else {},
         peak_tflops=peak * engine.num_ranks if peak else None,
     )
-    entropy = engine.on_main_process(lambda: unigram_loss(_validation(config, data), frequencies))
+    watchdog.enter("counting tokens")
+    entropy = engine.on_main_process(lambda: _unigram_loss(config, data))
     if math.isnan(entropy):
         raise PretrainError(
             f"{data.path}: the validation sequences hold special tokens alone, so nothing can be "
@@ -146,7 +145,7 @@ def begin(
             data_sha256=data.sha256,
             resumed_from=checkpoint.state if checkpoint else None,
             best_loss=engine.on_main_process(run.best_loss),
-            initial_weights=lambda: InitialWeights(config, torch.from_numpy(frequencies)),
+            initial_weights=lambda: InitialWeights(config),
         ),
         recorder=recorder,
         trace=Trace(config.run, run.path, engine.rank),
@@ -154,11 +153,9 @@ def begin(
     )
 
 
-def set_initial_weights(
-    model: LateMaskModel, config: PretrainConfig, log_frequencies: Tensor
-) -> None:
-    """The weights that a new run begins with; `log_frequencies` [V] of the training tokens."""
-    initialise(model, config.run.seed, log_frequencies)
+def set_initial_weights(model: LateMaskModel, config: PretrainConfig) -> None:
+    """The weights that a new run begins with."""
+    initialise(model, config.run.seed)
     if config.run.init_from:
         Source(config.run.init_from).start(model)
 
@@ -168,9 +165,9 @@ class InitialWeights:
 
     adam_steps = 0
 
-    def __init__(self, config: PretrainConfig, log_frequencies: Tensor) -> None:
+    def __init__(self, config: PretrainConfig) -> None:
         model = LateMaskModel(config.model, config.masking)
-        set_initial_weights(model, config, log_frequencies)
+        set_initial_weights(model, config)
         self._weights = dict(model.named_parameters())
 
     def kinds(self, name: str) -> list[str]:
@@ -180,6 +177,12 @@ class InitialWeights:
     def read(self, _kind: str, name: str, start: int, count: int) -> Tensor:
         """[count] elements of the flattened parameter `name`."""
         return self._weights[name].detach().view(-1)[start : start + count]
+
+
+def _unigram_loss(config: PretrainConfig, data: ShardFolder) -> float:
+    """What knowing token frequencies alone gives on the whole validation set."""
+    frequencies = unigram_log_frequencies(data.sequences("train"), data.vocabulary)
+    return unigram_loss(_validation(config, data), frequencies)
 
 
 def _validation(

@@ -28,7 +28,7 @@ _COMPUTED_OTHERWISE = {
     "local_rope_theta",
     "layer_norm_eps",
 }
-_FREE = {"dropout", "initializer_range", "tie_word_embeddings", "unigram_bias"}
+_FREE = {"dropout", "initializer_range", "tie_word_embeddings"}
 _TOKEN_IDS = {f"{part}_token_id" for part in TOKEN_ID_PARTS}  # the data says them
 
 

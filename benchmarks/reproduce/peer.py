@@ -46,7 +46,7 @@ from finetune.files import write_text
 from pretrain.architectures import architecture_of
 from pretrain.config import PretrainConfig, load_config
 from pretrain.data import Sequences, ShardFolder
-from pretrain.evaluate import evaluation_batches, evaluation_masking, unigram_log_frequencies
+from pretrain.evaluate import evaluation_batches, evaluation_masking
 from pretrain.flops import training_flops
 from pretrain.initialise import initialise
 from pretrain.main import resolve
@@ -124,8 +124,7 @@ def stock_model(config: PretrainConfig, data: ShardFolder, start: str) -> PreTra
         return AutoModelForMaskedLM.from_config(hf_config)
     model: PreTrainedModel = AutoModelForMaskedLM.from_config(hf_config)
     ours = LateMaskModel(config.model, config.masking)
-    frequencies = unigram_log_frequencies(data.sequences("train"), data.vocabulary)
-    initialise(ours, config.run.seed, torch.from_numpy(frequencies))
+    initialise(ours, config.run.seed)
     weights: dict[str, Tensor] = dict(ours.named_parameters())
     prefix = f"{model.base_model_prefix}."
     encoder = {

@@ -92,7 +92,7 @@ def test_stock_transformers_and_evaluation_take_the_mean(
         evaluate_module.evaluation_batches(
             ShardFolder(shard_folder).sequences("valid"),
             evaluate_module.evaluation_masking(model.masking),
-            model.config.known_vocab_size,
+            ShardFolder(shard_folder).vocabulary,
             batch_size=8,
             sequences=8,
         )

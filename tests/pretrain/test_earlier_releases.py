@@ -101,6 +101,7 @@ def former_run(
             "layer_norm_eps": 1e-5,
             "norm": request.param,
             "position_init": "neighbours",
+            "unigram_bias": True,
             "dropout": 0.1,
             "vocab_size": VOCAB,
         },
@@ -137,7 +138,7 @@ def test_a_checkpoint_is_read(former_run: tuple[Path, dict[str, np.ndarray]]) ->
         assert np.array_equal(parameter.detach().numpy(), expected), name
     RunFolder(run).claim(config)  # the same command resumes it
     written = yaml.safe_load((run / "config.yaml").read_text())
-    assert not {"norm", "position_init"} & written["model"].keys()
+    assert not {"norm", "position_init", "unigram_bias"} & written["model"].keys()
     assert "lower_warmup" not in written["optimizer"]
 
 
