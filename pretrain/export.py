@@ -26,7 +26,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedT
 from transformers.utils.logging import disable_progress_bar
 
 from pretrain.architectures import architecture_of, architecture_of_stock
-from pretrain.config import PretrainConfig, load_config
+from pretrain.config import load_config
 from pretrain.data import ShardFolder
 from pretrain.earlier_releases import translate_masking
 from pretrain.errors import PretrainError, exit_with
@@ -80,19 +80,18 @@ def write_folder(
     data = ShardFolder(config.data.path, config.data.cache_dir)
     # What the run's last stage left: the one in which the [MASK]s enter now.
     masking = config.masking.at(checkpoint.progress.fraction(config.budget))
-    config = replace(config, masking=masking)
 
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     disable_progress_bar()  # of a file that takes no time
-    _stock_model(weights, config).save_pretrained(partial)
+    _stock_model(weights, config.model, masking).save_pretrained(partial)
     save_file(
         {n: t for n, t in weights.items() if n.startswith(_LATE_MASK_WEIGHTS)},
         partial / LATE_MASK_FILE,
         metadata={
             "format": "pt",
-            "masking": json.dumps(asdict(config.masking)),
+            "masking": json.dumps(asdict(masking)),
             "token_ids": json.dumps(
                 {f"{part}_token_id": config.model.token_id(part) for part in TOKEN_ID_PARTS}
             ),
@@ -129,24 +128,26 @@ def exported_step(folder: Path) -> int | None:
     return None if step is None else int(step)
 
 
-def _stock_model(weights: dict[str, Tensor], config: PretrainConfig) -> PreTrainedModel:
+def _stock_model(
+    weights: dict[str, Tensor], config: ModelConfig, masking: MaskingConfig
+) -> PreTrainedModel:
     """A stock model with our weights: with its head where the stock forward pass was trained."""
-    architecture = architecture_of(config.model)
-    stock_config = architecture.to_stock_config(config.model)
-    if config.masking.insertion_layer > 0 or config.masking.late_layers > 0:
+    architecture = architecture_of(config)
+    stock_config = architecture.to_stock_config(config)
+    if masking.insertion_layer > 0 or masking.late_layers > 0:
         encoder = architecture.make_stock_encoder(stock_config)
-        encoder.load_state_dict(architecture.to_stock_weights(weights, config.model))
+        encoder.load_state_dict(architecture.to_stock_weights(weights, config))
         return encoder
-    if config.masking.mask_embedding == "separate":
+    if masking.mask_embedding == "separate":
         # The stock input for a [MASK] is the row of <mask>, which is never a label.
         table = weights["word_embeddings.weight"].clone()
-        table[config.model.token_id("mask")] = weights["mask_embedding"]
+        table[config.token_id("mask")] = weights["mask_embedding"]
         weights = weights | {"word_embeddings.weight": table}
     model = architecture.make_stock_masked_lm(stock_config)
-    state = architecture.to_stock_weights(weights, config.model)
+    state = architecture.to_stock_weights(weights, config)
     model.load_state_dict(
         {architecture.prefix + name: tensor for name, tensor in state.items()}
-        | architecture.to_stock_head(weights, config.model)
+        | architecture.to_stock_head(weights, config)
     )
     return model
 

@@ -30,15 +30,16 @@ def model_card(
     """Markdown with the YAML head that the Hub reads.
 
     Args:
-        config: the run's, its masking that of the last stage.
+        config: the run's.
         data: the shards.
         checkpoint: the one that is exported.
         folder: what the exported folder is called.
         averaged_steps: of the checkpoints whose mean the weights are, `checkpoint` the last.
     """
-    masking = config.masking
     model = config.model
     progress = checkpoint.progress
+    fraction = progress.fraction(config.budget)
+    masking = config.masking.at(fraction)
     late = f" and {masking.late_layers} extra late layers" if masking.late_layers else ""
     kind = (
         _LATE.format(
@@ -71,8 +72,7 @@ tags: [masked-lm, late-masking, latemask]
 
 - Data: {sources or data.path} ({data.manifest["splits"]["train"]["tokens"]:,} tokens in
   sequences of {data.seq_len}; tokenizer sha256 {data.tokenizer_sha256[:16]})
-- Masking: {100 * masking.rate:g} % selected, {100 * masking.loss_fraction:g} % of it predicted, of
-  which {100 * masking.masked_share:g} % [MASK], {100 * masking.random_share:g} % random
+- Masking: {_stages(config, fraction)}
 - Optimizer: {_optimizer(config)}, {_batch(config)} sequences a step{_origin(config)}
 - Seen: {progress.step:,} steps, {progress.tokens:,} tokens, {progress.flops:.4g} FLOPs,
   {progress.hours:.3f} hours{_average(averaged_steps)}
@@ -84,6 +84,21 @@ Validation loss at 15 % [MASK]s (nats, comparable between recipes){of_whom}:
 | --- | --- | --- | --- |
 {losses}
 """
+
+
+def _stages(config: PretrainConfig, fraction: float) -> str:
+    """How tokens were masked, stage by stage, up to this fraction of the budget."""
+    starts = [0.0, *(stage.start for stage in config.masking.schedule)]
+    lines = []
+    for start, masking in zip(starts, config.masking.stages(), strict=True):
+        if start <= fraction:
+            begin = f"from {100 * start:g} % of the run on: " if start else ""
+            lines.append(
+                f"{begin}{100 * masking.rate:g} % selected, {100 * masking.loss_fraction:g} % of "
+                f"it predicted, of which {100 * masking.masked_share:g} % [MASK] (from layer "
+                f"{masking.insertion_layer} on), {100 * masking.random_share:g} % random"
+            )
+    return ";\n  ".join(lines)
 
 
 def _optimizer(config: PretrainConfig) -> str:

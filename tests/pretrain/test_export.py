@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import (
     AutoModel,
     AutoModelForMaskedLM,
@@ -22,8 +23,10 @@ from pretrain import fill_mask as fill_mask_module
 from pretrain.auto import LateMaskForMaskedLM
 from pretrain.errors import PretrainError
 from pretrain.export import export, load
+from pretrain.fault_tolerance.run_folder import RunFolder
 from pretrain.fill_mask import fill_mask
 from pretrain.model import LateMaskModel
+from tests.pretrain.conftest import write_checkpoint
 
 ARCHITECTURES = {
     "roberta": (),
@@ -72,6 +75,34 @@ def test_vanilla_export_fills_masks_with_stock_transformers(
     for a, b in zip(ours, expected, strict=True):
         assert a["token"] == b["token_str"]
         assert a["probability"] == pytest.approx(b["score"], abs=2e-4)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_last_stage_at_layer_0_makes_a_stock_masked_lm(
+    name: str, exported: Exported, tmp_path: Path
+) -> None:
+    """As soon as the run has come to that stage, and the card says so by itself."""
+    stage = "[{start: 0.8, insert_layer: 0, rate: 0.15}]"
+    model, folder = exported(*ARCHITECTURES[name], "--masking.schedule", stage)
+    assert not [key for key in load_file(folder / "model.safetensors") if "decoder" in key]
+    assert "No stock MLM head" in " ".join((folder / "README.md").read_text().split())
+    last = write_checkpoint(RunFolder(folder.parent), 12, dict(model.named_parameters()))
+    export(last, tmp_path / "last")
+    card = " ".join((tmp_path / "last/README.md").read_text().split())
+    assert "the stock fill-mask pipeline works" in card
+    assert "50 % selected, 100 % of it predicted, of which 80 % [MASK] (from layer 1 on)" in card
+    assert "from 80 % of the run on: 15 % selected" in card and "(from layer 0 on)" in card
+    stock = AutoModelForMaskedLM.from_pretrained(tmp_path / "last").eval()
+    model.masking = model.masking.at(1.0)
+    ids = torch.randint(5, 250, (3, 20), generator=torch.Generator().manual_seed(0))
+    masked = ids.clone()
+    masked[:, [4, 9]] = model.config.token_id("mask")
+    order = torch.tensor([i for i in range(20) if i not in (4, 9)] + [4, 9]).expand(3, -1)
+    with torch.no_grad():
+        theirs = stock(masked).logits[:, [4, 9]].log_softmax(-1)
+        ours = model.logits(ids.gather(1, order[:, :18]), order, 2).log_softmax(-1)
+    ordinary = slice(4, model.config.token_id("mask"))
+    torch.testing.assert_close(ours[..., ordinary], theirs[..., ordinary], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
