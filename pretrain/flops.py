@@ -7,11 +7,12 @@ the last layer at all positions and predicts all that is selected; ours (`execut
 layer's queries and feed-forward only at the s predicted positions, for vanilla masked LM as for
 late masking, leaves out what `loss_fraction` drops, and pads the vocabulary.
 
-    python -m pretrain.flops --config configs/pretrain/base.yaml
+    python -m pretrain.flops --config configs/pretrain/base.yaml [--seq_len 128]
 """
 
 from __future__ import annotations
 
+import argparse
 import logging
 import sys
 from collections.abc import Iterable, Sequence
@@ -108,19 +109,21 @@ def training_flops(model: ModelConfig, masking: MaskingConfig, seq_len: int) -> 
 
 
 def table(model: ModelConfig, masking: MaskingConfig, seq_len: int) -> str:
-    """The parts of this recipe and its ratio to vanilla 15 %, in both ways of counting."""
+    """The parts of this recipe and its ratio to vanilla masking, in both ways of counting."""
     lines = [f"{'MFLOP per token, forward':<26}{'paper':>10}{'executed':>12}"]
     counts = [count(model, masking, seq_len) for count in (paper_flops, executed_flops)]
-    vanilla = [count(model, VANILLA, seq_len) for count in (paper_flops, executed_flops)]
     for part in counts[0]:
         lines.append(f"{part:<26}" + _row(count[part] / seq_len / 1e6 for count in counts))
     lines.append(f"{'all':<26}" + _row(sum(c.values()) / seq_len / 1e6 for c in counts))
-    for name, skipped in (("ratio to vanilla 15 %", ()), ("ratio without the head", ("head",))):
-        ratios = []
-        for ours, base in zip(counts, vanilla, strict=True):
-            parts = [part for part in ours if part not in skipped]
-            ratios.append(sum(ours[p] for p in parts) / sum(base[p] for p in parts))
-        lines.append(f"{name:<26}" + _row(ratios))
+    for rate in (VANILLA.rate, 0.3):  # BERT's and ModernBERT's
+        vanilla = replace(VANILLA, rate=rate)
+        bases = [count(model, vanilla, seq_len) for count in (paper_flops, executed_flops)]
+        for without, skipped in (("", ()), (", no head", ("head",))):
+            ratios = []
+            for ours, base in zip(counts, bases, strict=True):
+                parts = [part for part in ours if part not in skipped]
+                ratios.append(sum(ours[p] for p in parts) / sum(base[p] for p in parts))
+            lines.append(f"{f'ratio to {100 * rate:g} %{without}':<26}" + _row(ratios))
     return "\n".join(lines)
 
 
@@ -129,10 +132,13 @@ def _row(values: Iterable[float]) -> str:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Print the table for a config; the length is that of its position table."""
+    """Print the table for a config."""
     logging.basicConfig(level=logging.INFO, force=True)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # parse_args has its own
+    parser.add_argument("--seq_len", type=int)  # default: the longest that the model takes
+    args, rest = parser.parse_known_args(argv)
     try:
-        config = parse_args(argv)
+        config = parse_args(rest)
         if config.run.init_from:
             # Imported here: without a source no weights need to be read.
             from pretrain.source import Source, settings_of
@@ -143,7 +149,7 @@ def main(argv: Sequence[str]) -> None:
             config.check_layers()
         model = replace(config.model, vocab_size=config.model.vocab_size or 50265)
         longest = architecture_of(model).longest_sequence(model)
-        print(table(model, config.masking, longest))
+        print(table(model, config.masking, args.seq_len or longest))
     except PretrainError as error:
         exit_with(error)
 
