@@ -174,7 +174,7 @@ def load(folder: Path) -> LateMaskModel:
         )
     model = LateMaskModel(config, masking)
     if model.architecture.scales_masks:
-        weights.setdefault("mask_scale", torch.ones(1))
+        weights.setdefault("mask_scale", torch.ones(config.hidden_size))
     with torch.no_grad():
         model.load_state_dict(weights)
     return model

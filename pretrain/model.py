@@ -64,7 +64,7 @@ class LateMaskModel(nn.Module):
         if masking.mask_embedding == "separate":
             self.mask_embedding = nn.Parameter(torch.zeros(h))
         if self.architecture.scales_masks:
-            self.mask_scale = nn.Parameter(torch.ones(1))
+            self.mask_scale = nn.Parameter(torch.ones(h))
         self.head = self.architecture.make_head(config)
 
     @property
@@ -167,8 +167,8 @@ class LateMaskModel(nn.Module):
     def embed_masks(self, position_ids: Tensor) -> Tensor:
         """[B, m] mask positions -> [B, m, h]: the [MASK] vector, embedded as tokens are.
 
-        Where the layers add to a stream that no norm brings back to the scale of the embeddings, a
-        learned factor lets [MASK]s that enter later find its scale.
+        Where the layers add to a stream that no norm brings back to the scale of the embeddings,
+        [MASK]s that enter later have learned weights of their own for the norm.
         """
         if self.masking.mask_embedding == "separate":
             vector: Tensor = self.mask_embedding
@@ -177,7 +177,7 @@ class LateMaskModel(nn.Module):
         masks = self._embed(vector, position_ids)
         if not self.architecture.scales_masks:
             return masks
-        # At k = 0 a [MASK] is a token like any other. The factor then gets a gradient of zeros:
+        # At k = 0 a [MASK] is a token like any other. The weights then get a gradient of zeros:
         # DeepSpeed and the checkpoints expect one of every parameter.
         later = float(self.masking.insertion_layer > 0)
         return masks * (later * self.mask_scale + (1 - later))

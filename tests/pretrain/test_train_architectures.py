@@ -70,4 +70,4 @@ def test_a_run_learns_and_stock_transformers_loads_it(
     for key, tensor in load(run / "hf").named_parameters():
         assert torch.equal(tensor, weights[key]), key
     if name == "modernbert":
-        assert weights["mask_scale"].item() != 1.0
+        assert (weights["mask_scale"] != 1).all()
