@@ -35,6 +35,8 @@ def test_ctrl_c_during_the_start_ends_a_process_at_once_without_a_traceback(
         cwd=Path(__file__).parents[2],
         stderr=subprocess.PIPE,
         text=True,
+        # A background job of a shell ignores SIGINT, and its children with it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr
     for line in process.stderr:

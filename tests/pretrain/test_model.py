@@ -153,6 +153,7 @@ def test_the_vocabularys_padding_has_no_probability_and_no_gradient() -> None:
     assert model.head.bias.grad[VOCAB:].abs().max() == 0  # type: ignore[index]
 
 
+@pytest.mark.long  # tests/pretrain/test_modernbert.py has a quick one
 @pytest.mark.parametrize("name", ["roberta", "roberta-prelayernorm", "bert"])
 def test_the_compiled_step_is_one_graph_and_computes_what_eager_does(name: str) -> None:
     """Fixed counts, so that later batches don't compile again, many special tokens or few."""

@@ -145,7 +145,7 @@ def test_resuming_on_the_same_layout_is_exact(
     ("ranks", "stage"),
     [
         (1, "0"),
-        (2, "3"),
+        pytest.param(2, "3", marks=pytest.mark.long),
         pytest.param(1, "2", marks=pytest.mark.long),
         pytest.param(2, "2", marks=pytest.mark.long),
         pytest.param(2, "2_offload", marks=pytest.mark.long),
@@ -237,6 +237,7 @@ def test_a_step_of_a_growing_batch_takes_the_gradient_of_its_own_sequences(
         torch.testing.assert_close(moment, moments[name], rtol=1e-4, atol=1e-8, msg=name)
 
 
+@pytest.mark.long
 def test_a_growing_batch_survives_a_kill_and_other_ranks(
     tiny_config_file: Path, tmp_path: Path
 ) -> None:
