@@ -43,7 +43,7 @@ if [ ! -s "$OUT/filled.jsonl" ]; then
     --text "Returns the number<mask> elements in the list." \
     --text "The default is<mask>." \
     --text "If True, return<mask> copy of the array." \
-    --text "The name of the<mask> to be used."
+    --text "This function is used<mask> create a new object."
 fi
 if [ ! -s "$OUT/tsne.png" ]; then
   python -m finetune.analysis tsne --config configs/glue/demo.yaml --task_name library --seed 1 \
