@@ -138,7 +138,7 @@ def open_trained(source: Path, data_path: str | None) -> tuple[Path, LateMaskMod
     checkpoint = open_checkpoint(source)
     config = load_config(checkpoint.run_folder / "config.yaml")
     data = ShardFolder(data_path or config.data.path, config.data.cache_dir)
-    masking = config.masking.at(checkpoint.progress.fraction(config.budget))
+    masking = checkpoint.last_masking(config.masking, config.budget)
     model = LateMaskModel(config.model, masking)
     model.sequence_length = data.seq_len
     checkpoint.load_into(model)

@@ -78,8 +78,8 @@ def write_folder(
     refuse_existing(folder, replace_existing)
     config = load_config(checkpoint.run_folder / "config.yaml")
     data = ShardFolder(config.data.path, config.data.cache_dir)
-    # What the run's last stage left: the one in which the [MASK]s enter now.
-    masking = config.masking.at(checkpoint.progress.fraction(config.budget))
+    # What the run's last stage left: the one in which the [MASK]s entered last.
+    masking = checkpoint.last_masking(config.masking, config.budget)
 
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -188,7 +188,11 @@ def read_model_config(folder: Path) -> ModelConfig:
     """
     if not (folder / "config.json").is_file():
         raise PretrainError(f"{folder}/config.json is missing: not a Hugging Face directory")
-    stock_config = AutoConfig.from_pretrained(folder)
+    try:
+        stock_config = AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        text = " ".join(str(error).split())
+        raise PretrainError(f"{folder}/config.json can't be read: {text:.200}") from None
     config = architecture_of_stock(stock_config.model_type).from_stock_config(stock_config)
     late = folder / LATE_MASK_FILE
     if late.is_file():
@@ -247,11 +251,18 @@ def _read_stock_weights(folder: Path) -> dict[str, Tensor]:
     """Every tensor of a Hugging Face directory: one file or shards, safetensors or pickled."""
     for name, read in (("model.safetensors", load_file), ("pytorch_model.bin", _load_pickle)):
         index = folder / f"{name}.index.json"
-        if (folder / name).is_file():
-            return read(folder / name)
-        if index.is_file():
-            shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-            return {k: v for shard in shards for k, v in read(folder / shard).items()}
+        try:
+            if (folder / name).is_file():
+                return read(folder / name)
+            if index.is_file():
+                shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+                return {k: v for shard in shards for k, v in read(folder / shard).items()}
+        except Exception as error:  # torch's and safetensors' readers raise nothing narrower
+            text = " ".join(str(error).split())
+            raise PretrainError(
+                f"{folder}: {name} can't be read, it is cut off or damaged ({text:.200}); fetch it "
+                "again"
+            ) from None
     raise PretrainError(
         f"{folder} holds no weights: model.safetensors or pytorch_model.bin, or an index of shards"
     )

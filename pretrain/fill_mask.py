@@ -30,13 +30,15 @@ def fill_mask(
     """For each <mask> of `text`, in order: the `top_k` tokens as {"token", "probability"}.
 
     Raises:
-        PretrainError: no <mask> in the text, or more tokens than positions.
+        PretrainError: no <mask> in the text, more tokens than positions, or an impossible `top_k`.
     """
     input_ids = torch.tensor(tokenizer(text)["input_ids"])
     is_masked = input_ids == tokenizer.mask_token_id
     if not is_masked.any():
         raise PretrainError(f"no {tokenizer.mask_token} in {text!r}")
     logits = model(input_ids[None]).logits[0, is_masked]
+    if not 1 <= top_k <= logits.shape[-1]:
+        raise PretrainError(f"--top_k is {top_k}; 1 to {logits.shape[-1]}, the vocabulary's size")
     probabilities, ids = logits.softmax(dim=-1).topk(top_k)
     return [
         [

@@ -184,6 +184,8 @@ def resolve(
             source = Source(init_from)
             settings = settings_of(config.model, source.config, init_from)
             source.check_tokenizer(data)
+            taken = ", ".join(f"{key} {value}" for key, value in settings.items())
+            logger.info("model: from %s: %s", init_from, taken)
         else:
             settings = settings_of(config.model, begun, init_from)
     settings |= _vocabulary_settings(config, data, settings.get("vocab_size"))

@@ -12,11 +12,15 @@ from pretrain.config import PretrainConfig
 from pretrain.data import ShardFolder
 from pretrain.fault_tolerance.checkpoint import Checkpoint
 from pretrain.fault_tolerance.run_folder import RunFolder
+from pretrain.recipe import MaskingConfig
 
 _LATE = """The [MASK]s entered at layer {k} of {layers}{late}, so the early layers never saw one:
 use this encoder for finetuning as any other of its kind; to fill masks, use
 `python -m pretrain.fill_mask {folder}`, which inserts them where they belong. No stock MLM head
 is in the folder, since the stock forward pass could not use it."""
+_DECODER = """{late} decoder layers stood between the encoder and the head and are not exported: use
+this encoder for finetuning as any other of its kind; to fill masks, use
+`python -m pretrain.fill_mask {folder}`. No stock MLM head is in the folder."""
 _VANILLA = "Ordinary masked language modelling: the stock fill-mask pipeline works."
 
 
@@ -38,16 +42,16 @@ def model_card(
     """
     model = config.model
     progress = checkpoint.progress
-    fraction = progress.fraction(config.budget)
-    masking = config.masking.at(fraction)
-    late = f" and {masking.late_layers} extra late layers" if masking.late_layers else ""
-    kind = (
-        _LATE.format(
+    masking = checkpoint.last_masking(config.masking, config.budget)
+    late = f" and {masking.late_layers} extra decoder layers" if masking.late_layers else ""
+    if masking.insertion_layer:
+        kind = _LATE.format(
             k=masking.insertion_layer, layers=model.num_hidden_layers, late=late, folder=folder
         )
-        if masking.insertion_layer or masking.late_layers
-        else _VANILLA
-    )
+    elif masking.late_layers:
+        kind = _DECODER.format(late=masking.late_layers, folder=folder)
+    else:
+        kind = _VANILLA
     origin = f", from the weights of {config.run.init_from} on" if config.run.init_from else ""
     sources = ", ".join(
         f"{source.get('name', source.get('type'))}"
@@ -72,7 +76,7 @@ tags: [masked-lm, late-masking, latemask]
 
 - Data: {sources or data.path} ({data.manifest["splits"]["train"]["tokens"]:,} tokens in
   sequences of {data.seq_len}; tokenizer sha256 {data.tokenizer_sha256[:16]})
-- Masking: {_stages(config, fraction)}
+- Masking: {_stages(config, masking)}
 - Optimizer: {_optimizer(config)}, {_batch(config)} sequences a step{_origin(config)}
 - Seen: {progress.step:,} steps, {progress.tokens:,} tokens, {progress.flops:.4g} FLOPs,
   {progress.hours:.3f} hours{_average(averaged_steps)}
@@ -86,18 +90,19 @@ Validation loss at 15 % [MASK]s (nats, comparable between recipes){of_whom}:
 """
 
 
-def _stages(config: PretrainConfig, fraction: float) -> str:
-    """How tokens were masked, stage by stage, up to this fraction of the budget."""
+def _stages(config: PretrainConfig, last: MaskingConfig) -> str:
+    """How tokens were masked, stage by stage, up to the last one that was trained."""
     starts = [0.0, *(stage.start for stage in config.masking.schedule)]
     lines = []
     for start, masking in zip(starts, config.masking.stages(), strict=True):
-        if start <= fraction:
-            begin = f"from {100 * start:g} % of the run on: " if start else ""
-            lines.append(
-                f"{begin}{100 * masking.rate:g} % selected, {100 * masking.loss_fraction:g} % of "
-                f"it predicted, of which {100 * masking.masked_share:g} % [MASK] (from layer "
-                f"{masking.insertion_layer} on), {100 * masking.random_share:g} % random"
-            )
+        begin = f"from {100 * start:g} % of the run on: " if start else ""
+        lines.append(
+            f"{begin}{100 * masking.rate:g} % selected, {100 * masking.loss_fraction:g} % of it "
+            f"predicted, of which {100 * masking.masked_share:g} % [MASK] (from layer "
+            f"{masking.insertion_layer} on), {100 * masking.random_share:g} % random"
+        )
+        if masking == last:
+            break
     return ";\n  ".join(lines)
 
 

@@ -42,7 +42,7 @@ class MaskingConfig:
     """Mean length of a span, geometrically distributed."""
     insert_layer: int | float = 0
     """Encoder layers that run on the visible tokens only; 0 is ordinary masked LM. Between 0 and 1:
-    this share of the layers, rounded."""
+    this share of the layers, rounded; at least one, and not all."""
     late_layers: int = 0
     """Extra layers after the encoder, for pretraining only: not exported."""
     late_attention: Literal["self", "cross"] = "self"
@@ -96,7 +96,9 @@ class MaskingConfig:
         """The same for an encoder of `count` layers: shares of them are layers."""
 
         def layer(k: int | float) -> int:
-            return round(k * count) if isinstance(k, float) else k
+            if isinstance(k, float):  # a share never is all layers, or none, where there are more
+                return min(max(round(k * count), 1), max(count - 1, 1))
+            return k
 
         schedule = [
             stage
@@ -124,7 +126,12 @@ class MaskingConfig:
 
     def stages(self) -> list[MaskingConfig]:
         """Everything that `at` can return, in order."""
-        return [self.at(start) for start in (0.0, *(stage.start for stage in self.schedule))]
+        return self.stages_until(1.0)
+
+    def stages_until(self, fraction: float) -> list[MaskingConfig]:
+        """Those that have begun when `fraction` of the budget is used, in order."""
+        starts = (0.0, *(stage.start for stage in self.schedule))
+        return [self.at(start) for start in starts if start <= fraction]
 
 
 @dataclass(kw_only=True)

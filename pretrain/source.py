@@ -144,8 +144,11 @@ def _is_limit(name: str, theirs: ModelConfig) -> bool:
 
 def _fetch(source: str) -> Path:
     """`source` itself if it is a folder, else the copy of what the Hub has under this name."""
-    if Path(source).is_dir():
-        return Path(source)
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder
+    if source.startswith(("/", ".", "~")):
+        raise PretrainError(f"run.init_from: there is no folder {folder}")
     small = ["*.json", "*.txt", "*.model"]
     try:
         folder = Path(snapshot_download(source, allow_patterns=[*small, "model*.safetensors"]))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -181,9 +182,17 @@ class Architecture(ABC):
         stock = {name.removeprefix(self.prefix): tensor for name, tensor in stock.items()}
         head_bias = next((stock[name] for name in self.head_bias if name in stock), None)
         names = self.encoder_names(config) | (self.head_names if head_bias is not None else {})
-        groups = [[theirs] if isinstance(theirs, str) else theirs for theirs in names.values()]
+        groups = [_as_list(theirs) for theirs in names.values()]
         if missing := [name for group in groups for name in group if name not in stock]:
             raise PretrainError(f"not the weights of a {self.name}: {missing[0]} is missing")
+        deeper = replace(config, num_hidden_layers=config.num_hidden_layers + 1)
+        further = self.encoder_names(deeper).keys() - self.encoder_names(config).keys()
+        if more := [name for ours in further for name in _as_list(self.encoder_names(deeper)[ours])
+                    if name in stock]:  # fmt: skip
+            raise PretrainError(
+                f"config.json says {config.num_hidden_layers} layers, the weights have more: "
+                f"{min(more)}; put the right config.json beside them"
+            )
         weights = {
             ours: stock[theirs]
             if isinstance(theirs, str)
@@ -196,6 +205,10 @@ class Architecture(ABC):
             if not config.tie_word_embeddings:
                 weights["head.decoder"] = pad(stock[self.head_decoder], config)
         return weights
+
+
+def _as_list(names: str | list[str]) -> list[str]:
+    return [names] if isinstance(names, str) else names
 
 
 def pad(tensor: Tensor, config: ModelConfig, value: float = 0.0) -> Tensor:

@@ -30,9 +30,10 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from pretrain.budget import Progress
+from pretrain.budget import BudgetConfig, Progress
 from pretrain.earlier_releases import ZERO_IN_FORMER_CHECKPOINTS
 from pretrain.errors import PretrainError
+from pretrain.recipe import MaskingConfig
 
 FORMAT, VERSION = "latemask-checkpoint", 2
 MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # AdamW's two, Muon's one
@@ -145,6 +146,17 @@ class Checkpoint:
     def progress(self) -> Progress:
         """How far the run had come."""
         return self.state.progress
+
+    def last_masking(self, masking: MaskingConfig, budget: BudgetConfig) -> MaskingConfig:
+        """The stage of `masking` in which the last step was made.
+
+        At its boundary the next stage holds from the next step on, which there may be none of.
+        """
+        fraction = self.progress.fraction(budget)
+        for stage in reversed(masking.stages_until(fraction)):
+            if [stage.rate, float(stage.insertion_layer)] == self.state.losses_stage:
+                return stage
+        return masking.at(fraction)  # of earlier releases, which did not say
 
     @property
     def adam_steps(self) -> int:

@@ -173,3 +173,7 @@ def test_fill_mask_command(exported: Exported, tmp_path: Path) -> None:
     assert [len(guesses) for guesses in line["masks"]] == [2, 2]
     with pytest.raises(SystemExit):
         fill_mask_module.main([str(folder), "--text", "nothing to fill"])
+    for top_k in ("0", "100000"):
+        with pytest.raises(SystemExit) as ended:
+            fill_mask_module.main([str(folder), "--text", text, "--top_k", top_k])
+        assert ended.value.code == 2

@@ -323,6 +323,33 @@ def test_damaged_weights_and_no_source_are_one_line(bert: tuple[Path, Path]) -> 
     (source / "config.json").unlink()
     with pytest.raises(PretrainError, match=r"run.init_from: .*config\.json is missing"):
         Source(str(source))
+    for content in ("{", "[]", "{}"):
+        (source / "config.json").write_text(content)
+        with pytest.raises(PretrainError, match=r"run.init_from: .*config\.json can't be read"):
+            Source(str(source))
+    for path in ("~/nothing-here", "/nothing/here", "./nothing-here"):
+        with pytest.raises(PretrainError, match=r"run\.init_from: there is no folder .*nothing"):
+            Source(path)
+
+
+@pytest.mark.parametrize("size", [0, 20, 5000])
+def test_weights_that_are_cut_off_are_one_line(bert: tuple[Path, Path], size: int) -> None:
+    source, data = bert
+    config = resolved(source, data)
+    file = source / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:size])
+    with pytest.raises(PretrainError, match=r"source: model\.safetensors can't be read, it is cut"):
+        Source(str(source)).start(LateMaskModel(config.model, config.masking))
+
+
+def test_weights_of_more_layers_than_the_config_says_are_refused(bert: tuple[Path, Path]) -> None:
+    source, data = bert
+    content = json.loads((source / "config.json").read_text())
+    layers = content["num_hidden_layers"]
+    (source / "config.json").write_text(json.dumps(content | {"num_hidden_layers": layers - 1}))
+    config = resolved(source, data, "--masking.insert_layer", "1")
+    with pytest.raises(PretrainError, match=rf"says {layers - 1} layers, the weights have more"):
+        Source(str(source)).start(LateMaskModel(config.model, config.masking))
 
 
 def test_a_roberta_needs_padding_at_1(bert: tuple[Path, Path]) -> None:

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from pretrain.budget import Progress
+from pretrain.budget import BudgetConfig, Progress
 from pretrain.errors import PretrainError
 from pretrain.fault_tolerance.checkpoint import DAMAGE, Checkpoint, State, part_name, write_part
+from pretrain.recipe import MaskingConfig, MaskingStage
 
 WHOLE = torch.arange(24.0)
 
@@ -55,6 +56,21 @@ def test_state_comes_back_to_the_bit(tmp_path: Path) -> None:
     state = write(tmp_path / "step", [7]).state
     assert state.progress == Progress(step=3, sequences=48, hours=0.1)
     assert state.losses == [0.1, 7 / 3]
+
+
+def test_the_last_masking_is_that_of_the_last_step(tmp_path: Path) -> None:
+    """A stage that begins where the checkpoint was made has trained nothing."""
+    late = MaskingConfig(
+        insert_layer=2, schedule=[MaskingStage(start=0.5, insert_layer=0, rate=0.15)]
+    )
+    budget = BudgetConfig(steps=6)
+    checkpoint = write(tmp_path / "step", [7])  # step 3 of 6
+    checkpoint.state.losses_stage = [0.5, 2.0]
+    assert checkpoint.last_masking(late, budget).insert_layer == 2
+    checkpoint.state.losses_stage = [0.15, 0.0]
+    assert checkpoint.last_masking(late, budget).insert_layer == 0
+    checkpoint.state.losses_stage = []  # of a release that did not say
+    assert checkpoint.last_masking(late, budget).insert_layer == 0
 
 
 def test_parts_are_what_safetensors_itself_reads(tmp_path: Path) -> None:
