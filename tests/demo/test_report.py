@@ -33,7 +33,7 @@ def demo_folder(tmp_path: Path) -> Path:
         write(tmp_path / f"data/tasks/{task}/dev.tsv", f"sentence\tlabel\n{rows}\n")
     for name, rate, layer, loss in (("late", 0.5, 2, 6.54), ("vanilla", 0.15, 0, 6.63)):
         config = {
-            "masking": {"rate": rate, "insert_layer": layer},
+            "masking": {"rate": rate, "masked_share": 0.8, "insert_layer": layer},
             "model": {"num_hidden_layers": 4},
         }
         write(tmp_path / name / "config.yaml", yaml.safe_dump(config))
@@ -95,6 +95,7 @@ def test_every_figure_is_on_the_page_and_nothing_is_fetched(demo_folder: Path) -
         "65.1 %",
         "66.7 %",
         "0.120 MB",
+        "read 60 % of the tokens",
     ):
         assert figure in html, figure
     assert "a&lt;mask&gt; &lt;b&gt;" in html
