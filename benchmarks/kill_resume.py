@@ -121,7 +121,10 @@ def torture(
         kind = KINDS_OF_KILL[number % len(KINDS_OF_KILL)]
         when = "during training"
         if number % 2 == 0:
-            time.sleep(draw.uniform(0, found.starts[-1]))
+            moment = time.monotonic() + draw.uniform(0, found.starts[-1])
+            # A start may be faster than the last one, and a short run over before the moment.
+            while time.monotonic() < moment and not has_trained(run):
+                time.sleep(0.01)
             if not has_trained(run):
                 when = "during the start"
         else:
