@@ -21,7 +21,7 @@ from pretrain.optim import learning_rate
 
 logger = logging.getLogger(__name__)
 
-# The rest of these groups only says how training goes on from there.
+# The rest of these groups only says how training continues from there.
 _MAY_DIFFER = (
     "masking.",
     "optimizer.",

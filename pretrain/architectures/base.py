@@ -181,14 +181,18 @@ class Architecture(ABC):
         """
         stock = {name.removeprefix(self.prefix): tensor for name, tensor in stock.items()}
         head_bias = next((stock[name] for name in self.head_bias if name in stock), None)
-        names = self.encoder_names(config) | (self.head_names if head_bias is not None else {})
+        encoder_names = self.encoder_names(config)
+        names = encoder_names | (self.head_names if head_bias is not None else {})
         groups = [_as_list(theirs) for theirs in names.values()]
         if missing := [name for group in groups for name in group if name not in stock]:
             raise PretrainError(f"not the weights of a {self.name}: {missing[0]} is missing")
         deeper = replace(config, num_hidden_layers=config.num_hidden_layers + 1)
-        further = self.encoder_names(deeper).keys() - self.encoder_names(config).keys()
-        if more := [name for ours in further for name in _as_list(self.encoder_names(deeper)[ours])
-                    if name in stock]:  # fmt: skip
+        of_next_layer = [
+            _as_list(theirs)
+            for ours, theirs in self.encoder_names(deeper).items()
+            if ours not in encoder_names
+        ]
+        if more := [name for group in of_next_layer for name in group if name in stock]:
             raise PretrainError(
                 f"config.json says {config.num_hidden_layers} layers, the weights have more: "
                 f"{min(more)}; put the right config.json beside them"

@@ -70,17 +70,17 @@ class ModernBertLayer(nn.Module):
         self, hidden: Tensor, positions: AttentionPositions, last: int | None = None
     ) -> Tensor:
         """[B, T, h] -> [B, T, h], or [B, last, h]: only the last positions are queries."""
-        rotation = positions.sliding if self.slides else positions.full
+        turned_by = positions.sliding if self.slides else positions.full
         mask = positions.window if self.slides else None
-        assert rotation is not None  # attention_positions has made that of every kind of layer
+        assert turned_by is not None  # attention_positions has made that of every kind of layer
         normed = self.attention_norm(hidden)
         if last is None:
             h = hidden.shape[-1]
             query_key, value = self.qkv(normed).split([2 * h, h], dim=-1)
-            query, key = turn(query_key, rotation).chunk(2, dim=-1)
+            query, key = turn(query_key, turned_by).chunk(2, dim=-1)
         else:
             query, key, value = project_qkv(normed, self.qkv, last)
-            query, key = turn(query, rotation.last(last)), turn(key, rotation)
+            query, key = turn(query, turned_by.last(last)), turn(key, turned_by)
             hidden = hidden[:, -last:]
             mask = None if mask is None else mask[:, :, -last:]
         attended = self._attend(query, key, value, mask)
