@@ -89,6 +89,7 @@ class Cluster:
             "SLURM_CONF": str(folder / "slurm.conf"),
             "LATEMASK_VENV": sys.prefix,
             "OMP_NUM_THREADS": "1",
+            "SHELL": "/bin/bash",  # what salloc's interactive step runs; CI may have none
         }
         self.daemons: dict[str, subprocess.Popen[bytes]] = {}
 
