@@ -83,13 +83,14 @@ def corpus(folder: Path, megabytes: int, given: list[str]) -> None:
                     out.write(json.dumps({"id": str(number), "text": text}) + "\n")
         beside.rename(folder / "corpus")
     if not (folder / "tokenizer").exists():
+        from pipeline.store.folder import Folder
         from pipeline.tokens.tokenizer import write
         from pipeline.tokens.train import train_bpe
 
         sample = [line for line, _ in zip(corpus_texts(folder), range(2000), strict=False)]
         write(
             train_bpe(lambda: iter(sample), TokenizerConfig(vocab_size=16_384)),
-            folder / "tokenizer",
+            Folder(str(folder / "tokenizer")),
             128,
         )
 

@@ -16,6 +16,7 @@ import jsonargparse
 from pipeline.config import Config, option_names
 from pipeline.errors import PipelineError
 from pipeline.progress import progress_display
+from pipeline.store.folder import Folder
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -137,23 +138,24 @@ def _check_beam_option(name: str, known: set[str]) -> None:
 
 def _inspect(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m pipeline inspect")
-    parser.add_argument("data", type=Path, help="A finished data folder.")
+    parser.add_argument("data", help="A finished data folder.")
     parser.add_argument("--rows", type=int, default=4, help="Decoded rows to print.")
     parser.add_argument("--picture", type=Path, help="PNG to draw; default ./NAME-inspect.png.")
     values = parser.parse_args(arguments)
     from pipeline.report.inspect import inspect
 
-    picture = values.picture or Path(f"{values.data.resolve().name}-inspect.png")
-    print(inspect(values.data, picture, max(values.rows, 0)))
+    folder = Folder.at(values.data)
+    picture = values.picture or Path(f"{Path(values.data).resolve().name}-inspect.png")
+    print(inspect(folder, picture, max(values.rows, 0)))
     return 0
 
 
 def _verify(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m pipeline verify")
-    parser.add_argument("data", type=Path, help="A finished data folder.")
+    parser.add_argument("data", help="A finished data folder.")
     from pipeline.report.verify import verify
 
-    return verify(parser.parse_args(arguments).data)
+    return verify(Folder.at(parser.parse_args(arguments).data))
 
 
 if __name__ == "__main__":

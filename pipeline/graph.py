@@ -17,7 +17,6 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
@@ -28,15 +27,16 @@ from apache_beam.transforms.environments import SubprocessSDKEnvironment
 from pipeline.config import Config
 from pipeline.errors import PipelineError
 from pipeline.store import work
+from pipeline.store.folder import Folder
 
 if TYPE_CHECKING:  # the stages read files, some through the filesystems below
     from pipeline.stages import Counts, Stage
 
 
-def run(folder: Path, config: Config, stages: list[Stage], options: list[str]) -> None:
+def run(folder: Folder, config: Config, stages: list[Stage], options: list[str]) -> None:
     """Do the stages; each leaves the sum of its counts in the folder, or errors of the user's."""
     for stage in stages:
-        work.sum_path(folder, stage.name).unlink(missing_ok=True)
+        folder.delete(work.sum_name(stage.name))
     with _ends_of_workers(), _pipeline(options) as pipeline:
         counts = pipeline | "begin" >> beam.Create([{}])
         before: Stage | None = None
@@ -53,13 +53,13 @@ def run(folder: Path, config: Config, stages: list[Stage], options: list[str]) -
 
 
 def _elements(
-    counts: Counts, stage: Stage, before: Stage | None, folder: Path, config: Config
+    counts: Counts, stage: Stage, before: Stage | None, folder: Folder, config: Config
 ) -> Iterator[Any]:
     if _has_ended(counts, before, folder, config):
         yield from stage.elements(folder, config)
 
 
-def _has_ended(counts: Counts, stage: Stage | None, folder: Path, config: Config) -> bool:
+def _has_ended(counts: Counts, stage: Stage | None, folder: Folder, config: Config) -> bool:
     """Whether a stage met no error of the user's; writes its sum.
 
     Raises RuntimeError when elements of it went lost.
@@ -71,11 +71,11 @@ def _has_ended(counts: Counts, stage: Stage | None, folder: Path, config: Config
     expected, done = len(stage.elements(folder, config)), counts.get("done", 0)
     if done != expected:
         raise RuntimeError(f"{stage.name}: the runner brought {done} of {expected} elements")
-    work.write_json(work.sum_path(folder, stage.name), counts)
+    work.write_json(folder, work.sum_name(stage.name), counts)
     return True
 
 
-def _work(element: Any, stage: Stage, folder: Path, config: Config) -> Counts:
+def _work(element: Any, stage: Stage, folder: Folder, config: Config) -> Counts:
     try:
         return {**stage.work(folder, config, element), "done": 1}
     except PipelineError as problem:  # a user's problem: told by the run, not by a traceback

@@ -12,10 +12,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
 from tqdm import tqdm
+
+from pipeline.store.folder import Folder
 
 Progress = Callable[[str, int, int, str], None]  # step, done, total, what has been done in numbers
 _UNITS = {"documents": ("documents", 1, 0), "bytes": ("MB", 1e6, 1), "tokens": ("tokens", 1, 0)}
@@ -27,8 +28,8 @@ class Step(NamedTuple):
     """A part of a run, and the files by which one can see how far it is."""
 
     name: str
-    targets: Callable[[], list[Path]]  # asked for when the step before is done
-    facts: Callable[[Path], dict[str, int]] = lambda _: {}  # documents, bytes, tokens in a target
+    targets: Callable[[], list[str]]  # asked for when the step before is done
+    facts: Callable[[str], dict[str, int]] = lambda _: {}  # documents, bytes, tokens in a target
 
 
 def progress_display(every_seconds: float = 10) -> Progress:
@@ -37,8 +38,8 @@ def progress_display(every_seconds: float = 10) -> Progress:
 
 
 @contextmanager
-def watched(steps: list[Step], progress: Progress) -> Iterator[None]:
-    """Tell every second how many targets of the step at hand are there, and the sums of facts."""
+def watched(folder: Folder, steps: list[Step], progress: Progress) -> Iterator[None]:
+    """Tell each second or so how many targets of the step at hand are there, and their facts."""
     ended = threading.Event()
 
     def watch() -> None:
@@ -54,9 +55,10 @@ def watched(steps: list[Step], progress: Progress) -> Iterator[None]:
         start = time.monotonic()
         while True:
             last = ended.is_set()
-            for path in [path for path in waiting if path.exists()]:
-                waiting.discard(path)
-                sums.update(step.facts(path))
+            looked = time.monotonic()
+            for name in _found(folder, waiting):
+                waiting.discard(name)
+                sums.update(step.facts(name))
             before = sums.copy() if before is None else before
             seconds = time.monotonic() - start
             numbers = _numbers(sums, before, seconds)
@@ -65,7 +67,7 @@ def watched(steps: list[Step], progress: Progress) -> Iterator[None]:
                 log.info("%s: %s", step.name, f"{numbers}, {seconds:.1f} s".lstrip(", "))
             if not waiting or last:
                 return not waiting
-            ended.wait(1)
+            ended.wait(max(1, 10 * (time.monotonic() - looked)))  # a large folder lists slowly
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -74,6 +76,12 @@ def watched(steps: list[Step], progress: Progress) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
+
+
+def _found(folder: Folder, names: set[str]) -> set[str]:
+    """Those of the names that are there; listed, since they are many in few folders."""
+    parents = {name.rpartition("/")[0] for name in names}
+    return {name for parent in parents for name in folder.list(parent) if name in names}
 
 
 def _numbers(sums: Counter[str], before: Counter[str], seconds: float) -> str:

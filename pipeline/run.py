@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
-from pathlib import Path, PurePath
+from functools import partial
+from pathlib import PurePosixPath
 from types import ModuleType
 from typing import Any
 
@@ -22,9 +23,10 @@ from pipeline.report import balance, examples
 from pipeline.shards.shard import data_set, shard_list
 from pipeline.sources.records import Chunk
 from pipeline.store import pieces, plans, work
+from pipeline.store.folder import Folder
 from pipeline.tasks import FILES as TASK_FILES
 from pipeline.tokens import tokenizer
-from pipeline.tokens.encoded import tokens_path
+from pipeline.tokens.encoded import tokens_name
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +36,12 @@ def run(config: Config, options: list[str], overwrite: bool, progress: Progress)
 
     With `overwrite` a finished folder is made anew beside itself, and replaced when that is whole.
     """
-    folder = Path(config.output)
+    folder = Folder.at(config.output)
     started = time.monotonic()
     work.recover(folder)
     work.check_ownership(folder)
     with work.lock(folder):
-        if overwrite and (folder / work.MANIFEST).exists():
+        if overwrite and folder.exists(work.MANIFEST):
             new = work.beside(folder)
             with work.lock(new):
                 work.begin(new, config, overwrite=not work.is_of(new, config))
@@ -68,7 +70,7 @@ def run(config: Config, options: list[str], overwrite: bool, progress: Progress)
     return finished
 
 
-def _finish(folder: Path, config: Config, manifests: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _finish(folder: Folder, config: Config, manifests: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Write the manifests, that of the folder itself last, and remove what they don't name.
 
     Returns the last. One that says the same of the data already stays, and with it the provenance:
@@ -77,17 +79,17 @@ def _finish(folder: Path, config: Config, manifests: dict[str, dict[str, Any]]) 
     made_by = provenance.record()
     written: dict[str, Any] = {}
     for name, content in reversed(manifests.items()):
-        path = folder / name / work.MANIFEST
-        written = work.load_json(path) or {}
+        data = folder.within(name)
+        written = work.load_json(data, work.MANIFEST) or {}
         if provenance.without(written) != content:
             written = content | {provenance.KEY: made_by}
-            work.write_json(path, written)
+            work.write_json(data, work.MANIFEST, written)
     work.remove_strays(folder, {shard.name for shard in shard_list(config)})
     return written
 
 
 def _make(
-    folder: Path, config: Config, options: list[str], progress: Progress
+    folder: Folder, config: Config, options: list[str], progress: Progress
 ) -> dict[str, dict[str, Any]]:
     """Do what isn't done yet; the manifest of every data set in the folder, by its path there."""
     chunks = plans.make(folder, config)
@@ -98,28 +100,28 @@ def _make(
         decontaminate.write_index(folder, config.decontamination)
 
     tokenizer.take(folder, config)
-    shards = [folder / shard.name for shard in shard_list(config)]
-    if not all(work.read_receipt(path) for path in shards):
+    shards = [shard.name for shard in shard_list(config)]
+    if not all(work.read_receipt(folder, name) for name in shards):
         from pipeline.stages import LAST, to_do
 
         graph = load_graph()
         work.take_errors(folder)  # of a run that was killed
-        with watched(_steps(folder, chunks, shards), progress):
+        with watched(folder, _steps(folder, chunks, shards), progress):
             graph.run(folder, config, to_do(folder, config), options)
         _raise_errors(folder, LAST)
     cleaned = balance.cleaned(folder, len(chunks))
     names = cleaned["pieces"]
-    size = tokenizer.size_of(tokenizer.load(folder / tokenizer.FILES[0]))
+    size = tokenizer.size_of(tokenizer.load(folder))
     special = tokenizer.special_tokens(folder)
     if config.tasks:
         tasks.write(folder, config, names)
     rejected = b"".join(
-        path.read_bytes()
+        folder.read(name)
         for chunk in chunks
-        if (path := pieces.rejected_path(folder, chunk.index)).exists()
+        if folder.exists(name := pieces.rejected_name(chunk.index))
     )
-    work.write_atomic(folder / "rejected.jsonl", rejected)
-    work.write_json(folder / "dropped.json", examples.collect(folder, len(chunks)))
+    folder.write("rejected.jsonl", rejected)
+    work.write_json(folder, "dropped.json", examples.collect(folder, len(chunks)))
     return {
         data_set(config, seq_len): balance.manifest(
             folder, config, seq_len, cleaned, files=files, vocab_size=size, special=special
@@ -128,30 +130,30 @@ def _make(
     }
 
 
-def _steps(folder: Path, chunks: list[Chunk], shards: list[Path]) -> list[Step]:
+def _steps(folder: Folder, chunks: list[Chunk], shards: list[str]) -> list[Step]:
     """What a run can be seen to do."""
 
-    def pieces_and_shards() -> list[Path]:
+    def pieces_and_shards() -> list[str]:
         names = pieces.pieces(folder, len(chunks))
-        files = [*(tokens_path(folder, name) for name in names), *shards]
-        return [work.receipt_path(file) for file in files]
+        files = [*(tokens_name(name) for name in names), *shards]
+        return [work.receipt_name(file) for file in files]
 
-    chunk_paths = [pieces.chunk_path(folder, chunk.index) for chunk in chunks]
+    chunk_names = [pieces.chunk_name(chunk.index) for chunk in chunks]
     return [
-        Step("read and clean", lambda: chunk_paths, _chunk_facts),
-        Step("tokenizer", lambda: [folder / tokenizer.FILES[0]]),
-        Step("tokenize and pack", pieces_and_shards, _token_facts),
+        Step("read and clean", lambda: chunk_names, partial(_chunk_facts, folder)),
+        Step("tokenizer", lambda: [tokenizer.FILES[0]]),
+        Step("tokenize and pack", pieces_and_shards, partial(_token_facts, folder)),
     ]
 
 
-def _chunk_facts(path: Path) -> dict[str, int]:
-    counts = work.load_json(path)["counts"].values()
+def _chunk_facts(folder: Folder, name: str) -> dict[str, int]:
+    counts = work.load_json(folder, name)["counts"].values()
     documents = sum(count["read"] for count in counts)
     return {"documents": documents, "bytes": sum(count.get("characters", 0) for count in counts)}
 
 
-def _token_facts(path: Path) -> dict[str, int]:
-    receipt = work.load_json(path)
+def _token_facts(folder: Folder, name: str) -> dict[str, int]:
+    receipt = work.load_json(folder, name)
     return {"tokens": receipt["tokens"]} if "copies" in receipt else {}  # a piece's, no shard's
 
 
@@ -165,29 +167,29 @@ def load_graph() -> ModuleType:
     return graph
 
 
-def _missing(folder: Path, manifest: dict[str, Any]) -> list[str]:
+def _missing(folder: Folder, manifest: dict[str, Any]) -> list[str]:
     """Files of a finished folder that aren't there, or not in full (cheap: no hashing)."""
     sizes: dict[str, int | None] = dict.fromkeys(("rejected.jsonl", "dropped.json"))
     for part in [".", *(f"seq-{n}" for n in manifest["config"]["packing"]["more_seq_lens"])]:
         for name in (work.MANIFEST, *tokenizer.FILES):
-            sizes[str(PurePath(part, name))] = None
-        stated = work.load_json(folder / part / work.MANIFEST) or {"splits": {}}
+            sizes[str(PurePosixPath(part, name))] = None
+        stated = work.load_json(folder.within(part), work.MANIFEST) or {"splits": {}}
         for split in stated["splits"].values():
-            sizes |= {str(PurePath(part, s["name"])): s["bytes"] for s in split["shards"]}
+            sizes |= {str(PurePosixPath(part, s["name"])): s["bytes"] for s in split["shards"]}
     if manifest["config"]["tasks"]:
         sizes |= dict.fromkeys(f"tasks/{name}" for name in TASK_FILES)
+    parents = {name.rpartition("/")[0] for name in sizes}
+    there = {name: size for parent in parents for name, size in folder.list(parent).items()}
     return [
-        name
-        for name, size in sizes.items()
-        if not (path := folder / name).exists() or size not in (None, path.stat().st_size)
+        name for name, size in sizes.items() if name not in there or size not in (None, there[name])
     ]
 
 
-def _raise_errors(folder: Path, last: str) -> None:
+def _raise_errors(folder: Folder, last: str) -> None:
     """PipelineError with what the workers had to say, or when the graph has no end."""
     errors = work.take_errors(folder)
     if errors:
         rest = f"\n(and {len(errors) - 3} more)" if len(errors) > 3 else ""
         raise PipelineError("\n".join(errors[:3]) + rest)
-    if not work.sum_path(folder, last).exists():
+    if not folder.exists(work.sum_name(last)):
         raise PipelineError("the runner lost the end of the graph: use another --runner")

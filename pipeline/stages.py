@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.cleaning import documents
@@ -22,6 +21,7 @@ from pipeline.report import balance
 from pipeline.shards import shard
 from pipeline.sources.records import Chunk
 from pipeline.store import pieces, plans, work
+from pipeline.store.folder import Folder
 from pipeline.tokens import encoded, tokenizer
 from pipeline.tokens.words import Words
 
@@ -32,76 +32,75 @@ class Stage(NamedTuple):
     """What there is to do, as of the moment when the stage begins, and how one of it is done."""
 
     name: str
-    elements: Callable[[Path, Config], list[Any]]
-    work: Callable[[Path, Config, Any], Counts]
+    elements: Callable[[Folder, Config], list[Any]]
+    work: Callable[[Folder, Config, Any], Counts]
 
 
-def to_do(folder: Path, config: Config) -> list[Stage]:
+def to_do(folder: Folder, config: Config) -> list[Stage]:
     """The stages that a run must go through: without the first, if its pieces are all whole."""
-    settled = work.sum_path(folder, SETTLE).exists() and all(
+    settled = folder.exists(work.sum_name(SETTLE)) and all(
         pieces.read_chunk(folder, chunk.index) for chunk in _chunks(folder, config)
     )
     return [*([] if settled else _TO_DOCUMENTS), *_TO_SHARDS]
 
 
-def _chunks(folder: Path, config: Config) -> list[Chunk]:
+def _chunks(folder: Folder, config: Config) -> list[Chunk]:
     return plans.load(folder) or []
 
 
-def _clean(folder: Path, config: Config, chunk: Chunk) -> Counts:
+def _clean(folder: Folder, config: Config, chunk: Chunk) -> Counts:
     return {"pieces": len(documents.clean_chunk(folder, chunk, config)["pieces"])}
 
 
-def _parts(folder: Path, config: Config) -> list[int]:
+def _parts(folder: Folder, config: Config) -> list[int]:
     return list(range(duplicates.parts(folder, len(_chunks(folder, config)))))
 
 
-def _match(folder: Path, config: Config, part: int) -> Counts:
+def _match(folder: Folder, config: Config, part: int) -> Counts:
     chunks, parts = len(_chunks(folder, config)), len(_parts(folder, config))
     return {"pairs": duplicates.match(folder, chunks, part, parts, config.near_duplicates)}
 
 
-def _once(folder: Path, config: Config) -> list[int]:
+def _once(folder: Folder, config: Config) -> list[int]:
     return [0]
 
 
-def _settle(folder: Path, config: Config, _: int) -> Counts:
+def _settle(folder: Folder, config: Config, _: int) -> Counts:
     return duplicates.settle(folder, len(_chunks(folder, config)), len(_parts(folder, config)))
 
 
-def _tokenizer(folder: Path, config: Config, _: int) -> Counts:
+def _tokenizer(folder: Folder, config: Config, _: int) -> Counts:
     cleaned = balance.cleaned(folder, len(_chunks(folder, config)))
     tokenizer.provide(folder, config, cleaned["pieces"])
     return {}
 
 
-def _pieces(folder: Path, config: Config) -> list[str]:
+def _pieces(folder: Folder, config: Config) -> list[str]:
     return pieces.pieces(folder, len(_chunks(folder, config)))
 
 
-def _tokenize(folder: Path, config: Config, piece: str) -> Counts:
-    path = folder / tokenizer.FILES[0]
-    words = _words(path, config.dtype, path.stat().st_mtime_ns)
+def _tokenize(folder: Folder, config: Config, piece: str) -> Counts:
+    words = _words(folder, config.dtype, folder.version(tokenizer.FILES[0]))
     return {"tokens": encoded.tokenize_piece(folder, piece, config, words)["tokens"]}
 
 
 @lru_cache(1)
-def _words(path: Path, dtype: str, written: int) -> Words:
-    """Kept, so that a worker knows the words of the pieces before; `written` tells another run."""
+def _words(folder: Folder, dtype: str, version: str) -> Words:
+    """Kept, so that a worker knows the words of the pieces before; `version` tells another run."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one worker a core is the runner's business
-    return Words(tokenizer.load(path), dtype)
+    return Words(tokenizer.load(folder), dtype)
 
 
-def _cut(folder: Path, config: Config, _: int) -> Counts:
+def _cut(folder: Folder, config: Config, _: int) -> Counts:
     encoded.cut(folder, _pieces(folder, config), config.shards)
     return {}
 
 
-def _shards(folder: Path, config: Config) -> list[int]:
+def _shards(folder: Folder, config: Config) -> list[int]:
     return list(range(len(shard.shard_list(config))))
 
 
-def _write_shard(folder: Path, config: Config, number: int) -> Counts:
+def _write_shard(folder: Folder, config: Config, number: int) -> Counts:
     receipt = shard.write_shard(folder, number, config, _pieces(folder, config))
     return {"rows": receipt["sequences"]}
 

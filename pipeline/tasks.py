@@ -18,14 +18,13 @@ import re
 import textwrap
 from collections import Counter
 from importlib.metadata import packages_distributions
-from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.config import Config, Tasks
 from pipeline.errors import PipelineError
 from pipeline.sources.records import Document
 from pipeline.split import document_hash, split_of
-from pipeline.store import work
+from pipeline.store.folder import Folder
 from pipeline.store.pieces import kept_documents
 
 FILES = tuple(
@@ -45,8 +44,8 @@ class Pair(NamedTuple):
     library: str
 
 
-def write(folder: Path, config: Config, pieces: list[str]) -> None:
-    """Write both tasks under `folder`/tasks."""
+def write(folder: Folder, config: Config, pieces: list[str]) -> None:
+    """Write both tasks under `tasks/`."""
     assert config.tasks
     documents = [
         document
@@ -65,7 +64,7 @@ def write(folder: Path, config: Config, pieces: list[str]) -> None:
     ):
         for split, lines in rows.items():
             text = "\n".join([columns, *lines]) + "\n"
-            work.write_atomic(folder / "tasks" / task / f"{split}.tsv", text.encode())
+            folder.write(f"tasks/{task}/{split}.tsv", text.encode())
 
 
 def library(documents: list[Document], tasks: Tasks) -> dict[str, list[str]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from pipeline.sources import read
 from pipeline.sources.records import Chunk, Document, Rejected, Skipped
 from pipeline.split import document_hash
 from pipeline.store import pieces, work
+from pipeline.store.folder import Folder
 
 EXAMPLES = 3  # of each drop reason, from each chunk
 EXCERPT = 300  # characters
@@ -40,7 +40,7 @@ class _Tally:
         del kept[EXAMPLES:]
 
 
-def clean_chunk(folder: Path, chunk: Chunk, config: Config) -> dict[str, Any]:
+def clean_chunk(folder: Folder, chunk: Chunk, config: Config) -> dict[str, Any]:
     """Read and clean the files of a chunk; what was found, at once when that has been done.
 
     Counts are, by source: read, one of each drop reason, clean, characters; `rejected` is apart,
@@ -62,7 +62,7 @@ def clean_chunk(folder: Path, chunk: Chunk, config: Config) -> dict[str, Any]:
         names.append(_write(folder, chunk, len(names), waiting, config))
     if tally.rejected:
         lines = "".join(line + "\n" for line in tally.rejected)
-        work.write_atomic(pieces.rejected_path(folder, chunk.index), lines.encode())
+        folder.write(pieces.rejected_name(chunk.index), lines.encode())
     found = {
         "counts": tally.counts,
         "contaminated": tally.contaminated,
@@ -71,14 +71,14 @@ def clean_chunk(folder: Path, chunk: Chunk, config: Config) -> dict[str, Any]:
         "pieces": names,
         "arrays": ["keys", "facts", *(["signatures"] if config.near_duplicates else [])],
     }
-    work.write_json(pieces.chunk_path(folder, chunk.index), found)
+    work.write_json(folder, pieces.chunk_name(chunk.index), found)
     return found
 
 
-def _kept(folder: Path, chunk: Chunk, config: Config, tally: _Tally) -> Iterator[Document]:
+def _kept(folder: Folder, chunk: Chunk, config: Config, tally: _Tally) -> Iterator[Document]:
     """The documents that pass every rule; all others only counted."""
     source = config.sources[chunk.source]
-    index = decontaminate.load(decontaminate.path(folder)) if config.decontamination else None
+    index = decontaminate.load(folder) if config.decontamination else None
     for file in chunk.files:
         for item in read(source, file):
             if isinstance(item, Rejected):
@@ -115,7 +115,7 @@ def _left_out(document_id: str, weight: float) -> bool:
 
 
 def _write(
-    folder: Path, chunk: Chunk, number: int, documents: list[Document], config: Config
+    folder: Folder, chunk: Chunk, number: int, documents: list[Document], config: Config
 ) -> str:
     name = f"{chunk.index:05}-{number:03}"
     near = config.near_duplicates

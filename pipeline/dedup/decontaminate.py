@@ -20,10 +20,12 @@ from pipeline.dedup.shingles import Words
 from pipeline.errors import PipelineError
 from pipeline.sources import files
 from pipeline.store import work
+from pipeline.store.folder import Folder
 
 _COLUMNS = {"sentence", "sentence1", "sentence2", "question", "question1", "question2"}
 _COLUMNS |= {"#1 string", "#2 string", "premise", "hypothesis"}
 _COMMON = 100
+_INDEX = f"{work.WORK}/decontamination.npz"
 
 
 class Index(NamedTuple):
@@ -38,23 +40,23 @@ class Index(NamedTuple):
     sentences: np.ndarray  # int32
 
 
-def path(folder: Path) -> Path:
-    """Where a run keeps its index."""
-    return folder / work.WORK / "decontamination.npz"
-
-
-def write_index(folder: Path, settings: Decontamination) -> None:
+def write_index(folder: Folder, settings: Decontamination) -> None:
     """Build the index of the TSVs, unless it is there."""
-    if not path(folder).exists():
+    if not folder.exists(_INDEX):
         content = io.BytesIO()
         np.savez(content, **build(settings)._asdict())
-        work.write_atomic(path(folder), content.getvalue())
+        folder.write(_INDEX, content.getvalue())
+
+
+def load(folder: Folder) -> Index:
+    """The index that `write_index` has written."""
+    return _read(folder, folder.version(_INDEX))
 
 
 @lru_cache(1)
-def load(file: Path) -> Index:
-    """The index that `write_index` has written; kept, since each worker reads many chunks."""
-    with np.load(file) as arrays:
+def _read(folder: Folder, version: str) -> Index:
+    """Kept, since each worker reads many chunks; `version` tells another run's index."""
+    with np.load(io.BytesIO(folder.read(_INDEX))) as arrays:
         return Index(**{name: arrays[name] for name in Index._fields})
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
@@ -25,7 +24,8 @@ from pipeline.dedup.minhash import band_keys, estimated_jaccard
 from pipeline.sources.records import Document
 from pipeline.split import document_hash
 from pipeline.store import work
-from pipeline.store.pieces import array_path, dropped_path, piece_receipt, pieces
+from pipeline.store.folder import Folder
+from pipeline.store.pieces import array_name, dropped_name, piece_receipt, pieces
 
 RECORD = np.dtype([("high", "u8"), ("low", "u8"), ("ordinal", "u4"), ("near", "u1")])
 FACTS = np.dtype([("hash", "u8", 2), ("characters", "u8")])
@@ -69,13 +69,13 @@ def facts(documents: list[Document]) -> np.ndarray:
     return array
 
 
-def parts(folder: Path, chunks: int) -> int:
+def parts(folder: Folder, chunks: int) -> int:
     """In how many parts `match` takes the hash space of these chunks."""
     total = sum(piece_receipt(folder, p)["records"] for p in pieces(folder, chunks))
     return max(8, -(-total // _RECORDS))
 
 
-def match(folder: Path, chunks: int, part: int, of: int, settings: NearDuplicates | None) -> int:
+def match(folder: Folder, chunks: int, part: int, of: int, settings: NearDuplicates | None) -> int:
     """Write the pairs of one part of the hash space; their number."""
     bounds = [part * 2**64 // of, (part + 1) * 2**64 // of - 1]
     names = pieces(folder, chunks)
@@ -83,7 +83,7 @@ def match(folder: Path, chunks: int, part: int, of: int, settings: NearDuplicate
     found = []
     numbers = []
     for name, offset in zip(names, offsets[:-1], strict=True):
-        keys = np.load(array_path(folder, name, "keys"), mmap_mode="r")
+        keys = folder.array(array_name(name, "keys"))
         first = np.searchsorted(keys["high"], np.uint64(bounds[0]), "left")
         stop = np.searchsorted(keys["high"], np.uint64(bounds[1]), "right")
         found.append(np.array(keys[first:stop]))
@@ -107,12 +107,12 @@ def match(folder: Path, chunks: int, part: int, of: int, settings: NearDuplicate
         pairs = _similar(folder, names, offsets, pairs, settings.threshold)
     content = io.BytesIO()
     np.save(content, pairs)
-    work.write_atomic(_pairs_path(folder, part), content.getvalue())
+    folder.write(_pairs_name(part), content.getvalue())
     return len(pairs)
 
 
 def _similar(
-    folder: Path, names: list[str], offsets: np.ndarray, pairs: np.ndarray, threshold: float
+    folder: Folder, names: list[str], offsets: np.ndarray, pairs: np.ndarray, threshold: float
 ) -> np.ndarray:
     """The exact pairs, and those near ones whose estimated similarity reaches the threshold."""
     near = np.flatnonzero(pairs["near"])
@@ -124,14 +124,14 @@ def _similar(
     return pairs[keep]
 
 
-def settle(folder: Path, chunks: int, of: int) -> dict[str, int]:
+def settle(folder: Folder, chunks: int, of: int) -> dict[str, int]:
     """Write which ordinals of every piece are dropped; documents dropped by reason, and kept.
 
     `.work/dropped/examples.json` names some: `{reason: [[piece, ordinal, piece kept, ordinal]]}`.
     """
     names = pieces(folder, chunks)
     offsets = _offsets(folder, names)
-    loaded = [np.load(_pairs_path(folder, part)) for part in range(of)]
+    loaded = [folder.array(_pairs_name(part)) for part in range(of)]
     pairs = np.concatenate([np.empty(0, PAIR), *loaded])
     ids, ends = np.unique(np.concatenate([pairs["a"], pairs["b"]]), return_inverse=True)
     ends = ends.reshape(2, -1)
@@ -153,10 +153,11 @@ def settle(folder: Path, chunks: int, of: int) -> dict[str, int]:
         mine = piece_of == number
         reasons = zip(DROPS, (is_duplicate, is_near), strict=True)
         work.write_json(
-            dropped_path(folder, name),
+            folder,
+            dropped_name(name),
             {reason: ordinals[mine & where].tolist() for reason, where in reasons},
         )
-    work.write_json(folder / work.WORK / "dropped" / "examples.json", examples)
+    work.write_json(folder, dropped_name("examples"), examples)
     dropped = {"duplicate": int(is_duplicate.sum()), "near_duplicate": int(is_near.sum())}
     return {**dropped, "kept": int(offsets[-1]) - sum(dropped.values())}
 
@@ -177,19 +178,19 @@ def _best(ends: np.ndarray, chosen_by: np.ndarray) -> np.ndarray:
     return order[first][label] if count else order
 
 
-def _offsets(folder: Path, names: list[str]) -> np.ndarray:
+def _offsets(folder: Folder, names: list[str]) -> np.ndarray:
     """uint64 [pieces + 1]: number of the first document of each piece, and of all."""
     counts = [piece_receipt(folder, name)["documents"] for name in names]
     return np.cumsum([0, *counts], dtype=np.uint64)
 
 
 def _gather(
-    folder: Path, names: list[str], offsets: np.ndarray, numbers: np.ndarray, kind: str
+    folder: Folder, names: list[str], offsets: np.ndarray, numbers: np.ndarray, kind: str
 ) -> np.ndarray:
     """Rows of an array of all pieces, for documents in any order."""
     rows: np.ndarray | None = None
     for piece, at in _by_piece(numbers, offsets):
-        array = np.load(array_path(folder, names[piece], kind), mmap_mode="r")
+        array = folder.array(array_name(names[piece], kind))
         if rows is None:
             rows = np.empty((len(numbers), *array.shape[1:]), array.dtype)
         rows[at] = array[numbers[at] - offsets[piece]]
@@ -205,5 +206,5 @@ def _by_piece(numbers: np.ndarray, offsets: np.ndarray) -> Iterator[tuple[int, n
         yield int(piece[order[start]]), order[start:stop]
 
 
-def _pairs_path(folder: Path, part: int) -> Path:
-    return folder / work.WORK / "pairs" / f"{part:05}.npy"
+def _pairs_name(part: int) -> str:
+    return f"{work.WORK}/pairs/{part:05}.npy"

@@ -7,9 +7,9 @@ what the splits say. Else the run fails, naming both figures.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from pipeline.cleaning import clean
@@ -19,8 +19,9 @@ from pipeline.errors import PipelineError
 from pipeline.shards.shard import shard_list
 from pipeline.split import SPLITS
 from pipeline.store import work
+from pipeline.store.folder import Folder
 from pipeline.store.pieces import piece_receipt, pieces, read_chunk
-from pipeline.tokens.encoded import tokens_path
+from pipeline.tokens.encoded import tokens_name
 from pipeline.tokens.special import SpecialTokens
 
 FORMAT, VERSION = "latemask-shards", 2
@@ -35,7 +36,7 @@ DROPS = (
 )
 
 
-def cleaned(folder: Path, chunks: int) -> dict[str, Any]:
+def cleaned(folder: Folder, chunks: int) -> dict[str, Any]:
     """Totals of cleaning and deduplication; what all chunks found against what was settled."""
     counts: dict[str, Counter[str]] = {}
     contaminated: Counter[str] = Counter()
@@ -57,7 +58,7 @@ def cleaned(folder: Path, chunks: int) -> dict[str, Any]:
         )
     stored = sum(piece_receipt(folder, name)["documents"] for name in names)
     _equal("documents in the pieces", stored, clean_documents)
-    leaf = work.load_json(work.sum_path(folder, SETTLE)) or {}
+    leaf = work.load_json(folder, work.sum_name(SETTLE)) or {}
     kept_and_dropped = sum(leaf.get(key, 0) for key in ("kept", *duplicates.DROPS))
     _equal("kept + duplicates", kept_and_dropped, clean_documents)
     for source, count in counts.items():
@@ -74,7 +75,7 @@ def cleaned(folder: Path, chunks: int) -> dict[str, Any]:
 
 
 def manifest(
-    folder: Path,
+    folder: Folder,
     config: Config,
     seq_len: int,
     cleaned: dict[str, Any],
@@ -88,7 +89,7 @@ def manifest(
     lengths: Counter[int] = Counter()
     tokens = copies = 0
     for piece in cleaned["pieces"]:
-        receipt = _receipt(tokens_path(folder, piece))
+        receipt = _receipt(folder, tokens_name(piece))
         lengths.update({int(k): n for k, n in receipt["lengths"].items()})
         tokens += receipt["tokens"]
         copies += receipt["copies"]
@@ -111,7 +112,7 @@ def manifest(
                 "more text, a larger share or a smaller seq_len is needed"
             )
     shards = [shard for shard in shard_list(config) if shard.seq_len == seq_len]
-    filled = [d for s in shards if (d := _receipt(folder / s.name)["documents"])]
+    filled = [d for s in shards if (d := _receipt(folder, s.name)["documents"])]
     if config.packing.mode == "full-sentences":
         tokens += copies - len(filled)  # a separator between two documents of a shard
     in_rows = sum((seq_len - 2) * e["sequences"] - e["repeated_tokens"] for e in splits.values())
@@ -124,7 +125,7 @@ def manifest(
         "dtype": config.dtype,
         "vocab_size": vocab_size,
         "special_tokens": asdict(special),
-        "tokenizer_sha256": work.file_sha256(folder / "tokenizer.json"),
+        "tokenizer_sha256": hashlib.sha256(folder.read("tokenizer.json")).hexdigest(),
         "splits": splits,
         "counts": {
             "files": files,
@@ -148,13 +149,13 @@ def as_version(version: int, content: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in content.items() if k != "special_tokens"} | {"version": version}
 
 
-def _splits(folder: Path, config: Config, seq_len: int) -> dict[str, dict[str, Any]]:
+def _splits(folder: Folder, config: Config, seq_len: int) -> dict[str, dict[str, Any]]:
     """The entries of the splits, from the receipts of their shards."""
     splits: dict[str, dict[str, Any]] = {}
     sums = ("sequences", "tokens", "documents", "leftover_tokens", "repeated_tokens")
     for shard in shard_list(config):
         if shard.seq_len == seq_len:
-            receipt = _receipt(folder / shard.name)
+            receipt = _receipt(folder, shard.name)
             keys = ("name", "bytes", "sha256", "sequences", "tokens", "blocks")
             entry = splits.setdefault(shard.split, {"shards": [], **dict.fromkeys(sums, 0)})
             entry["shards"].append({key: receipt[key] for key in keys})
@@ -168,10 +169,12 @@ def _ordered(count: Counter[str]) -> dict[str, int]:
     return {key: count[key] for key in ("read", *DROPS, *SPLITS, *extra)}
 
 
-def _receipt(path: Path) -> dict[str, Any]:
-    receipt = work.read_receipt(path, check=False)
+def _receipt(folder: Folder, name: str) -> dict[str, Any]:
+    receipt = work.read_receipt(folder, name, check=False)
     if receipt is None:
-        raise PipelineError(f"{path}: not written; the runner lost it, use another --runner")
+        raise PipelineError(
+            f"{folder.path(name)}: not written; the runner lost it, use another --runner"
+        )
     return receipt
 
 

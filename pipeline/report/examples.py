@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from pipeline.cleaning.documents import EXAMPLES, EXCERPT
 from pipeline.store import work
-from pipeline.store.pieces import read_chunk, read_document
+from pipeline.store.folder import Folder
+from pipeline.store.pieces import dropped_name, read_chunk, read_document
 
 
-def collect(folder: Path, chunks: int) -> dict[str, list[dict[str, Any]]]:
+def collect(folder: Folder, chunks: int) -> dict[str, list[dict[str, Any]]]:
     """`{reason: [{"id", "text"}]}`; duplicates also say which document was kept, `"kept"`."""
     by_reason: dict[str, list[list[str]]] = {}
     for chunk in range(chunks):
@@ -22,7 +22,7 @@ def collect(folder: Path, chunks: int) -> dict[str, list[dict[str, Any]]]:
         reason: [{"id": name, "text": text} for _, name, text in some]
         for reason, some in sorted(by_reason.items())
     }
-    pairs = work.load_json(folder / work.WORK / "dropped" / "examples.json") or {}
+    pairs = work.load_json(folder, dropped_name("examples")) or {}
     for reason, some in pairs.items():
         shown[reason] = []
         for piece, ordinal, kept_piece, kept_ordinal in some[:EXAMPLES]:

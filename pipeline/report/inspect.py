@@ -9,7 +9,6 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from tokenizers import Tokenizer
 
 from pipeline import provenance
 from pipeline.report.balance import DROPS
@@ -17,11 +16,13 @@ from pipeline.report.verify import load_manifest
 from pipeline.shards.shard import read_rows
 from pipeline.split import SPLITS
 from pipeline.store import work
+from pipeline.store.folder import Folder
+from pipeline.tokens import tokenizer
 
 _SHOWN = 15  # sources by name; the rest is summed up
 
 
-def inspect(folder: Path, picture: Path, rows: int) -> str:
+def inspect(folder: Folder, picture: Path, rows: int) -> str:
     """The report of a data folder as text; draws the same into `picture`."""
     manifest = load_manifest(folder)
     draw(manifest, picture)
@@ -30,7 +31,7 @@ def inspect(folder: Path, picture: Path, rows: int) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _totals(folder: Path, manifest: dict[str, Any]) -> str:
+def _totals(folder: Folder, manifest: dict[str, Any]) -> str:
     counts = manifest["counts"]
     lines = [
         f"{folder}: rows of {manifest['seq_len']} tokens ({manifest['dtype']}), "
@@ -86,9 +87,9 @@ def _words(key: str) -> str:
     return key.replace("_", " ")
 
 
-def _dropped(folder: Path) -> str:
+def _dropped(folder: Folder) -> str:
     """Examples of what the rules dropped; they lie in the folder that a run has made."""
-    examples = work.load_json(folder / "dropped.json") or {}
+    examples = work.load_json(folder, "dropped.json") or {}
     lines = []
     for reason, some in examples.items():
         for example in some:
@@ -119,12 +120,12 @@ def _lengths(manifest: dict[str, Any]) -> str:
     return "documents by length in tokens\n" + "\n".join(bars)
 
 
-def _rows(folder: Path, manifest: dict[str, Any], count: int) -> str:
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+def _rows(folder: Folder, manifest: dict[str, Any], count: int) -> str:
+    model = tokenizer.load(folder)
     shard = manifest["splits"]["train"]["shards"][0]
     rows = read_rows(folder, shard, manifest)
     picked = [rows[i * len(rows) // count] for i in range(count)]
-    texts = [tokenizer.decode(row.tolist(), skip_special_tokens=False) for row in picked]
+    texts = [model.decode(row.tolist(), skip_special_tokens=False) for row in picked]
     return f"rows of {shard['name']}\n" + "\n".join(f"  {text!r}" for text in texts)
 
 

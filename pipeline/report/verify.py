@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
-from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
 from pipeline.report.balance import FORMAT, READABLE
 from pipeline.shards.shard import shard_problem
 from pipeline.store import work
+from pipeline.store.folder import Folder
 from pipeline.tokens.special import SpecialTokens
 
 
-def load_manifest(folder: Path) -> dict[str, Any]:
+def load_manifest(folder: Folder) -> dict[str, Any]:
     """The manifest of a finished data folder; PipelineError when it is none."""
-    path = folder / work.MANIFEST
-    manifest = work.load_json(path)
+    path = folder.path(work.MANIFEST)
+    manifest: dict[str, Any] | None = work.load_json(folder, work.MANIFEST)
     if manifest is None:
         raise PipelineError(
             f"{path}: missing, so this is no finished data folder; "
@@ -28,11 +29,11 @@ def load_manifest(folder: Path) -> dict[str, Any]:
             f"{path}: format {found}, expected {FORMAT} in version 1 or 2; it may be of a later "
             "release of latemask"
         )
-    SpecialTokens.of_manifest(manifest, str(path))
+    SpecialTokens.of_manifest(manifest, path)
     return manifest
 
 
-def problems(folder: Path, output: Path | None = None) -> list[str]:
+def problems(folder: Folder, output: Folder | None = None) -> list[str]:
     """All that is wrong with a data folder, a line each; empty when it is whole.
 
     `output` is the run's folder, where that of a further row length is looked at.
@@ -43,27 +44,31 @@ def problems(folder: Path, output: Path | None = None) -> list[str]:
     for split, entry in manifest["splits"].items():
         for shard in entry["shards"]:
             if problem := shard_problem(folder, shard, manifest):
-                path = folder / shard["name"]
+                path = folder.path(shard["name"])
                 found.append(f"{path} {problem}\n  to rebuild it alone: rm -f {path} && {rebuild}")
         for key in ("sequences", "tokens"):
             total = sum(shard[key] for shard in entry["shards"])
             if total != entry[key]:
                 found.append(f"{work.MANIFEST}: {split} {key} {entry[key]:,}, its shards {total:,}")
-    tokenizer = folder / "tokenizer.json"
-    if not tokenizer.exists():
+    tokenizer = folder.path("tokenizer.json")
+    if not folder.exists("tokenizer.json"):
         found.append(f"{tokenizer} is missing\n  to rebuild it: {rebuild}")
-    elif work.file_sha256(tokenizer) != manifest["tokenizer_sha256"]:
+    elif _sha256(folder.read("tokenizer.json")) != manifest["tokenizer_sha256"]:
         found.append(
             f"{tokenizer} is not the tokenizer of these shards\n"
             f"  to rebuild it: rm {tokenizer} && {rebuild}"
         )
     if manifest["seq_len"] == manifest["config"]["seq_len"]:
         for seq_len in manifest["config"]["packing"]["more_seq_lens"]:
-            found += problems(folder / f"seq-{seq_len}", folder)
+            found += problems(folder.within(f"seq-{seq_len}"), folder)
     return found
 
 
-def verify(folder: Path) -> int:
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def verify(folder: Folder) -> int:
     """Print what is wrong; 0 when nothing is, else 1."""
     found = problems(folder)
     for problem in found:

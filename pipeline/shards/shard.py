@@ -5,9 +5,10 @@ Format: docs/formats.md, section A. Nothing here depends on the clock, the user 
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tarfile
-from pathlib import Path, PurePath
+from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from pipeline.errors import PipelineError
 from pipeline.shards.pack import pack
 from pipeline.split import SplitName
 from pipeline.store import work
+from pipeline.store.folder import Folder
 from pipeline.tokens import tokenizer
 from pipeline.tokens.encoded import shard_documents
 from pipeline.tokens.special import SpecialTokens
@@ -44,7 +46,7 @@ def shard_list(config: Config) -> list[Shard]:
             seq_len,
             split,
             i,
-            str(PurePath(data_set(config, seq_len), f"{split}-{i:05}-of-{of:05}.tar")),
+            str(PurePosixPath(data_set(config, seq_len), f"{split}-{i:05}-of-{of:05}.tar")),
         )
         for seq_len in config.seq_lens
         for split, of in counts.items()
@@ -52,14 +54,13 @@ def shard_list(config: Config) -> list[Shard]:
     ]
 
 
-def write_shard(folder: Path, number: int, config: Config, pieces: list[str]) -> dict[str, Any]:
+def write_shard(folder: Folder, number: int, config: Config, pieces: list[str]) -> dict[str, Any]:
     """Pack and write the shard at `number` in `shard_list`; its receipt, at once when it is there.
 
     The receipt is what manifest.json says of the shard, and its documents and leftover tokens.
     """
     shard = shard_list(config)[number]
-    path = folder / shard.name
-    if receipt := work.read_receipt(path):
+    if receipt := work.read_receipt(folder, shard.name):
         return receipt
     packing = config.packing
     documents = shard_documents(folder, pieces, shard.split, shard.number, packing.whole_sentences)
@@ -76,9 +77,10 @@ def write_shard(folder: Path, number: int, config: Config, pieces: list[str]) ->
     rows = packed.rows
     content, blocks = tar_bytes(rows, f"{shard.number:05}", config.shards.block_sequences)
     return work.write_certified(
-        path,
+        folder,
+        shard.name,
         content,
-        name=path.name,
+        name=PurePosixPath(shard.name).name,
         sequences=len(rows),
         tokens=rows.size,
         blocks=blocks,
@@ -114,14 +116,14 @@ def tar_bytes(
     return buffer.getvalue(), blocks
 
 
-def shard_problem(folder: Path, shard: dict[str, Any], manifest: dict[str, Any]) -> str | None:
+def shard_problem(folder: Folder, shard: dict[str, Any], manifest: dict[str, Any]) -> str | None:
     """What is wrong with one shard of a manifest, naming the block; None when it is whole."""
-    path = folder / shard["name"]
-    if not path.exists():
+    try:
+        content = folder.read(shard["name"])
+    except FileNotFoundError:
         return "is missing"
-    content = path.read_bytes()
     seq_len, dtype = manifest["seq_len"], np.dtype(manifest["dtype"])
-    special = SpecialTokens.of_manifest(manifest, str(folder / work.MANIFEST))
+    special = SpecialTokens.of_manifest(manifest, folder.path(work.MANIFEST))
     for number, block in enumerate(shard["blocks"]):
         shape = (block["sequences"], seq_len)
         header = io.BytesIO()
@@ -144,21 +146,25 @@ def shard_problem(folder: Path, shard: dict[str, Any], manifest: dict[str, Any])
             )
     if len(content) != shard["bytes"]:
         return f"has {len(content):,} bytes, expected {shard['bytes']:,}"
-    if (found := work.file_sha256(path)) != shard["sha256"]:
+    if (found := hashlib.sha256(content).hexdigest()) != shard["sha256"]:
         return f"has sha256 {found[:12]}…, expected {shard['sha256'][:12]}… (a byte was changed)"
     return None
 
 
-def read_rows(folder: Path, shard: dict[str, Any], manifest: dict[str, Any]) -> np.ndarray:
+def read_rows(folder: Folder, shard: dict[str, Any], manifest: dict[str, Any]) -> np.ndarray:
     """All rows [sequences, seq_len] of one shard; PipelineError when it is damaged."""
-    path, seq_len = folder / shard["name"], manifest["seq_len"]
+    name = shard["name"]
+    seq_len = manifest["seq_len"]
+    dtype = np.dtype(manifest["dtype"])
+    rows = [np.empty((0, seq_len), dtype)]
     try:
-        blocks = [
-            np.memmap(path, manifest["dtype"], "r", b["offset"], (b["sequences"], seq_len))
-            for b in shard["blocks"]
-        ]
+        for block in shard["blocks"]:
+            stop = block["offset"] + block["sequences"] * seq_len * dtype.itemsize
+            content = folder.read(name, block["offset"], stop)
+            rows.append(np.frombuffer(content, dtype).reshape(block["sequences"], seq_len))
     except (OSError, ValueError) as error:
         raise PipelineError(
-            f"{path}: can't be read ({error}); see `python -m pipeline verify {folder}`"
+            f"{folder.path(name)}: can't be read ({error}); see "
+            f"`python -m pipeline verify {folder}`"
         ) from error
-    return np.concatenate([np.empty((0, seq_len), manifest["dtype"]), *blocks])
+    return np.concatenate(rows)

@@ -5,40 +5,40 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from functools import lru_cache
-from pathlib import Path
 
 from pipeline.config import Config
 from pipeline.errors import PipelineError
 from pipeline.sources import plan
 from pipeline.sources.records import Chunk, InputFile
 from pipeline.store import work
+from pipeline.store.folder import Folder
+
+_PLAN = f"{work.WORK}/plan.json"
 
 
-def make(folder: Path, config: Config) -> list[Chunk]:
+def make(folder: Folder, config: Config) -> list[Chunk]:
     """The chunks of this run: those it began with, if it has begun."""
     chunks = load(folder)
     if chunks is None:
         chunks = plan(config.sources, config.chunk_bytes)
         if not chunks:
             raise PipelineError("sources: they name no file to read; correct their `paths`")
-        work.write_atomic(_path(folder), json.dumps([asdict(c) for c in chunks]).encode())
+        folder.write(_PLAN, json.dumps([asdict(c) for c in chunks]).encode())
     return chunks
 
 
-def load(folder: Path) -> list[Chunk] | None:
+def load(folder: Folder) -> list[Chunk] | None:
     """The chunks that a run began with; None when it hasn't."""
-    path = _path(folder)
-    return _read(path, path.stat().st_mtime_ns) if path.exists() else None
+    try:
+        return _read(folder, folder.version(_PLAN))
+    except FileNotFoundError:
+        return None
 
 
 @lru_cache(1)
-def _read(path: Path, written: int) -> list[Chunk]:
-    """Kept, since every element of every stage asks; `written` tells another run's plan."""
+def _read(folder: Folder, version: str) -> list[Chunk]:
+    """Kept, since every element of every stage asks; `version` tells another run's plan."""
     return [
         Chunk(c["index"], c["source"], tuple(InputFile(**file) for file in c["files"]))
-        for c in work.load_json(path)
+        for c in work.load_json(folder, _PLAN)
     ]
-
-
-def _path(folder: Path) -> Path:
-    return folder / work.WORK / "plan.json"

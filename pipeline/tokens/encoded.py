@@ -13,7 +13,6 @@ from __future__ import annotations
 import io
 from collections import Counter
 from itertools import islice
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -22,51 +21,53 @@ from sentencex import segment
 from pipeline.config import Config, Shards
 from pipeline.split import SplitName, document_hash, split_of
 from pipeline.store import pieces, plans, work
+from pipeline.store.folder import Folder
 from pipeline.tokens.words import Words
 
 INDEX = np.dtype([("split", "u1"), ("hash", "u8", 2), ("length", "u4")])
 _BUCKETS = 1 << 20  # of hash space, in which tokens are counted for `cut`
 _BATCH_CHARACTERS = 1_000_000  # tokenized at once: the library needs some 100 bytes a token
+_CUTS = f"{work.WORK}/cuts.json"
 _SHARDED: tuple[SplitName, ...] = ("train", "valid")
 
 
-def tokens_path(folder: Path, piece: str) -> Path:
+def tokens_name(piece: str) -> str:
     """File of a piece's token ids."""
-    return folder / work.WORK / "tokens" / f"{piece}.npy"
+    return f"{work.WORK}/tokens/{piece}.npy"
 
 
-def index_path(folder: Path, piece: str) -> Path:
-    """File of where each document lies in `tokens_path`."""
-    return folder / work.WORK / "tokens" / f"{piece}.index.npy"
+def index_name(piece: str) -> str:
+    """File of where each document lies in `tokens_name`."""
+    return f"{work.WORK}/tokens/{piece}.index.npy"
 
 
-def starts_path(folder: Path, piece: str) -> Path:
+def starts_name(piece: str) -> str:
     """File of which tokens begin a sentence."""
-    return folder / work.WORK / "tokens" / f"{piece}.starts.npy"
+    return f"{work.WORK}/tokens/{piece}.starts.npy"
 
 
-def tokenize_piece(folder: Path, piece: str, config: Config, words: Words) -> dict[str, Any]:
+def tokenize_piece(folder: Folder, piece: str, config: Config, words: Words) -> dict[str, Any]:
     """Tokenize the kept documents of a piece; the receipt, at once when it has been done before.
 
     The receipt's counts are documents by source: dropped as duplicates, by split, and `repeated`,
     the further copies of training documents that a weight above 1 asks for; `lengths` the number of
     documents of less than 2, 4, 8, … tokens (and no less than half of that).
     """
-    path = tokens_path(folder, piece)
+    tokens = tokens_name(piece)
     sentences = config.packing.whole_sentences
-    files = [path, index_path(folder, piece)] + [starts_path(folder, piece)] * sentences
-    if all(receipts := [work.read_receipt(file) for file in files]):
+    files = [tokens, index_name(piece)] + [starts_name(piece)] * sentences
+    if all(receipts := [work.read_receipt(folder, file) for file in files]):
         return cast(dict[str, Any], receipts[0])
     chunk = (plans.load(folder) or [])[int(piece.split("-")[0])]
     weight = config.sources[chunk.source].weight
     counts: dict[str, Counter[str]] = {}
     texts: list[str] = []
     places: list[tuple[int, bytes, int]] = []  # split, hash, position in `texts`
-    gone = pieces.dropped(folder, piece)
+    drops = pieces.dropped(folder, piece)
     for ordinal, document in enumerate(pieces.read_documents(folder, piece)):
         count = counts.setdefault(document.source, Counter())
-        if ordinal in gone:
-            count[gone[ordinal]] += 1
+        if ordinal in drops:
+            count[drops[ordinal]] += 1
             continue
         split = split_of(document_hash(document.id), config.split)
         count[split] += 1
@@ -86,7 +87,7 @@ def tokenize_piece(folder: Path, piece: str, config: Config, words: Words) -> di
     index["hash"] = np.frombuffer(digests, ">u8").reshape(-1, 2)
     index["length"] = [len(encoded[at][0]) for *_, at in places]
     flat = [encoded[at][0] for *_, at in places]
-    arrays = {files[1]: index, path: np.concatenate([np.empty(0, config.dtype), *flat])}
+    arrays = {files[1]: index, tokens: np.concatenate([np.empty(0, config.dtype), *flat])}
     if sentences:
         marks = [encoded[at][1] for *_, at in places]
         arrays = {files[2]: np.concatenate([np.empty(0, bool), *marks]), **arrays}
@@ -96,8 +97,8 @@ def tokenize_piece(folder: Path, piece: str, config: Config, words: Words) -> di
     for file, array in arrays.items():  # the tokens last: they stand for all
         content = io.BytesIO()
         np.save(content, array)
-        more = {**facts, "tokens": len(array)} if file == path else {}
-        receipt = work.write_certified(file, content.getvalue(), **more)
+        more = {**facts, "tokens": len(array)} if file == tokens else {}
+        receipt = work.write_certified(folder, file, content.getvalue(), **more)
     return receipt
 
 
@@ -151,11 +152,11 @@ def copies_of(document_id: str, weight: float) -> int:
     return max(int(weight) + (lot < weight % 1), 1)
 
 
-def cut(folder: Path, names: list[str], shards: Shards) -> None:
+def cut(folder: Folder, names: list[str], shards: Shards) -> None:
     """Write where shards begin: `.work/cuts.json`, {split: [first bucket of shards 1, …]}."""
     histogram = np.zeros((len(_SHARDED), _BUCKETS), np.int64)
     for name in names:
-        index = np.load(index_path(folder, name))
+        index = folder.array(index_name(name))
         np.add.at(histogram, (index["split"], _bucket(index)), index["length"].astype(np.int64) + 1)
     cuts: dict[str, list[int]] = {}
     for split, counts in zip(_SHARDED, histogram, strict=True):
@@ -163,7 +164,7 @@ def cut(folder: Path, names: list[str], shards: Shards) -> None:
         ends = np.cumsum(counts)
         wanted = ends[-1] * np.arange(1, of) / of
         cuts[split] = (np.searchsorted(ends, wanted) + 1).tolist()
-    work.write_json(folder / work.WORK / "cuts.json", cuts)
+    work.write_json(folder, _CUTS, cuts)
 
 
 def _bucket(index: np.ndarray) -> np.ndarray:
@@ -179,15 +180,15 @@ class ShardDocuments(NamedTuple):
 
 
 def shard_documents(
-    folder: Path, names: list[str], split: SplitName, shard: int, sentences: bool
+    folder: Folder, names: list[str], split: SplitName, shard: int, sentences: bool
 ) -> ShardDocuments:
     """The documents of one shard, ordered by document hash (then piece)."""
-    cuts = [0, *work.load_json(folder / work.WORK / "cuts.json")[split], _BUCKETS]
+    cuts = [0, *work.load_json(folder, _CUTS)[split], _BUCKETS]
     parts: list[np.ndarray] = []
     marks: list[np.ndarray] = []
     keys: list[tuple[int, ...]] = []
     for position, name in enumerate(names):
-        index = np.load(index_path(folder, name))
+        index = folder.array(index_name(name))
         bucket = _bucket(index)
         within = (cuts[shard] <= bucket) & (bucket < cuts[shard + 1])
         mine = np.flatnonzero(within & (index["split"] == _SHARDED.index(split)))
@@ -196,10 +197,10 @@ def shard_documents(
         ends = np.cumsum(index["length"], dtype=np.int64)
         first, stop = int(ends[mine[0]] - index["length"][mine[0]]), int(ends[mine[-1]])
         bounds = ends[mine[:-1]] - first
-        tokens = np.array(np.load(tokens_path(folder, name), mmap_mode="r")[first:stop])
+        tokens = np.array(folder.array(tokens_name(name))[first:stop])
         parts += np.split(tokens, bounds)
         if sentences:
-            starts = np.array(np.load(starts_path(folder, name), mmap_mode="r")[first:stop])
+            starts = np.array(folder.array(starts_name(name))[first:stop])
             marks += np.split(starts, bounds)
         keys += [(*map(int, index["hash"][at]), position, int(at)) for at in mine]
     order = sorted(range(len(keys)), key=keys.__getitem__)

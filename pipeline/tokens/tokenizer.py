@@ -11,7 +11,6 @@ import pickle
 import subprocess
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,13 +19,15 @@ from tokenizers import Tokenizer, pre_tokenizers
 from pipeline.config import Config
 from pipeline.errors import PipelineError
 from pipeline.store import work
+from pipeline.store.folder import Folder
 from pipeline.tokens import published
 from pipeline.tokens.special import SpecialTokens, find
 
 FILES = (published.TOKENIZER, published.SETTINGS)
+_SPECIAL_TOKENS = f"{work.WORK}/special_tokens.json"
 
 
-def take(folder: Path, config: Config) -> None:
+def take(folder: Folder, config: Config) -> None:
     """Put the tokenizer of `tokenizer.path`, if the config has one, into the data folder."""
     if config.tokenizer.path and not _is_there(folder):
         _write_files(published.copied_files(config.tokenizer.path), folder, config.seq_len)
@@ -34,7 +35,7 @@ def take(folder: Path, config: Config) -> None:
         _check(folder, config)
 
 
-def provide(folder: Path, config: Config, pieces: list[str]) -> None:
+def provide(folder: Folder, config: Config, pieces: list[str]) -> None:
     """Train the tokenizer, unless it is there."""
     if not _is_there(folder):
         command = [sys.executable, "-m", "pipeline.tokens.train"]
@@ -45,12 +46,15 @@ def provide(folder: Path, config: Config, pieces: list[str]) -> None:
     _check(folder, config)
 
 
-def load(path: Path) -> Tokenizer:
-    """The tokenizer in a tokenizer.json."""
+def load(folder: Folder) -> Tokenizer:
+    """The tokenizer in a folder's tokenizer.json."""
+    content = folder.read(published.TOKENIZER)
     try:
-        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_buffer(content)
     except Exception as error:  # tokenizers raises nothing narrower
-        raise PipelineError(f"{path}: not a tokenizer ({error})") from error
+        raise PipelineError(
+            f"{folder.path(published.TOKENIZER)}: not a tokenizer ({error})"
+        ) from error
     tokenizer.no_truncation()  # some on the Hub would cut every document
     tokenizer.no_padding()
     return tokenizer
@@ -61,9 +65,9 @@ def size_of(tokenizer: Tokenizer) -> int:
     return max(tokenizer.get_vocab().values()) + 1
 
 
-def special_tokens(folder: Path) -> SpecialTokens:
+def special_tokens(folder: Folder) -> SpecialTokens:
     """Of the tokenizer in a data folder, as `take` or `provide` has found them."""
-    return SpecialTokens(**work.load_json(_special_tokens_path(folder)))
+    return SpecialTokens(**work.load_json(folder, _SPECIAL_TOKENS))
 
 
 def settings(tokenizer: Tokenizer, seq_len: int) -> dict[str, Any]:
@@ -86,7 +90,7 @@ def settings(tokenizer: Tokenizer, seq_len: int) -> dict[str, Any]:
     }
 
 
-def write(tokenizer: Tokenizer, folder: Path, seq_len: int) -> None:
+def write(tokenizer: Tokenizer, folder: Folder, seq_len: int) -> None:
     """Write both files of a trained tokenizer."""
     files = {
         published.SETTINGS: json.dumps(settings(tokenizer, seq_len)).encode(),
@@ -95,24 +99,20 @@ def write(tokenizer: Tokenizer, folder: Path, seq_len: int) -> None:
     _write_files(files, folder, seq_len)
 
 
-def _is_there(folder: Path) -> bool:
-    return all((folder / name).exists() for name in FILES)
+def _is_there(folder: Folder) -> bool:
+    return all(folder.exists(name) for name in FILES)
 
 
-def _check(folder: Path, config: Config) -> None:
+def _check(folder: Folder, config: Config) -> None:
     """PipelineError when it can't be used; else a copy of it for each further length."""
-    tokenizer = load(folder / published.TOKENIZER)
+    tokenizer = load(folder)
     size, most = size_of(tokenizer), np.iinfo(config.dtype).max + 1
     if size > most:
         raise PipelineError(
             f"tokenizer.path: {size:,} tokens don't fit {config.dtype}, which was chosen for "
             f"tokenizer.vocab_size {config.tokenizer.vocab_size:,}; set that to {size}"
         )
-    files = {
-        name: (folder / name).read_bytes()
-        for name in reversed(published.FILES)
-        if (folder / name).exists()
-    }
+    files = {name: folder.read(name) for name in reversed(published.FILES) if folder.exists(name)}
     stated = [
         json.loads(files.get(name, b"{}"))
         for name in (published.SETTINGS, published.SPECIAL_TOKENS_MAP)
@@ -120,21 +120,17 @@ def _check(folder: Path, config: Config) -> None:
     try:
         found = find(tokenizer, *stated)
     except PipelineError as error:
-        raise PipelineError(f"{folder / published.TOKENIZER}: {error}") from None
-    work.write_json(_special_tokens_path(folder), asdict(found))
+        raise PipelineError(f"{folder.path(published.TOKENIZER)}: {error}") from None
+    work.write_json(folder, _SPECIAL_TOKENS, asdict(found))
     for seq_len in config.packing.more_seq_lens:
-        _write_files(files, folder / f"seq-{seq_len}", seq_len)
+        _write_files(files, folder.within(f"seq-{seq_len}"), seq_len)
 
 
-def _write_files(files: dict[str, bytes], folder: Path, seq_len: int) -> None:
+def _write_files(files: dict[str, bytes], folder: Folder, seq_len: int) -> None:
     """Write all files, `tokenizer.json` last; the settings say how long a sequence may be."""
     for name, content in files.items():
         if name == published.SETTINGS:
             stated = json.loads(content)
-            work.write_json(folder / name, stated | {"model_max_length": seq_len})
+            work.write_json(folder, name, stated | {"model_max_length": seq_len})
         else:
-            work.write_atomic(folder / name, content)
-
-
-def _special_tokens_path(folder: Path) -> Path:
-    return folder / work.WORK / "special_tokens.json"
+            folder.write(name, content)

@@ -15,7 +15,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 
 from tokenizers import (
     AddedToken,
@@ -32,6 +31,7 @@ from pipeline.config import Config
 from pipeline.config import Tokenizer as TokenizerConfig
 from pipeline.errors import PipelineError
 from pipeline.split import document_hash, split_of
+from pipeline.store.folder import Folder
 from pipeline.store.pieces import kept_documents, piece_receipt
 from pipeline.tokens.tokenizer import write
 
@@ -41,7 +41,7 @@ _MASK = AddedToken("<mask>", lstrip=True, normalized=False, special=True)
 _ALPHABET = 1000  # characters that WordPiece knows; words with others become <unk>
 
 
-def train(folder: Path, config: Config, pieces: list[str]) -> None:
+def train(folder: Folder, config: Config, pieces: list[str]) -> None:
     """Train on a sample of the training documents and write both files into `folder`."""
     train_on = train_wordpiece if config.tokenizer.kind == "wordpiece" else train_bpe
     sample = partial(_sample, folder, config, pieces)
@@ -109,7 +109,7 @@ def _finished(tokenizer: Tokenizer) -> Tokenizer:
     return tokenizer
 
 
-def _sample(folder: Path, config: Config, pieces: list[str]) -> Iterator[str]:
+def _sample(folder: Folder, config: Config, pieces: list[str]) -> Iterator[str]:
     """Training documents of about `sample_bytes` in all, chosen by a seeded hash of their ids."""
     available = sum(piece_receipt(folder, piece)["text_bytes"] for piece in pieces)
     wanted = config.tokenizer.sample_bytes / max(available, 1)

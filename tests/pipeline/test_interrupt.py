@@ -16,6 +16,7 @@ import pytest
 from pipeline.config import Config
 from pipeline.report.verify import problems
 from pipeline.run import run
+from pipeline.store.folder import Folder
 
 
 def _wait_for(output: Path, pattern: str) -> None:
@@ -52,7 +53,7 @@ def test_ctrl_c_is_one_line_and_the_rerun_goes_on(
     after = shown.decode().split("^C")[1].strip()
     assert after == "interrupted; the same command goes on from here"
     run(config, ["--direct_num_workers=1"], False, lambda *_: None)
-    assert problems(Path(config.output)) == []
+    assert problems(Folder(config.output)) == []
 
 
 def test_a_killed_worker_is_told(make_config: Callable[..., Config], tmp_path: Path) -> None:

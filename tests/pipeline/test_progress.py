@@ -4,29 +4,31 @@ from pathlib import Path
 import pytest
 
 from pipeline.progress import Step, watched
+from pipeline.store.folder import Folder
 
 
 def test_steps_follow_one_another_and_tell_what_was_done(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     told: list[tuple[str, int, int, str]] = []
-    first = [tmp_path / "a", tmp_path / "b"]
+    folder = Folder(str(tmp_path))
+    first = ["a", "parts/b"]
     asked = threading.Event()
 
-    def second() -> list[Path]:
-        assert all(path.exists() for path in first)
+    def second() -> list[str]:
+        assert all(folder.exists(name) for name in first)
         asked.set()
-        return [tmp_path / "c", tmp_path / "d"]
+        return ["c", "d"]
 
     steps = [
-        Step("one", lambda: first, lambda path: {"bytes": int(path.read_text())}),
+        Step("one", lambda: first, lambda name: {"bytes": int(folder.read(name))}),
         Step("two", second),
     ]
-    with caplog.at_level("INFO"), watched(steps, lambda *now: told.append(now)):
-        for path in first:
-            path.write_text("3000000")
+    with caplog.at_level("INFO"), watched(folder, steps, lambda *now: told.append(now)):
+        for name in first:
+            folder.write(name, b"3000000")
         assert asked.wait(10)
-        (tmp_path / "c").write_text("")
+        folder.write("c", b"")
     assert told[-1] == ("two", 1, 2, "")
     ends = [numbers for step, done, total, numbers in told if (step, done) == ("one", total)]
     assert ends[0].startswith("6 MB (")

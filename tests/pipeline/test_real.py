@@ -21,6 +21,7 @@ from pipeline.config import (
 from pipeline.report.inspect import inspect
 from pipeline.report.verify import problems
 from pipeline.run import run
+from pipeline.store.folder import Folder
 
 SHARED = Path(__file__).parents[3] / "shared"
 
@@ -57,8 +58,8 @@ def test_wikipedia_books_and_wikitext_go_through(
         shards=Shards(train=4, valid=1, block_sequences=256),
     )
     manifest = run(config, [], False, lambda *_: None)
-    folder = Path(config.output)
-    assert problems(folder) == problems(folder / "seq-512") == []
+    folder = Folder(config.output)
+    assert problems(folder) == problems(folder.within("seq-512")) == []
     counts = manifest["counts"]
     assert counts["sources"]["dump"]["redirect"] == 99
     assert counts["sources"]["enwiki"]["read"] == 25_029
@@ -66,7 +67,7 @@ def test_wikipedia_books_and_wikitext_go_through(
     assert counts["contaminated"]
     sizes = [shard["sequences"] for shard in manifest["splits"]["train"]["shards"]]
     assert max(sizes) - min(sizes) < 256 + 5000  # a block and the longest book
-    dropped = json.loads((folder / "dropped.json").read_text())
+    dropped = json.loads(folder.read("dropped.json"))
     reasons = {"too_short", "repetitive", "other_language", "contaminated", "near_duplicate"}
     assert reasons <= set(dropped)
     report = inspect(folder, tmp_path / "picture.png", rows=8)

@@ -21,6 +21,7 @@ from pipeline.errors import PipelineError
 from pipeline.report.inspect import inspect
 from pipeline.report.verify import problems, verify
 from pipeline.run import run
+from pipeline.store.folder import Folder
 
 IN_MEMORY = ["--direct_num_workers=1"]
 
@@ -57,7 +58,7 @@ def test_counts_rows_and_bytes_on_two_layouts_of_workers(
     assert total["too_short"] == 6
     assert total["duplicate"] == 11  # twelve copies of one text
     assert total["train"] + total["valid"] == 343
-    assert problems(finished) == []
+    assert problems(Folder(str(finished))) == []
 
     tokenizer_tokens = 0
     for split, entry in manifest["splits"].items():
@@ -84,12 +85,12 @@ def test_the_manifest_tells_how_the_data_came_about(finished: Path, tmp_path: Pa
     assert manifest["provenance"]["versions"]["numpy"] == np.__version__
     picture = tmp_path / "picture.png"
     line = f"made by {manifest['provenance']['command']}"
-    assert line in inspect(finished, picture, 1)
+    assert line in inspect(Folder(str(finished)), picture, 1)
     older = tmp_path / "data"
     shutil.copytree(finished, older)
     (older / "manifest.json").write_text(json.dumps(provenance.without(manifest)))
-    assert "made by" not in inspect(older, picture, 1)
-    assert problems(older) == []
+    assert "made by" not in inspect(Folder(str(older)), picture, 1)
+    assert problems(Folder(str(older))) == []
 
 
 def test_a_finished_folder_is_found_without_loading_beam(
@@ -122,7 +123,7 @@ def test_a_deleted_shard_comes_back_with_the_same_bytes(
     before = _bytes(folder)
     (folder / "train-00001-of-00003.tar").unlink()
     kept = (folder / "train-00000-of-00003.tar").stat().st_mtime_ns
-    assert verify(folder) == 1
+    assert verify(Folder(str(folder))) == 1
     _run(make_config(), *IN_MEMORY)
     assert _bytes(folder) == before
     assert (folder / "train-00000-of-00003.tar").stat().st_mtime_ns == kept
@@ -185,14 +186,14 @@ def test_a_finished_folder_stays_until_its_successor_is_whole(
     with pytest.raises(PipelineError, match=r"bad\.gz"):
         _run(make_config(sources=[bad]), *IN_MEMORY, overwrite=True)
     assert _bytes(folder) == before
-    assert problems(folder) == []
+    assert problems(Folder(str(folder))) == []
     _run(make_config(shards=Shards(train=2, block_sequences=16)), *IN_MEMORY, overwrite=True)
     assert sorted(p.name for p in folder.glob("*.tar")) == [
         "train-00000-of-00002.tar",
         "train-00001-of-00002.tar",
         "valid-00000-of-00001.tar",
     ]
-    assert problems(folder) == []
+    assert problems(Folder(str(folder))) == []
     assert not list(tmp_path.glob(".data*"))
 
 
@@ -280,7 +281,7 @@ def test_a_folder_of_version_1_is_verified_and_repaired_as_it_was(
     former = {k: v for k, v in manifest.items() if k != "special_tokens"} | {"version": 1}
     raw = (json.dumps(former, indent=1) + "\n").encode()
     file.write_bytes(raw)
-    assert verify(tmp_path / "data") == 0
+    assert verify(Folder(str(tmp_path / "data"))) == 0
     lost = next((tmp_path / "data").glob("train-*.tar"))
     content = lost.read_bytes()
     lost.unlink()
@@ -299,4 +300,4 @@ def test_special_tokens_that_cannot_be_are_named(
     manifest["special_tokens"] |= change
     file.write_text(json.dumps(manifest))
     with pytest.raises(PipelineError, match=r"manifest\.json: special_tokens is .*five different"):
-        verify(tmp_path / "data")
+        verify(Folder(str(tmp_path / "data")))

@@ -25,6 +25,7 @@ from pipeline.config import (
 )
 from pipeline.report.verify import problems
 from pipeline.run import run
+from pipeline.store.folder import Folder
 
 
 def _hashes(folder: Path) -> dict[str, str]:
@@ -100,11 +101,11 @@ def _compare(config: Config, options: list[str], kept: dict[str, dict[str, str]]
         assert counts["words"]["duplicate"] == 11
         assert counts["book"]["read"] == 90
         assert counts["book"]["repeated"] > counts["book"]["train"]  # each twice or three times
-        assert problems(folder) == []
+        assert problems(Folder(str(folder))) == []
         tar = folder / "seq-64/valid-00000-of-00001.tar"
         whole = tar.read_bytes()
         tar.write_bytes(whole[:-1])
-        assert [line.split("\n")[0] for line in problems(folder)] == [
+        assert [line.split("\n")[0] for line in problems(Folder(str(folder)))] == [
             f"{tar} has {len(whole) - 1:,} bytes, expected {len(whole):,}"
         ]
         tar.write_bytes(whole)

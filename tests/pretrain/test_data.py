@@ -14,6 +14,7 @@ import webdataset
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.store.folder import Folder
 from pipeline.store.work import write_json
 from pretrain.config import PretrainConfig
 from pretrain.data import Batches, ShardFolder, ShardHashes, sequences_at
@@ -153,17 +154,20 @@ def test_the_identity_of_the_data_is_the_manifest_without_its_provenance(
     folder = tmp_path / "data"
     shutil.copytree(shard_folder, folder)
     file = folder / "manifest.json"
+    data = Folder(str(folder))
     assert ShardFolder(folder).sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
 
     manifest = json.loads(file.read_text())
     manifest["config"] = {"sources": [{"name": "Bücher"}], "share": 0.1, "none": None}
-    write_json(file, manifest)  # as the pipeline wrote it before there was provenance
+    write_json(
+        data, "manifest.json", manifest
+    )  # as the pipeline wrote it before there was provenance
     identity = ShardFolder(folder).sha256
     assert identity == hashlib.sha256(file.read_bytes()).hexdigest()
     for command in ("python -m pipeline", "python -m pipeline --overwrite"):
-        write_json(file, {"provenance": {"command": command}} | manifest)
+        write_json(data, "manifest.json", {"provenance": {"command": command}} | manifest)
         assert ShardFolder(folder).sha256 == identity
-    write_json(file, manifest | {"provenance": {}, "seq_len": 16})
+    write_json(data, "manifest.json", manifest | {"provenance": {}, "seq_len": 16})
     assert ShardFolder(folder).sha256 != identity
 
 

@@ -14,6 +14,7 @@ from pipeline.dedup.minhash import signatures
 from pipeline.sources.records import Document
 from pipeline.split import document_hash
 from pipeline.store import pieces, work
+from pipeline.store.folder import Folder
 
 Drop = Callable[[list[list[Document]], NearDuplicates | None], dict[str, str]]
 
@@ -23,7 +24,7 @@ def drop(tmp_path_factory: pytest.TempPathFactory) -> Drop:
     """A function (pieces of documents, settings) -> reason by id of what deduplication drops."""
 
     def run(parts: list[list[Document]], near: NearDuplicates | None) -> dict[str, str]:
-        folder = tmp_path_factory.mktemp("dedup")
+        folder = Folder(str(tmp_path_factory.mktemp("dedup")))
         for number, documents in enumerate(parts):
             signed = signatures([d.text for d in documents], near) if near else None
             arrays = {
@@ -34,7 +35,7 @@ def drop(tmp_path_factory: pytest.TempPathFactory) -> Drop:
                 arrays["signatures"] = signed
             name = f"{number:05}-000"
             pieces.write_piece(folder, name, documents, arrays)
-            work.write_json(pieces.chunk_path(folder, number), {"pieces": [name]})
+            work.write_json(folder, pieces.chunk_name(number), {"pieces": [name]})
         for part in range(3):
             duplicates.match(folder, len(parts), part, 3, near)
         counts = duplicates.settle(folder, len(parts), 3)

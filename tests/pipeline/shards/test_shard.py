@@ -6,6 +6,7 @@ import pytest
 import webdataset
 
 from pipeline.shards.shard import shard_problem, tar_bytes
+from pipeline.store.folder import Folder
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "uint32"])
@@ -43,7 +44,7 @@ def test_damage_is_told_with_its_block(tmp_path: Path) -> None:
 
     def problem(changed: bytes) -> str:
         (tmp_path / "a.tar").write_bytes(changed)
-        return shard_problem(tmp_path, shard, manifest) or "whole"
+        return shard_problem(Folder(str(tmp_path)), shard, manifest) or "whole"
 
     def flipped(at: int) -> bytes:
         changed = io.BytesIO(content)

@@ -18,6 +18,7 @@ from pipeline.errors import PipelineError
 from pipeline.report.verify import verify
 from pipeline.run import run
 from pipeline.shards.shard import read_rows
+from pipeline.store.folder import Folder
 from pipeline.tokens import tokenizer, train
 from pipeline.tokens.published import copied_files
 from pipeline.tokens.words import Words
@@ -29,7 +30,7 @@ SENTENCES = [*TEXTS[:3], "unseen  text, Ω", "a [MASK] and a <mask>.", "</s>"]
 
 def take(source: Path, folder: Path, make_config: Callable[..., Config]) -> Config:
     config = make_config(folder, tokenizer=Settings(path=str(source), vocab_size=600))
-    tokenizer.take(folder, config)
+    tokenizer.take(Folder(str(folder)), config)
     return config
 
 
@@ -48,7 +49,7 @@ def test_a_published_tokenizer_behaves_as_its_source(
     pair = (SENTENCES[0], SENTENCES[1])
     assert found(*pair).data == expected(*pair).data
     assert found.special_tokens_map == expected.special_tokens_map
-    special = tokenizer.special_tokens(tmp_path / "data")
+    special = tokenizer.special_tokens(Folder(str(tmp_path / "data")))
     ids = {part: getattr(expected, f"{part}_token_id") for part in PARTS}
     assert asdict(special) == ids
     known = {"bert": 103, "camembert": len(expected) - 1, "xlm-roberta": len(expected) - 1}
@@ -72,7 +73,7 @@ def test_a_run_frames_sequences_by_the_tokenizers_own_ids(
     assert manifest["special_tokens"] == ids
     rows = np.concatenate(
         [
-            read_rows(tmp_path / "data", shard, manifest)
+            read_rows(Folder(str(tmp_path / "data")), shard, manifest)
             for shard in manifest["splits"]["train"]["shards"]
         ]
     )
@@ -81,7 +82,7 @@ def test_a_run_frames_sequences_by_the_tokenizers_own_ids(
     inner = rows[:, 1:-1]
     assert not np.isin(inner, [ids["cls"], ids["pad"], ids["mask"]]).any()
     assert (inner == ids["sep"]).sum() > 10  # between documents
-    assert verify(tmp_path / "data") == 0
+    assert verify(Folder(str(tmp_path / "data"))) == 0
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -90,9 +91,9 @@ def test_no_text_is_a_special_token(
 ) -> None:
     folder = tmp_path / "data"
     take(PUBLISHED[name](tmp_path / "source"), folder, make_config)
-    special = tokenizer.special_tokens(folder)
-    known = tokenizer.load(folder / "tokenizer.json")
-    words = Words(tokenizer.load(folder / "tokenizer.json"), "uint16")
+    special = tokenizer.special_tokens(Folder(str(folder)))
+    known = tokenizer.load(Folder(str(folder)))
+    words = Words(tokenizer.load(Folder(str(folder))), "uint16")
     text = "a </s> <s> and [SEP] [CLS] <mask> [MASK]."
     (ids,) = words.encode([text])
     assert not {special.cls, special.sep, special.pad, special.mask} & set(ids.tolist())
@@ -111,7 +112,7 @@ def test_gpt2_gets_what_it_lacks_behind_its_own(
     vocab = found.get_vocab()
     assert {token: vocab[token] for token in own} == own
     assert len(vocab) == len(own) + 5
-    special = asdict(tokenizer.special_tokens(tmp_path / "data"))
+    special = asdict(tokenizer.special_tokens(Folder(str(tmp_path / "data"))))
     assert special == {part: getattr(found, f"{part}_token_id") for part in PARTS}
     assert min(special.values()) == len(own)
     text = TEXTS[1]
@@ -135,7 +136,7 @@ def test_robertas_first_files_keep_their_ids(tmp_path: Path) -> None:
 
 def test_a_trained_tokenizer_is_copied_byte_for_byte(tmp_path: Path) -> None:
     model = train.train_bpe(lambda: iter(TEXTS), Settings(vocab_size=400))
-    tokenizer.write(model, tmp_path, 64)
+    tokenizer.write(model, Folder(str(tmp_path)), 64)
     files = copied_files(str(tmp_path))
     assert files["tokenizer.json"] == (tmp_path / "tokenizer.json").read_bytes()
     stated = json.loads(files["tokenizer_config.json"])
@@ -148,7 +149,7 @@ def test_further_lengths_have_the_same_tokenizer(
     source = write_bert(tmp_path / "source")
     config = make_config(tmp_path / "data", tokenizer=Settings(path=str(source), vocab_size=600))
     config.packing = replace(config.packing, more_seq_lens=[64])
-    tokenizer.take(tmp_path / "data", config)
+    tokenizer.take(Folder(str(tmp_path / "data")), config)
     found = AutoTokenizer.from_pretrained(tmp_path / "data/seq-64")
     assert found.model_max_length == 64
     assert found.get_vocab() == AutoTokenizer.from_pretrained(source).get_vocab()
@@ -172,4 +173,4 @@ def test_a_tokenizer_that_does_not_fit_the_ids_width_is_told(
     file.write_text(json.dumps(content))
     config = make_config(tmp_path / "data", tokenizer=Settings(path=str(source)))
     with pytest.raises(PipelineError, match=r"70,001 tokens don't fit uint16.*set that to 70001"):
-        tokenizer.take(tmp_path / "data", config)
+        tokenizer.take(Folder(str(tmp_path / "data")), config)

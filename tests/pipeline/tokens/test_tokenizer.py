@@ -6,7 +6,7 @@ import pytest
 from transformers import AutoTokenizer, RobertaTokenizer
 
 from pipeline.config import Tokenizer as Settings
-from pipeline.store import work
+from pipeline.store.folder import Folder
 from pipeline.tokens import tokenizer, train
 
 TEXTS = ["The mask is learned, the weights are not.", "Zwölf Boxkämpfer jagen Viktor 🦊."] * 50
@@ -15,8 +15,7 @@ TEXTS = ["The mask is learned, the weights are not.", "Zwölf Boxkämpfer jagen 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     model = train.train_bpe(lambda: iter(TEXTS), Settings(vocab_size=400))
-    work.write_json(tmp_path / "tokenizer_config.json", tokenizer.settings(model, 64))
-    work.write_atomic(tmp_path / "tokenizer.json", model.to_str(pretty=True).encode())
+    tokenizer.write(model, Folder(str(tmp_path)), 64)
     return tmp_path
 
 
@@ -39,7 +38,7 @@ def test_transformers_loads_roberta(folder: Path) -> None:
     for text in [*TEXTS[:2], "unseen ☃ text"]:
         plain = loaded(text, add_special_tokens=False)["input_ids"]
         assert loaded.decode(plain) == text
-        own = tokenizer.load(folder / "tokenizer.json").encode(text, add_special_tokens=False)
+        own = tokenizer.load(Folder(str(folder))).encode(text, add_special_tokens=False)
         assert own.ids == plain
 
 
@@ -47,9 +46,8 @@ def test_transformers_loads_roberta(folder: Path) -> None:
 def test_wordpiece_is_berts_splitting_with_robertas_frame(tmp_path: Path, lowercase: bool) -> None:
     settings = Settings(vocab_size=300, kind="wordpiece", lowercase=lowercase)
     model = train.train_wordpiece(lambda: iter(TEXTS), settings)
-    work.write_json(tmp_path / "tokenizer_config.json", tokenizer.settings(model, 64))
-    work.write_atomic(tmp_path / "tokenizer.json", model.to_str(pretty=True).encode())
-    tokenizer.load(tmp_path / "tokenizer.json")
+    tokenizer.write(model, Folder(str(tmp_path)), 64)
+    tokenizer.load(Folder(str(tmp_path)))
     loaded = AutoTokenizer.from_pretrained(tmp_path)
     assert loaded.mask_token_id == len(loaded) - 1
     assert (loaded.bos_token_id, loaded.pad_token_id, loaded.eos_token_id) == (0, 1, 2)
