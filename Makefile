@@ -18,7 +18,7 @@ demo: $(READY)
 	@$(RUN) bash demo/run.sh
 
 test: $(READY)
-	$(RUN) python -m pytest
+	$(RUN) OMP_NUM_THREADS=1 python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 test-long: $(READY)
 	$(RUN) python -m pytest -m long
