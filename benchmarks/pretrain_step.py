@@ -4,7 +4,7 @@
                                        [--precision auto fp32]
 
 All variants see the same rows, interleaved, so that a noisy machine treats them alike: medians with
-the spread between quartiles, tokens/s, operations per second (executed ones, `pretrain.flops`), the
+the spread between quartiles, tokens/s, FLOP/s (executed ones, `pretrain.flops`), the
 share of the machine's measured matrix-product peak, and peak memory, taken in a process for each
 variant alone. Writes `docs/benchmarks/pretrain_step-DEVICE.{md,json,png}`.
 """
@@ -100,6 +100,7 @@ def measure(
     bf16: bool,
     repeats: int,
     device: torch.device,
+    machine: str,
     only: list[str] | None,
     memory: bool,
 ) -> list[dict[str, object]]:
@@ -124,13 +125,14 @@ def measure(
         flops = batch * executed(variant, config, seq_len) / median
         records.append(
             {
+                "machine": machine,
                 "size": size, "seq_len": seq_len, "batch": batch, "best": _NAMES[bf16],
                 "variant": variant.name,
                 "precision": _NAMES[variant.bf16],
                 "seconds": median, "spread": spread,
                 "tokens_per_second": batch * seq_len / median,
                 "tflops": flops / 1e12, "share_of_peak": flops / peaks[variant.bf16],
-                "operations": batch * executed(variant, config, seq_len),
+                "flops": batch * executed(variant, config, seq_len),
                 "peak_gib": peak_in_own_process(variant.name, size, seq_len, batch, bf16)
                 if memory else None,
             }
@@ -172,27 +174,32 @@ def main() -> None:
     machine = describe(device)
     OUT.mkdir(parents=True, exist_ok=True)
     report = OUT / f"pretrain_step-{device.type}"
-    found = (
-        json.loads(report.with_suffix(".json").read_text())
-        if report.with_suffix(".json").exists()
-        else {}
-    )
-    # Other sizes measured on this machine before stay in the report.
-    records: list[dict] = found["records"] if found.get("machine") == machine else []
+    # What was measured before, on other machines too, stays in the report.
+    before = report.with_suffix(".json")
+    records: list[dict] = json.loads(before.read_text())["records"] if before.exists() else []
     for size, seq_len, precision in itertools.product(args.size, args.seq_len, args.precision):
         bf16 = choose_precision(precision, device) == "bf16"
         peaks = {(group_of(r), r["variant"]): r["peak_gib"] for r in records}
-        records = [r for r in records if group_of(r) != (size, seq_len, args.batch, _NAMES[bf16])]
+        group = (machine, size, seq_len, args.batch, _NAMES[bf16])
+        records = [r for r in records if group_of(r) != group]
         records += measure(
-            size, seq_len, args.batch, bf16, args.repeats, device, args.only, not args.no_memory
+            size,
+            seq_len,
+            args.batch,
+            bf16=bf16,
+            repeats=args.repeats,
+            device=device,
+            machine=machine,
+            only=args.only,
+            memory=not args.no_memory,
         )
         if args.no_memory:
             records = [r | {"peak_gib": peaks.get((group_of(r), r["variant"]))} for r in records]
         records.sort(key=group_of)
         torch._dynamo.reset()
-        text = table(records, machine)
+        text = table(records)
         report.with_suffix(".md").write_text(text)
-        content = json.dumps({"machine": machine, "records": records}, indent=1)
+        content = json.dumps({"records": records}, indent=1)
         report.with_suffix(".json").write_text(content + "\n")
         plot(records, report.with_suffix(".png"))
     print(text)

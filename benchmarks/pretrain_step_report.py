@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -9,9 +10,9 @@ from matplotlib.figure import Figure
 REFERENCE = "vanilla, 15 %"
 
 
-def group_of(record: dict) -> tuple[str, int, int, str]:
-    """What is compared with each other."""
-    return record["size"], record["seq_len"], record["batch"], record["best"]
+def group_of(record: dict) -> tuple[str, str, int, int, str]:
+    """What is compared with each other: one machine, size, length, batch and precision."""
+    return record["machine"], record["size"], record["seq_len"], record["batch"], record["best"]
 
 
 def _title(record: dict) -> str:
@@ -22,16 +23,20 @@ def _ratio(speed: float, peer: float | None) -> str:
     return f"{speed / peer:.2f}" if peer else ""
 
 
-def table(records: list[dict], machine: str) -> str:
-    """Markdown; ratios are of tokens per second within the same size and length."""
+def table(records: list[dict]) -> str:
+    """Markdown, a section for each machine; ratios are of tokens per second within one table."""
     lines = [
         "# A pretraining step, forward and backward", "",
-        f"{machine}. Median of interleaved repeats; the spread is that between quartiles. Made by",
-        "`python -m benchmarks.pretrain_step`. Operations are the executed ones. Of Hugging Face's",
+        "Median of interleaved repeats; the spread is that between quartiles. Made by",
+        "`python -m benchmarks.pretrain_step`. FLOPs are the executed ones. Of Hugging Face's",
         "eager runs the ratios take the faster; its bf16 is autocast, ours has bf16 weights.", "",
     ]  # fmt: skip
+    machine = None
     for key in dict.fromkeys(group_of(r) for r in records):
         group = [r for r in records if group_of(r) == key]
+        if group[0]["machine"] != machine:
+            machine = group[0]["machine"]
+            lines += [f"## {machine}", ""]
         speeds = {r["variant"]: r["tokens_per_second"] for r in group}
         compiled = speeds.get("Hugging Face, 15 %, compiled")
         eager = max(
@@ -39,9 +44,9 @@ def table(records: list[dict], machine: str) -> str:
         )
         vanilla = next(r for r in group if r["variant"] == REFERENCE)
         lines += [
-            f"## {_title(group[0])}", "",
+            f"### {_title(group[0])}", "",
             "| variant | tokens/s | spread | x HF eager | x HF compiled | step time / vanilla | "
-            "operations / vanilla | TFLOP/s | of peak | peak GiB |",
+            "FLOPs / vanilla | TFLOP/s | of peak | peak GiB |",
             "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
         ]  # fmt: skip
         for r in group:
@@ -51,7 +56,7 @@ def table(records: list[dict], machine: str) -> str:
                 f"| {r['variant']} ({r['precision']}) | {speed:,.0f} | {r['spread']:.0%} | "
                 f"{_ratio(speed, eager)} | {_ratio(speed, compiled)} | "
                 f"{r['seconds'] / vanilla['seconds']:.3f} | "
-                f"{r['operations'] / vanilla['operations']:.3f} | {r['tflops']:.2f} | "
+                f"{r['flops'] / vanilla['flops']:.3f} | {r['tflops']:.2f} | "
                 f"{r['share_of_peak']:.0%} | {memory} |"
             )
         lines.append("")
@@ -69,6 +74,8 @@ def plot(records: list[dict], path: Path) -> None:
         bars = axes.barh(names, [r["tokens_per_second"] for r in group], color=colours)
         axes.bar_label(bars, fmt="{:,.0f}", padding=3)
         axes.invert_yaxis()
-        axes.set(title=_title(group[0]), xlabel="tokens per second")
+        machine = textwrap.fill(group[0]["machine"], 60)
+        axes.set_title(f"{_title(group[0])}\n{machine}", fontsize=9)
+        axes.set_xlabel("tokens per second")
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
