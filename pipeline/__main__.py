@@ -138,24 +138,23 @@ def _check_beam_option(name: str, known: set[str]) -> None:
 
 def _inspect(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m pipeline inspect")
-    parser.add_argument("data", help="A finished data folder.")
+    parser.add_argument("data", type=Folder.at, help="A finished data folder, or its URL.")
     parser.add_argument("--rows", type=int, default=4, help="Decoded rows to print.")
     parser.add_argument("--picture", type=Path, help="PNG to draw; default ./NAME-inspect.png.")
     values = parser.parse_args(arguments)
     from pipeline.report.inspect import inspect
 
-    folder = Folder.at(values.data)
-    picture = values.picture or Path(f"{Path(values.data).resolve().name}-inspect.png")
-    print(inspect(folder, picture, max(values.rows, 0)))
+    picture = values.picture or Path(f"{values.data.name}-inspect.png")
+    print(inspect(values.data, picture, max(values.rows, 0)))
     return 0
 
 
 def _verify(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m pipeline verify")
-    parser.add_argument("data", help="A finished data folder.")
+    parser.add_argument("data", type=Folder.at, help="A finished data folder, or its URL.")
     from pipeline.report.verify import verify
 
-    return verify(Folder.at(parser.parse_args(arguments).data))
+    return verify(parser.parse_args(arguments).data)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from pipeline.errors import PipelineError
 from pipeline.store.folder import Folder
 
 Progress = Callable[[str, int, int, str], None]  # step, done, total, what has been done in numbers
@@ -43,9 +44,12 @@ def watched(folder: Folder, steps: list[Step], progress: Progress) -> Iterator[N
     ended = threading.Event()
 
     def watch() -> None:
-        for step in steps:
-            if not follow(step):
-                break
+        try:
+            for step in steps:
+                if not follow(step):
+                    break
+        except PipelineError as error:  # the run itself meets it, and tells
+            log.debug("no progress can be shown: %s", error)
 
     def follow(step: Step) -> bool:
         waiting = set(step.targets())

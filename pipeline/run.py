@@ -8,6 +8,7 @@ something to do.
 from __future__ import annotations
 
 import logging
+import re
 import time
 from functools import partial
 from pathlib import PurePosixPath
@@ -24,6 +25,7 @@ from pipeline.shards.shard import data_set, shard_list
 from pipeline.sources.records import Chunk
 from pipeline.store import pieces, plans, work
 from pipeline.store.folder import Folder
+from pipeline.store.lock import lock
 from pipeline.tasks import FILES as TASK_FILES
 from pipeline.tokens import tokenizer
 from pipeline.tokens.encoded import tokens_name
@@ -34,19 +36,21 @@ log = logging.getLogger(__name__)
 def run(config: Config, options: list[str], overwrite: bool, progress: Progress) -> dict[str, Any]:
     """Make the data folder of `config`; `options` are Beam's. Returns the manifest.
 
-    With `overwrite` a finished folder is made anew beside itself, and replaced when that is whole.
+    With `overwrite` a finished local folder is made again beside itself, and replaced when that is
+    whole. In a store, where nothing can be renamed, it is removed first.
     """
     folder = Folder.at(config.output)
     started = time.monotonic()
-    work.recover(folder)
+    if folder.local is not None:
+        work.recover(folder.local)
     work.check_ownership(folder)
-    with work.lock(folder):
-        if overwrite and folder.exists(work.MANIFEST):
-            new = work.beside(folder)
-            with work.lock(new):
+    with lock(folder):
+        if overwrite and folder.local is not None and folder.exists(work.MANIFEST):
+            new = Folder(str(work.beside(folder.local)))
+            with lock(new):
                 work.begin(new, config, overwrite=not work.is_of(new, config))
                 finished = _finish(new, config, _make(new, config, options, progress))
-            work.replace(folder)
+            work.replace(folder.local)
         else:
             manifest = work.begin(folder, config, overwrite)
             if manifest and not (missing := _missing(folder, manifest)):
@@ -106,8 +110,12 @@ def _make(
 
         graph = load_graph()
         work.take_errors(folder)  # of a run that was killed
-        with watched(folder, _steps(folder, chunks, shards), progress):
-            graph.run(folder, config, to_do(folder, config), options)
+        try:
+            with watched(folder, _steps(folder, chunks, shards), progress):
+                graph.run(folder, config, to_do(folder, config), options)
+        except Exception as error:
+            _raise_error_of_worker(error)
+            raise
         _raise_errors(folder, LAST)
     cleaned = balance.cleaned(folder, len(chunks))
     names = cleaned["pieces"]
@@ -183,6 +191,13 @@ def _missing(folder: Folder, manifest: dict[str, Any]) -> list[str]:
     return [
         name for name, size in sizes.items() if name not in there or size not in (None, there[name])
     ]
+
+
+def _raise_error_of_worker(error: Exception) -> None:
+    """PipelineError where a runner's error is a worker's, which it couldn't leave in the folder."""
+    found = re.findall(r"\bPipelineError: (.+?)(?: \[while running .*)?$", str(error), re.MULTILINE)
+    if found:
+        raise PipelineError(found[-1]) from error
 
 
 def _raise_errors(folder: Folder, last: str) -> None:

@@ -26,6 +26,7 @@ from pipeline.split import document_hash
 from pipeline.store import work
 from pipeline.store.folder import Folder
 from pipeline.store.pieces import array_name, dropped_name, piece_receipt, pieces
+from pipeline.store.stored_array import rows_between
 
 RECORD = np.dtype([("high", "u8"), ("low", "u8"), ("ordinal", "u4"), ("near", "u1")])
 FACTS = np.dtype([("hash", "u8", 2), ("characters", "u8")])
@@ -77,16 +78,15 @@ def parts(folder: Folder, chunks: int) -> int:
 
 def match(folder: Folder, chunks: int, part: int, of: int, settings: NearDuplicates | None) -> int:
     """Write the pairs of one part of the hash space; their number."""
-    bounds = [part * 2**64 // of, (part + 1) * 2**64 // of - 1]
+    low = part * 2**64 // of
+    high = (part + 1) * 2**64 // of - 1
     names = pieces(folder, chunks)
     offsets = _offsets(folder, names)
     found = []
     numbers = []
     for name, offset in zip(names, offsets[:-1], strict=True):
         keys = folder.array(array_name(name, "keys"))
-        first = np.searchsorted(keys["high"], np.uint64(bounds[0]), "left")
-        stop = np.searchsorted(keys["high"], np.uint64(bounds[1]), "right")
-        found.append(np.array(keys[first:stop]))
+        found.append(rows_between(keys, "high", low, high))
         numbers.append(found[-1]["ordinal"].astype(np.uint64) + offset)
     keys = np.concatenate([np.empty(0, RECORD), *found])
     number = np.concatenate([np.empty(0, np.uint64), *numbers])
@@ -131,7 +131,7 @@ def settle(folder: Folder, chunks: int, of: int) -> dict[str, int]:
     """
     names = pieces(folder, chunks)
     offsets = _offsets(folder, names)
-    loaded = [folder.array(_pairs_name(part)) for part in range(of)]
+    loaded = [folder.array(_pairs_name(part))[:] for part in range(of)]
     pairs = np.concatenate([np.empty(0, PAIR), *loaded])
     ids, ends = np.unique(np.concatenate([pairs["a"], pairs["b"]]), return_inverse=True)
     ends = ends.reshape(2, -1)

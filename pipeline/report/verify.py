@@ -40,12 +40,14 @@ def problems(folder: Folder, output: Folder | None = None) -> list[str]:
     """
     manifest = load_manifest(folder)
     rebuild = f"python -m pipeline --config CONFIG --output {output or folder}"
+    remove = "rm -f {} &&" if folder.local else "delete it, then"
     found = []
     for split, entry in manifest["splits"].items():
         for shard in entry["shards"]:
             if problem := shard_problem(folder, shard, manifest):
                 path = folder.path(shard["name"])
-                found.append(f"{path} {problem}\n  to rebuild it alone: rm -f {path} && {rebuild}")
+                anew = f"{remove.format(path)} {rebuild}"
+                found.append(f"{path} {problem}\n  to rebuild it alone: {anew}")
         for key in ("sequences", "tokens"):
             total = sum(shard[key] for shard in entry["shards"])
             if total != entry[key]:
@@ -56,7 +58,7 @@ def problems(folder: Folder, output: Folder | None = None) -> list[str]:
     elif _sha256(folder.read("tokenizer.json")) != manifest["tokenizer_sha256"]:
         found.append(
             f"{tokenizer} is not the tokenizer of these shards\n"
-            f"  to rebuild it: rm {tokenizer} && {rebuild}"
+            f"  to rebuild it: {remove.format(tokenizer)} {rebuild}"
         )
     if manifest["seq_len"] == manifest["config"]["seq_len"]:
         for seq_len in manifest["config"]["packing"]["more_seq_lens"]:

@@ -1,25 +1,23 @@
 """What a data folder holds while it is made, and the rules by which it may be touched.
 
 `OUTPUT/.work` keeps the config and the plan of the run, the cleaned documents and the tokens of
-every chunk, and a receipt beside each finished file. Every file is written under a temporary name
-and renamed, so whatever is there is whole, and a killed run goes on behind the last receipt.
+every chunk, and a receipt beside each finished file. Whatever is there is whole (`Folder`), so a
+killed run goes on behind the last receipt.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import fnmatch
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config, differing_keys
 from pipeline.errors import PipelineError
 from pipeline.store.folder import Folder
+from pipeline.store.lock import LOCK
 
 WORK = ".work"
 MANIFEST = "manifest.json"
@@ -66,38 +64,9 @@ def sum_name(stage: str) -> str:
     return f"{WORK}/sums/{stage}.json"
 
 
-@contextlib.contextmanager
-def lock(folder: Folder) -> Iterator[None]:
-    """Hold a data folder for this process; PipelineError when another one holds it.
-
-    The operating system releases the lock when the process ends, however it ends.
-    """
-    work = folder.local / WORK
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        opened = (work / "lock").open("a+")
-    except OSError as error:
-        raise PipelineError(
-            f"{folder}: can't be written ({error.strerror}); choose another --output"
-        ) from error
-    with opened as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            raise PipelineError(
-                f"{folder}: another run is writing this folder (process {file.read().strip()}); "
-                "wait for it, or choose another --output"
-            ) from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
-
-
 def check_ownership(folder: Folder) -> None:
     """PipelineError when `folder` holds something that no run of ours began."""
-    if folder.local.is_file():
+    if folder.local is not None and folder.local.is_file():
         raise PipelineError(f"{folder}: a file; --output must name a folder")
     names = [*folder.list()]
     if names and MANIFEST not in names and f"{WORK}/" not in names:
@@ -107,29 +76,29 @@ def check_ownership(folder: Folder) -> None:
         )
 
 
-def beside(folder: Folder) -> Folder:
-    """Where a finished folder is made again, so that the old one stays until then."""
-    path = folder.local.resolve()
-    return Folder(str(path.with_name(f".{path.name}.new")))
+def beside(path: Path) -> Path:
+    """Where a finished local folder is made again, so that the old one stays until then."""
+    path = path.resolve()
+    return path.with_name(f".{path.name}.new")
 
 
-def replace(folder: Folder) -> None:
-    """Put the finished folder that lies beside `folder` in its place."""
-    new = beside(folder).local
+def replace(path: Path) -> None:
+    """Put the finished folder that lies beside `path` in its place."""
+    new = beside(path)
     old = new.with_suffix(".old")
-    if folder.local.exists():
-        folder.local.rename(old)
-    new.rename(folder.local)
+    if path.exists():
+        path.rename(old)
+    new.rename(path)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def recover(folder: Folder) -> None:
+def recover(path: Path) -> None:
     """Finish a `replace` that was killed half way."""
-    new = beside(folder).local
+    new = beside(path)
     old = new.with_suffix(".old")
-    if not folder.local.exists() and old.exists() and (new / MANIFEST).exists():
-        new.rename(folder.local)
-    if folder.local.exists() and old.exists():
+    if not path.exists() and old.exists() and (new / MANIFEST).exists():
+        new.rename(path)
+    if path.exists() and old.exists():
         shutil.rmtree(old)
 
 
@@ -143,7 +112,8 @@ def begin(folder: Folder, config: Config, overwrite: bool) -> dict[str, Any] | N
 
     Raises PipelineError when the folder belongs to another config and `overwrite` is not set.
     """
-    if overwrite:
+    # A store has no place beside, so there the same command goes on with what it has begun.
+    if overwrite and (folder.local is not None or not is_of(folder, config)):
         _clear(folder)
     manifest: dict[str, Any] | None = load_json(folder, MANIFEST)
     begun = manifest["config"] if manifest else load_json(folder, _CONFIG)
@@ -179,12 +149,17 @@ def remove_strays(folder: Folder, keep: set[str]) -> None:
 
 
 def _clear(folder: Folder) -> None:
-    """Remove what a run writes, the manifest first, and nothing else; the lock stays."""
-    folder.delete(MANIFEST)
+    """Remove what a run writes, and nothing else; the lock stays.
+
+    First what would say of the rest that it is finished, or begun with this config.
+    """
+    for part in ("", *_matching(folder, "", ("seq-*/",))):
+        folder.delete(f"{part}{MANIFEST}")
+    folder.delete(_CONFIG)
     for name in _matching(folder, "", (*_LEFTOVERS, *_FOLDERS)):
         folder.delete(name)
     for name in folder.list(WORK):
-        if name != f"{WORK}/lock":
+        if name.rstrip("/") != LOCK:
             folder.delete(name)
 
 

@@ -156,7 +156,7 @@ def cut(folder: Folder, names: list[str], shards: Shards) -> None:
     """Write where shards begin: `.work/cuts.json`, {split: [first bucket of shards 1, …]}."""
     histogram = np.zeros((len(_SHARDED), _BUCKETS), np.int64)
     for name in names:
-        index = folder.array(index_name(name))
+        index = folder.array(index_name(name))[:]
         np.add.at(histogram, (index["split"], _bucket(index)), index["length"].astype(np.int64) + 1)
     cuts: dict[str, list[int]] = {}
     for split, counts in zip(_SHARDED, histogram, strict=True):
@@ -188,7 +188,7 @@ def shard_documents(
     marks: list[np.ndarray] = []
     keys: list[tuple[int, ...]] = []
     for position, name in enumerate(names):
-        index = folder.array(index_name(name))
+        index = folder.array(index_name(name))[:]
         bucket = _bucket(index)
         within = (cuts[shard] <= bucket) & (bucket < cuts[shard + 1])
         mine = np.flatnonzero(within & (index["split"] == _SHARDED.index(split)))

@@ -1,0 +1,91 @@
+"""An array in an object store: its rows are read when they are asked for."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from functools import cached_property
+from math import isqrt, prod
+
+import numpy as np
+
+_HEAD_BYTES = 4096  # read at first: the header, and all of a small array
+
+
+class StoredArray:
+    """An .npy file of which `array[start:stop]` reads these rows alone.
+
+    `array[numbers]` reads the rows from the smallest to the largest number; `array["field"]` and
+    numpy's functions read all of it.
+
+    Args:
+        read: gives the bytes of the file from `start` to `stop`, fewer where it ends before.
+    """
+
+    def __init__(self, read: Callable[[int, int], bytes]) -> None:
+        self._read = read
+
+    @cached_property
+    def _head(self) -> bytes:
+        return self._read(0, _HEAD_BYTES)
+
+    @cached_property
+    def _layout(self) -> tuple[tuple[int, ...], np.dtype, int]:
+        """Shape, type, and the byte at which the rows begin."""
+        file = io.BytesIO(self._head)
+        np.lib.format.read_magic(file)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)  # as np.save writes it
+        return shape, dtype, file.tell()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As numpy's."""
+        return self._layout[0]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """As numpy's."""
+        return self._layout[1]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: slice | np.ndarray | str) -> np.ndarray:
+        if isinstance(key, str):
+            field: np.ndarray = self[:][key]
+            return field
+        if isinstance(key, np.ndarray):
+            if not len(key):
+                return self[:0]
+            first = int(key.min())
+            return self[first : int(key.max()) + 1][key.astype(np.int64) - first]
+        start, stop, _ = key.indices(len(self))
+        shape, dtype, begin = self._layout
+        row_bytes = dtype.itemsize * prod(shape[1:])
+        first, end = begin + start * row_bytes, begin + stop * row_bytes
+        content = self._head[first:end] if end <= len(self._head) else self._read(first, end)
+        return np.frombuffer(content, dtype).reshape(-1, *shape[1:])
+
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[:], dtype)
+
+
+def rows_between(array: np.ndarray | StoredArray, field: str, low: int, high: int) -> np.ndarray:
+    """The rows whose `field` is in [low, high], of an array that is sorted by it.
+
+    The field holds hashes, uint64, spread evenly but for equal ones. So where they lie is known to
+    within some square roots of their number, and little more than these rows is read.
+    """
+    count = len(array)
+    margin = 4 * isqrt(count) + 16
+    while True:
+        start = max(0, count * low // 2**64 - margin)
+        stop = min(count, count * (high + 1) // 2**64 + margin)
+        rows = np.array(array[start:stop])
+        hashes = np.ascontiguousarray(rows[field])
+        begins = start == 0 or hashes[0] < low
+        ends = stop == count or hashes[-1] > high
+        if begins and ends:
+            first = np.searchsorted(hashes, np.uint64(low), "left")
+            return rows[first : np.searchsorted(hashes, np.uint64(high), "right")]
+        margin *= 4
