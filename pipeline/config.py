@@ -35,7 +35,7 @@ class Config:
     """Corpora to tar shards: read, clean, deduplicate, split, tokenize, pack, write."""
 
     output: str
-    """Folder for shards, tokenizer and manifest."""
+    """Folder for shards, tokenizer and manifest: a path, or s3://BUCKET/FOLDER or gs://…"""
     sources: list[Source]
     """What to read."""
     seq_len: int = 128

@@ -100,7 +100,7 @@ class Folder:
     def array(self, name: str) -> np.ndarray | StoredArray:
         """The array in an .npy file, of which only what is looked at is read.
 
-        Raises FileNotFoundError, of a store when it is looked at.
+        Raises FileNotFoundError.
         """
         if self.local is None:
             return StoredArray(lambda start, stop: self.read(name, start, stop))

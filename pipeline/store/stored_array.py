@@ -16,7 +16,7 @@ class StoredArray:
     """An .npy file of which `array[start:stop]` reads these rows alone.
 
     `array[numbers]` reads the rows from the smallest to the largest number; `array["field"]` and
-    numpy's functions read all of it.
+    numpy's functions read all of it, once.
 
     Args:
         read: gives the bytes of the file from `start` to `stop`, fewer where it ends before.
@@ -24,35 +24,22 @@ class StoredArray:
 
     def __init__(self, read: Callable[[int, int], bytes]) -> None:
         self._read = read
-
-    @cached_property
-    def _head(self) -> bytes:
-        return self._read(0, _HEAD_BYTES)
-
-    @cached_property
-    def _layout(self) -> tuple[tuple[int, ...], np.dtype, int]:
-        """Shape, type, and the byte at which the rows begin."""
+        self._head = read(0, _HEAD_BYTES)
         file = io.BytesIO(self._head)
         np.lib.format.read_magic(file)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)  # as np.save writes it
-        return shape, dtype, file.tell()
+        self.shape, _, self.dtype = np.lib.format.read_array_header_1_0(file)  # np.save's
+        self._begin = file.tell()
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """As numpy's."""
-        return self._layout[0]
-
-    @property
-    def dtype(self) -> np.dtype:
-        """As numpy's."""
-        return self._layout[1]
+    @cached_property
+    def _all(self) -> np.ndarray:
+        return self[:]
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, key: slice | np.ndarray | str) -> np.ndarray:
         if isinstance(key, str):
-            field: np.ndarray = self[:][key]
+            field: np.ndarray = self._all[key]
             return field
         if isinstance(key, np.ndarray):
             if not len(key):
@@ -60,14 +47,15 @@ class StoredArray:
             first = int(key.min())
             return self[first : int(key.max()) + 1][key.astype(np.int64) - first]
         start, stop, _ = key.indices(len(self))
-        shape, dtype, begin = self._layout
-        row_bytes = dtype.itemsize * prod(shape[1:])
-        first, end = begin + start * row_bytes, begin + stop * row_bytes
-        content = self._head[first:end] if end <= len(self._head) else self._read(first, end)
-        return np.frombuffer(content, dtype).reshape(-1, *shape[1:])
+        row_bytes = self.dtype.itemsize * prod(self.shape[1:])
+        first = self._begin + start * row_bytes
+        end = self._begin + max(start, stop) * row_bytes
+        is_known = end <= max(first, len(self._head))  # no range of a request is empty
+        content = self._head[first:end] if is_known else self._read(first, end)
+        return np.frombuffer(content, self.dtype).reshape(-1, *self.shape[1:])
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self[:], dtype)
+        return np.asarray(self._all, dtype)
 
 
 def rows_between(array: np.ndarray | StoredArray, field: str, low: int, high: int) -> np.ndarray:

@@ -27,7 +27,8 @@ from pipeline.store import work
 from pipeline.store.folder import Folder
 from tests.pipeline.s3 import Bucket, Server
 
-FULL = {
+FULL: dict[str, Any] = {
+    "chunk_bytes": 15_000,
     "near_duplicates": NearDuplicates(threshold=0.7),
     "packing": Packing(whole_sentences=True, more_seq_lens=[64]),
 }
