@@ -10,12 +10,16 @@ import ast
 import gc
 import os
 import sysconfig
+import threading
 import warnings
 from collections.abc import Iterator
 
 STANDARD_LIBRARY = "python"  # the source that standard-library documents are counted under
 _SKIPPED = {"__pycache__", "site-packages", "dist-packages", "test", "tests"}
 _OURS = {"pipeline", "pretrain", "finetune", "demo"}
+# Filters of warnings and the garbage collector belong to the process, and workers may be threads.
+# Parsing holds the interpreter's lock anyway.
+_PARSING = threading.Lock()
 
 
 def installed_files() -> list[tuple[str, str, int]]:
@@ -51,7 +55,7 @@ def docstrings(source: bytes, min_characters: int) -> Iterator[tuple[str, str]]:
     """
     if not _may_have_docstring(source, min_characters):
         return
-    with warnings.catch_warnings():
+    with _PARSING, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # invalid escapes in other people's code
         gc.disable()  # a tree is no garbage: half the time would go into looking for some
         try:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,10 @@ _REMEMBERED_CHARACTERS = 4_000_000  # of words: some 400,000 words, and 80 MB
 
 
 class Words:
-    """One tokenizer, and the ids of the words that it has met."""
+    """One tokenizer, and the ids of the words that it has met.
+
+    Threads may share one: an engine may run several workers as threads of one process.
+    """
 
     def __init__(self, tokenizer: Tokenizer, dtype: str) -> None:
         content = json.loads(tokenizer.to_str())
@@ -38,6 +42,7 @@ class Words:
         self._tokenizer = tokenizer
         self._dtype = dtype
         self._by_words = _splits_at_blanks(content)
+        self._lock = threading.Lock()  # guards the two below, not the tokenizer
         self._ids: dict[str, bytes] = {}
         self._characters = 0
 
@@ -45,14 +50,24 @@ class Words:
         """The ids of every text, without special tokens around them."""
         if not self._by_words or any(sign in text for text in texts for sign in _UNSURE):
             return [np.frombuffer(ids, self._dtype) for ids in self._encoded(texts)]
-        if self._characters > _REMEMBERED_CHARACTERS:
-            self._ids, self._characters = {}, 0
         words = [_WORDS.findall(text) for text in texts]
-        new = list(set().union(*words) - self._ids.keys())
-        self._ids.update(zip(new, self._encoded(new), strict=True))
-        self._characters += sum(map(len, new))
-        known = self._ids.__getitem__
+        known = self._ids_of(set().union(*words)).__getitem__
         return [np.frombuffer(b"".join(map(known, found)), self._dtype) for found in words]
+
+    def _ids_of(self, words: set[str]) -> dict[str, bytes]:
+        """A table that has the ids of these words, and may gain others but never loses any."""
+        with self._lock:
+            if self._characters > _REMEMBERED_CHARACTERS:
+                self._ids = {}  # a new table: another thread may still read the old one
+                self._characters = 0
+            table = self._ids
+            new = [word for word in words if word not in table]
+        ids = self._encoded(new)  # outside the lock: the library lets other threads work
+        with self._lock:
+            table.update(zip(new, ids, strict=True))
+            if table is self._ids:
+                self._characters += sum(map(len, new))
+        return table
 
     def _encoded(self, texts: list[str]) -> list[bytes]:
         found = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)

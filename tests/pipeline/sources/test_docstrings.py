@@ -1,4 +1,8 @@
 import ast
+import gc
+import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pipeline.sources.docstrings import docstrings, installed_files
@@ -23,3 +27,22 @@ def test_installed_files_are_sorted_and_leave_us_out() -> None:
     assert names == sorted(set(names))
     assert {"python/ast.py", "numpy/__init__.py"} <= set(names)
     assert not any(name.startswith(("pipeline/", "pretrain/", "finetune/")) for name in names)
+
+
+def test_workers_may_be_threads() -> None:
+    raw = b'"""' + b"A docstring with an odd escape, \\d. " * 9 + b'"""\nx = 1\n'
+    filters = list(warnings.filters)
+    interval = sys.getswitchinterval()
+
+    def found_in_many(_: int) -> list[int]:
+        return [len(list(docstrings(raw, 200))) for _ in range(300)]
+
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            found = list(threads.map(found_in_many, range(4)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert found == [[1] * 300] * 4
+    assert list(warnings.filters) == filters  # else this process would hide all warnings
+    assert gc.isenabled()

@@ -1,5 +1,8 @@
 """Ids word by word against those of the library, which knows nothing of words."""
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -52,6 +55,21 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         texts = [f"the {number} of {number * 7919} and {number**9}"]
         assert [ids.tolist() for ids in by_words.encode(texts)] == _by_the_library(BPE, texts)
         assert len(by_words._ids) < 60
+
+
+def test_workers_may_be_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "_REMEMBERED_CHARACTERS", 50)  # each call begins a new table
+    by_words = Words(BPE, "uint16")
+    texts = [[f"the {n} of {n * 7919}, say {n % 7}" for n in range(i, i + 5)] for i in range(200)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            found = list(threads.map(by_words.encode, texts))
+    finally:
+        sys.setswitchinterval(interval)
+    for some, ids in zip(texts, found, strict=True):
+        assert [of_text.tolist() for of_text in ids] == _by_the_library(BPE, some)
 
 
 def test_other_ways_of_splitting_are_left_to_the_library() -> None:
