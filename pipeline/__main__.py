@@ -6,8 +6,11 @@ import argparse
 import difflib
 import itertools
 import logging
+import os
 import re
+import signal
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,12 @@ from pipeline.store.folder import Folder
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; the exit code: 0, or 1 after an error that the user can mend."""
+    """Run one command.
+
+    Returns:
+        The exit code: 0; 1 for a folder that `verify` finds damaged; 2 for what the user can fix;
+        69 when a worker process was lost, and 130 after Ctrl-C: the same command continues.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
@@ -32,15 +40,19 @@ def main(arguments: list[str] | None = None) -> int:
         return _run(arguments)
     except PipelineError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return error.exit_code
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        print("interrupted; the same command continues from here", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # `inspect DATA | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own flush
+        return 128 + signal.SIGPIPE
 
 
 def _run(arguments: list[str]) -> int:
     ours, beams = _separate(arguments)
     config, values = parse(ours)
+    _check_beam_options(beams, values.runner)
     from pipeline.run import run
 
     run(config, [f"--runner={values.runner}", *beams], values.overwrite, progress_display())
@@ -99,41 +111,62 @@ def _did_you_mean(message: str) -> str:
 
 
 def _separate(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Arguments for us and for Beam, which is asked (and imported) only for what isn't ours."""
+    """Arguments for us and for Beam: each option with the values behind it."""
     ours: list[str] = []
     beams: list[str] = []
     target = ours
     for argument in arguments:
         if argument.startswith("--"):
-            name = argument[2:].split("=", 1)[0]
-            first = name.split(".")[0].removesuffix("+")
-            known = {
-                *option_names(sections=False),
-                "config",
-                "overwrite",
-                "runner",
-                "help",
-                "print_config",
-            }
-            target = ours if first in known else beams
+            first = _name(argument).split(".")[0].removesuffix("+")
+            target = ours if first in _our_options() else beams
             if target is beams:
-                _check_beam_option(name, known)
+                _check_for_typo_of_ours(argument)
         target.append(argument)
     return ours, beams
 
 
-def _check_beam_option(name: str, known: set[str]) -> None:
+def _name(argument: str) -> str:
+    return argument[2:].split("=", 1)[0]
+
+
+def _our_options() -> set[str]:
+    top = option_names(sections=False)
+    return {*top, "config", "overwrite", "runner", "help", "print_config"}
+
+
+def _check_for_typo_of_ours(argument: str) -> None:
+    """PipelineError for an option that is nearly one of ours and none of Beam's."""
+    name = _name(argument)
+    near = difflib.get_close_matches(name.split(".")[0], _our_options(), 1, cutoff=0.75)
+    if near and name not in _beam_options(runner=""):
+        raise PipelineError(f"--{name}: no such option; did you mean --{near[0]}?")
+
+
+def _check_beam_options(beams: list[str], runner: str) -> None:
+    """PipelineError for an option that nobody takes, as far as can be known here.
+
+    The job servers of these runners take options that only their Java side knows.
+    """
+    elsewhere = any(name in runner.lower() for name in ("flink", "spark", "portable", "dataflow"))
+    for name in [_name(argument) for argument in beams if argument.startswith("--")]:
+        if name in _beam_options(runner):
+            continue
+        cutoff = 0.9 if elsewhere else 0.6  # a typo, where others' options can't be told from one
+        near = difflib.get_close_matches(name, [*_our_options(), *_beam_options(runner)], 1, cutoff)
+        hint = f"; did you mean --{near[0]}?" if near else ""
+        if near or not elsewhere:
+            raise PipelineError(
+                f"--{name}: neither an option of this command nor of Beam's {runner}{hint}"
+            )
+
+
+@cache
+def _beam_options(runner: str) -> set[str]:
+    """Beam is asked, and imported, only for what isn't ours."""
     from pipeline.run import load_graph
 
-    graph = load_graph()
-    beams: set[str] = set()
-    for dask in (False, True):
-        beams = graph.beam_option_names(dask)
-        if name in beams:
-            return
-    near = difflib.get_close_matches(name, [*known, *beams], 1)
-    hint = f"; did you mean --{near[0]}?" if near else ""
-    raise PipelineError(f"--{name}: neither an option of ours nor of Beam's{hint}")
+    names: set[str] = load_graph().beam_option_names(runner)
+    return names
 
 
 def _inspect(arguments: list[str]) -> int:
@@ -145,7 +178,7 @@ def _inspect(arguments: list[str]) -> int:
     from pipeline.report.inspect import inspect
 
     picture = values.picture or Path(f"{values.data.name}-inspect.png")
-    print(inspect(values.data, picture, max(values.rows, 0)))
+    print(inspect(values.data, picture, max(values.rows, 0)), flush=True)
     return 0
 
 

@@ -2,8 +2,16 @@
 
 
 class PipelineError(Exception):
-    """Names the file or key, what was found, what was expected, and how to mend it."""
+    """Names the file or key, what was found, what was expected, and the remedy."""
+
+    exit_code = 2
 
 
 class BadFile(PipelineError):  # noqa: N818  (a kind of PipelineError, and shown as one)
     """An input file that is cut off, damaged, or not of its kind; `bad_files: skip` passes on."""
+
+
+class WorkerLostError(PipelineError):
+    """A worker process ended before the run; the same command continues."""
+
+    exit_code = 69  # EX_UNAVAILABLE

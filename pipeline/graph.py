@@ -12,20 +12,20 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shlex
-import sys
-import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from apache_beam.transforms.environments import SubprocessSDKEnvironment
+from apache_beam.options.pipeline_options import (
+    PipelineOptions,
+    StandardOptions,
+    _BeamArgumentParser,
+)
 
 from pipeline.config import Config
 from pipeline.errors import PipelineError
+from pipeline.local_runner import LocalRunner
 from pipeline.store import work
 from pipeline.store.folder import Folder
 
@@ -37,7 +37,8 @@ def run(folder: Folder, config: Config, stages: list[Stage], options: list[str])
     """Do the stages; each leaves the sum of its counts in the folder, or errors of the user's."""
     for stage in stages:
         folder.delete(work.sum_name(stage.name))
-    with _ends_of_workers(), _pipeline(options) as pipeline:
+    _keep_local_channels_from_proxies()
+    with _pipeline(options) as pipeline:
         counts = pipeline | "begin" >> beam.Create([{}])
         before: Stage | None = None
         for stage in stages:
@@ -93,48 +94,38 @@ def _sum(counts: Iterable[Counts]) -> Counts:
 def _pipeline(options: list[str]) -> beam.Pipeline:
     """A pipeline on the runner of `options`, or in worker processes of this machine.
 
-    The plain DirectRunner would look for Prism first; the in-process runner is named instead.
+    The plain DirectRunner would look for Prism first; the local runner is named instead.
     """
     parsed = PipelineOptions(options)
-    if parsed.get_all_options()["runner"] not in (None, "DirectRunner"):
-        return beam.Pipeline(options=parsed)
-    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # its errors are raised as well
-    command = f"trap '' INT; exec {shlex.quote(sys.executable)} -m pipeline.worker"
-    workers = SubprocessSDKEnvironment.from_command_string(command)
-    local = [f"--direct_num_workers={os.cpu_count()}", *options]  # the last one counts
-    return beam.Pipeline(FnApiRunner(default_environment=workers), options=PipelineOptions(local))
-
-
-@contextlib.contextmanager
-def _ends_of_workers() -> Iterator[None]:
-    """Tell of a worker that died in one line, where Beam's threads would print theirs each.
-
-    After Ctrl-C, which ends all workers, there is nothing to tell.
-    """
-    told: list[str] = []
-    own = threading.excepthook
-    threading.excepthook = lambda thrown: told.append(str(thrown.exc_value))
+    runner = parsed.view_as(StandardOptions).runner or "DirectRunner"
+    if runner.lower() in ("direct", "directrunner"):
+        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # its errors are raised as well
+        one_each = PipelineOptions(["--direct_num_workers=0", *options])  # the last one counts
+        return beam.Pipeline(LocalRunner(), options=one_each)
     try:
-        yield
-    except Exception as error:
-        ends = [text for text in told if text.startswith("Worker subprocess")]
-        if not ends:
-            raise
-        raise PipelineError(
-            f"{ends[0]} (-9: killed, mostly for lack of memory). Run the same command again: it "
-            "goes on from what is finished; fewer --direct_num_workers or a smaller chunk_bytes "
-            "take less memory"
-        ) from error
-    else:
-        threading.excepthook = own
+        return beam.Pipeline(options=parsed)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise PipelineError(f"--runner: {error}") from error
 
 
-def beam_option_names(dask: bool) -> set[str]:
+def _keep_local_channels_from_proxies() -> None:
+    """Exempt this machine from `http_proxy`, which gRPC follows even for localhost.
+
+    Workers on other machines are reached as the environment says.
+    """
+    variables = ("no_grpc_proxy", "no_proxy", "NO_PROXY")  # gRPC takes the first that is set
+    stated = next((os.environ[name] for name in variables if os.environ.get(name)), "")
+    hosts = [host.strip() for host in stated.split(",") if host.strip()]
+    hosts += [host for host in ("localhost", "127.0.0.1", "::1") if host not in hosts]
+    os.environ[variables[0]] = ",".join(hosts)
+
+
+def beam_option_names(runner: str) -> set[str]:
     """Names of every option that some part of Beam takes, without the dashes.
 
-    Dask's are known once its runner is imported, which takes a second: where asked for.
+    Dask's are known once its runner is imported, which takes a second.
     """
-    if dask:
+    if "dask" in runner.lower():
         with contextlib.suppress(ImportError):
             import apache_beam.runners.dask.dask_runner  # noqa: F401
     parser = _BeamArgumentParser(add_help=False, conflict_handler="resolve")

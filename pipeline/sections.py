@@ -6,6 +6,7 @@ The text under a field is its help on the command line. `problems` of a section 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -112,10 +113,13 @@ class Cleaning:
     """join: one line per paragraph, for books that are broken into lines of some 70 characters."""
 
     def problems(self, prefix: str) -> Iterator[str]:
-        """Limits that no text can meet."""
+        """Limits that no text can meet, and names of languages that none has."""
         minimums = {"min_characters": 1, "max_characters": self.min_characters}
         yield from below_minimum(self, prefix, **minimums)
-        yield from no_fraction(self, prefix, "min_alphabetic")
+        yield from no_fraction(self, prefix, "min_alphabetic", "min_language_score")
+        for code in self.languages:
+            if not re.fullmatch("[a-z]{2,3}", code):
+                yield f"{prefix}languages: {code!r}, must be a code of ISO 639 such as en or de"
 
 
 @dataclass(kw_only=True)

@@ -3,18 +3,25 @@
 import logging
 import os
 import signal
+import sys
+
+NO_CONNECTION = 69  # exit code of a worker that doesn't reach the process that started it
 
 if __name__ == "__main__":
     # Ctrl-C reaches every process of the terminal: a worker ends without a word. Its shell has it
-    # ignored until here (`pipeline.graph`), so that Python's start has no traceback to show either.
+    # ignored until here (`pipeline.local_runner`).
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     handler = logging.StreamHandler()
     handler.setLevel(logging.ERROR)  # on the handler, since Beam sets the root's level itself
+    # How a worker ends is told by its exit code, or by Python's own traceback.
+    handler.addFilter(lambda record: record.levelno < logging.CRITICAL)
     logging.basicConfig(handlers=[handler])
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one process a core is Beam's business
 
-    import sys
-
+    import grpc
     from apache_beam.runners.worker.sdk_worker_main import main
 
-    main(sys.argv)
+    try:
+        main(sys.argv)
+    except grpc.FutureTimeoutError:
+        sys.exit(NO_CONNECTION)

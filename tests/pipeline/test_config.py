@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.__main__ import _separate, main, parse
+from pipeline.__main__ import _check_beam_options, _separate, main, parse
 from pipeline.errors import PipelineError
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +47,8 @@ def test_all_problems_of_a_config_are_told_at_once(tmp_path: Path) -> None:
         sources: [{kind: python-docs, paths: [a]}, {kind: jsonl, name: python-docs, weight: 0}]
         seq_len: 2
         chunk_bytes: 0
-        cleaning: {min_characters: 5, max_characters: 4, min_alphabetic: 1}
+        cleaning: {min_characters: 5, max_characters: 4, min_alphabetic: 1, languages: [English],
+                   min_language_score: 1.5}
         near_duplicates: {bands: 0, threshold: -0.1}
         decontamination: {paths: [a], ngram: 4, min_words: 3, overlap: 1.5}
         split: {valid: 0, tasks: 1}
@@ -66,6 +67,7 @@ def test_all_problems_of_a_config_are_told_at_once(tmp_path: Path) -> None:
             *("sources[0].paths", "sources[1].paths", "sources[1].weight"),
             *("sources[0].name", "sources[1].name"),
             *("seq_len", "chunk_bytes", "cleaning.max_characters", "cleaning.min_alphabetic"),
+            *("cleaning.languages", "cleaning.min_language_score"),
             *("near_duplicates.bands", "near_duplicates.threshold"),
             *("decontamination.min_words", "decontamination.overlap"),
             *("split.valid", "split.tasks", "split.tasks"),
@@ -78,8 +80,26 @@ def test_all_problems_of_a_config_are_told_at_once(tmp_path: Path) -> None:
 
 
 def test_an_option_of_nobody_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--runer", "DirectRunner"]) == 1
+    assert main(["--runer", "DirectRunner"]) == 2
     assert "did you mean --runner" in capsys.readouterr().err
+    config = str(ROOT / "configs/pipeline/demo.yaml")
+    assert main(["--config", config, "--direct_num_worker=2"]) == 2
+    assert "did you mean --direct_num_workers" in capsys.readouterr().err
+    assert main(["--config", config, "--executionModeForBatch=BATCH_FORCED"]) == 2
+    assert "--executionModeForBatch: neither" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("runner", ["FlinkRunner", "SparkRunner", "PortableRunner", "flink"])
+def test_options_that_only_a_job_server_knows_pass_through(runner: str) -> None:
+    beams = ["--executionModeForBatch=BATCH_FORCED", "--parallelism", "2", "--object_reuse"]
+    ours, passed = _separate([f"--runner={runner}", *beams, "--seq_len=64"])
+    assert ours == [f"--runner={runner}", "--seq_len=64"]
+    assert passed == beams
+    _check_beam_options(passed, runner)
+    with pytest.raises(PipelineError, match="did you mean --parallelism"):
+        _check_beam_options(["--paralelism=2"], runner)
+    with pytest.raises(PipelineError, match="did you mean --seq_len"):
+        _separate([f"--runner={runner}", "--seqlen=64"])
 
 
 def test_options_of_the_documented_runners_pass_through() -> None:
@@ -87,8 +107,9 @@ def test_options_of_the_documented_runners_pass_through() -> None:
     commands = [
         shlex.split(part) for row in rows for part in re.findall(r"`(--runner [^`]*)`", row)
     ]
-    assert len(commands) == 5
+    assert len(commands) == 6
     for command in commands:
         ours, beams = _separate(command)
         assert ours == command[:2]
         assert beams == command[2:]
+        _check_beam_options(beams, command[1])

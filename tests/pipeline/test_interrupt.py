@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -51,7 +52,7 @@ def test_ctrl_c_is_one_line_and_the_rerun_goes_on(
         pass
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 130
     after = shown.decode().split("^C")[1].strip()
-    assert after == "interrupted; the same command goes on from here"
+    assert after == "interrupted; the same command continues from here"
     run(config, ["--direct_num_workers=1"], False, lambda *_: None)
     assert problems(Folder(config.output)) == []
 
@@ -68,6 +69,35 @@ def test_a_killed_worker_is_told(make_config: Callable[..., Config], tmp_path: P
     ]
     workers[0].send_signal(signal.SIGKILL)
     _, shown = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert "return code -9" in shown.split("error: ")[1]
+    assert process.returncode == 69
+    assert "a worker process was killed (signal 9" in shown.split("error: ")[1]
     assert "Traceback" not in shown
+
+
+def test_a_worker_that_cannot_start_ends_the_run(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    command = _command(make_config(), tmp_path / "config.json")
+    # Python runs this first, in the workers as well
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\nif 'pipeline.worker' in sys.orig_argv: os._exit(7)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert done.returncode == 69
+    assert "a worker process ended with exit code 7" in done.stderr.split("error: ")[1]
+    assert "Traceback" not in done.stderr
+
+
+def test_loopback_goes_through_no_proxy(make_config: Callable[..., Config], tmp_path: Path) -> None:
+    config = make_config()
+    command = _command(config, tmp_path / "config.json")
+    with socket.socket() as proxy:  # takes every connection and never answers
+        proxy.bind(("127.0.0.1", 0))
+        proxy.listen()
+        address = f"http://127.0.0.1:{proxy.getsockname()[1]}"
+        environment = os.environ | {"http_proxy": address, "grpc_proxy": address}
+        environment |= {"no_proxy": "example.org", "HTTP_PROXY": address}
+        done = subprocess.run(command, capture_output=True, timeout=90, env=environment)
+    assert done.returncode == 0
+    assert problems(Folder(config.output)) == []

@@ -2,13 +2,12 @@
 
 import hashlib
 import json
-import shutil
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -25,7 +24,10 @@ from pipeline.config import (
 )
 from pipeline.report.verify import problems
 from pipeline.run import run
+from pipeline.stages import Stage
+from pipeline.store import work
 from pipeline.store.folder import Folder
+from tests.pipeline import runners
 
 
 def _hashes(folder: Path) -> dict[str, str]:
@@ -58,109 +60,103 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def full_config(make_config: Callable[..., Config], corpus: Path, book: Path) -> Config:
-    """Two sources, one seen two or three times, and no step left out."""
-    return make_config(
-        sources=[
-            Source(kind="jsonl", name="words", paths=[f"{corpus}/*.zst"]),
-            Source(
-                kind="text",
-                name="book",
-                paths=[str(book / "book.txt")],
-                documents="blank-lines",
-                weight=2.5,
+@pytest.fixture(scope="module")
+def full_config(
+    config_for: Callable[..., Config], corpus: Path, book: Path
+) -> Callable[[Path], Config]:
+    """full_config(output): two sources, one seen two or three times, and no step left out."""
+
+    def make(output: Path) -> Config:
+        return config_for(
+            output,
+            sources=[
+                Source(kind="jsonl", name="words", paths=[f"{corpus}/*.zst"]),
+                Source(
+                    kind="text",
+                    name="book",
+                    paths=[str(book / "book.txt")],
+                    documents="blank-lines",
+                    weight=2.5,
+                ),
+            ],
+            cleaning=Cleaning(
+                min_characters=30,
+                boilerplate=True,
+                lines="join",
+                repetition=Repetition(max_top_ngram={}, max_duplicate_ngrams={}),
             ),
-        ],
-        cleaning=Cleaning(
-            min_characters=30,
-            boilerplate=True,
-            lines="join",
-            repetition=Repetition(max_top_ngram={}, max_duplicate_ngrams={}),
-        ),
-        near_duplicates=NearDuplicates(threshold=0.7),
-        decontamination=Decontamination(paths=[str(book / "*/dev.tsv")]),
-        packing=Packing(whole_sentences=True, more_seq_lens=[64]),
-        split=Split(valid=0.15),
-    )
+            near_duplicates=NearDuplicates(threshold=0.7),
+            decontamination=Decontamination(paths=[str(book / "*/dev.tsv")]),
+            packing=Packing(whole_sentences=True, more_seq_lens=[64]),
+            split=Split(valid=0.15),
+        )
+
+    return make
 
 
 @pytest.fixture(scope="module")
-def one_worker() -> dict[str, dict[str, str]]:
-    """Hashes of the run on one worker, kept for the others to compare with."""
-    return {}
+def expected(
+    full_config: Callable[[Path], Config], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
+    """Hashes of what one worker process makes."""
+    folder = tmp_path_factory.mktemp("one-worker") / "data"
+    manifest = run(full_config(folder), ["--direct_num_workers=1"], False, lambda *_: None)
+    counts = manifest["counts"]["sources"]
+    assert counts["book"]["contaminated"] == 1
+    assert manifest["counts"]["contaminated"] == {"RTE": 1}
+    assert counts["words"]["duplicate"] == 11
+    assert counts["book"]["read"] == 90
+    assert counts["book"]["repeated"] > counts["book"]["train"]  # each twice or three times
+    assert problems(Folder(str(folder))) == []
+    hashes = _hashes(folder)
+    tar = folder / "seq-64/valid-00000-of-00001.tar"
+    whole = tar.read_bytes()
+    tar.write_bytes(whole[:-1])
+    assert [line.split("\n")[0] for line in problems(Folder(str(folder)))] == [
+        f"{tar} has {len(whole) - 1:,} bytes, expected {len(whole):,}"
+    ]
+    return hashes
 
 
-def _compare(config: Config, options: list[str], kept: dict[str, dict[str, str]]) -> None:
-    folder = Path(config.output)
-    if not kept:
-        manifest = run(config, ["--direct_num_workers=1"], False, lambda *_: None)
-        counts = manifest["counts"]["sources"]
-        assert counts["book"]["contaminated"] == 1
-        assert manifest["counts"]["contaminated"] == {"RTE": 1}
-        assert counts["words"]["duplicate"] == 11
-        assert counts["book"]["read"] == 90
-        assert counts["book"]["repeated"] > counts["book"]["train"]  # each twice or three times
-        assert problems(Folder(str(folder))) == []
-        tar = folder / "seq-64/valid-00000-of-00001.tar"
-        whole = tar.read_bytes()
-        tar.write_bytes(whole[:-1])
-        assert [line.split("\n")[0] for line in problems(Folder(str(folder)))] == [
-            f"{tar} has {len(whole) - 1:,} bytes, expected {len(whole):,}"
-        ]
-        tar.write_bytes(whole)
-        kept["one worker"] = _hashes(folder)
-        shutil.rmtree(folder)
-    run(config, options, False, lambda *_: None)
-    assert _hashes(folder) == kept["one worker"]
+@pytest.mark.parametrize(
+    "runner",
+    [
+        *("processes", "threads", "twice", "loopback", "pools", "dask"),
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("flink", "spark")),
+    ],
+)
+def test_every_runner_makes_the_same_bytes(
+    runner: str,
+    full_config: Callable[[Path], Config],
+    expected: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    config = full_config(tmp_path / "data")
+    with runners.OPTIONS[runner](tmp_path) as options:
+        run(config, options, False, lambda *_: None)
+    assert _hashes(tmp_path / "data") == expected
     run(config, ["--runner=none"], False, lambda *_: None)  # finished: no runner is asked
 
 
-def test_two_workers(full_config: Config, one_worker: dict[str, dict[str, str]]) -> None:
-    _compare(full_config, ["--direct_num_workers=2"], one_worker)
-
-
-@pytest.fixture
-def dask_address() -> Iterator[str]:
-    """A Dask cluster of two worker processes."""
-    distributed = pytest.importorskip("distributed", reason="needs the extra `dask`")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
-    ) as cluster:
-        yield cluster.scheduler_address
-        while client := distributed.client._get_global_client():
-            client.close()  # the runner leaves one open for each graph
-
-
-def test_dask(
-    full_config: Config, one_worker: dict[str, dict[str, str]], dask_address: str
+def test_elements_may_run_twice_at_once(
+    full_config: Callable[[Path], Config],
+    expected: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    runner = "--runner=apache_beam.runners.dask.dask_runner.DaskRunner"
-    _compare(full_config, [runner, f"--dask_client_address={dask_address}"], one_worker)
+    """As after a lost answer, with the first attempt still running in the same process."""
 
+    def run_twice(folder: Folder, config: Config, stages: list[Stage], _: list[str]) -> None:
+        for stage in stages:
+            elements = stage.elements(folder, config)
+            attempts = [element for element in elements for _ in range(2)]
+            with ThreadPoolExecutor(4) as threads:
+                counts = list(threads.map(partial(stage.work, folder, config), attempts))
+            total = Counter(done=len(elements))
+            for count in counts[::2]:
+                total.update(count)
+            work.write_json(folder, work.sum_name(stage.name), total)
 
-@pytest.fixture
-def job_endpoint() -> Iterator[str]:
-    """A job server in a process of its own: what Flink and Spark are to a pipeline."""
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
-    module = "apache_beam.runners.portability.local_job_service_main"
-    server = subprocess.Popen(
-        [sys.executable, "-m", module, f"--port={port}"], stderr=subprocess.DEVNULL
-    )
-    for _ in range(300):
-        with socket.socket() as probe:
-            if probe.connect_ex(("localhost", port)) == 0:
-                break
-        time.sleep(0.1)
-    yield f"localhost:{port}"
-    server.terminate()
-    server.wait()
-
-
-def test_a_portable_job_server(
-    full_config: Config, one_worker: dict[str, dict[str, str]], job_endpoint: str
-) -> None:
-    options = ["--runner=PortableRunner", f"--job_endpoint={job_endpoint}"]
-    _compare(full_config, [*options, "--environment_type=LOOPBACK"], one_worker)
+    monkeypatch.setattr("pipeline.run.load_graph", lambda: SimpleNamespace(run=run_twice))
+    run(full_config(tmp_path / "data"), [], False, lambda *_: None)
+    assert _hashes(tmp_path / "data") == expected
