@@ -29,6 +29,9 @@ from pipeline.sections import (
     below_minimum,
 )
 
+# All that decides which documents are kept, and how they are chunked.
+_DOCUMENT_KEYS = ("sources", "chunk_bytes", "cleaning", "near_duplicates", "decontamination")
+
 
 @dataclass(kw_only=True)
 class Config:
@@ -108,6 +111,11 @@ class Config:
         content = asdict(self)
         del content["output"]
         return cast(dict[str, Any], json.loads(json.dumps(content)))  # keys as JSON has them
+
+    def has_documents_of(self, content: dict[str, Any]) -> bool:
+        """Whether a run with this other `content` has the same clean documents."""
+        mine = self.content()
+        return all(key in content and content[key] == mine[key] for key in _DOCUMENT_KEYS)
 
     def sha256(self) -> str:
         """Hash of `content`: the identity of a run."""

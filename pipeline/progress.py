@@ -31,6 +31,7 @@ class Step(NamedTuple):
     name: str
     targets: Callable[[], list[str]]  # asked for when the step before is done
     facts: Callable[[str], dict[str, int]] = lambda _: {}  # documents, bytes, tokens in a target
+    ended: Callable[[], None] = lambda: None  # called when all targets are there
 
 
 def progress_display(every_seconds: float = 10) -> Progress:
@@ -69,6 +70,7 @@ def watched(folder: Folder, steps: list[Step], progress: Progress) -> Iterator[N
             progress(step.name, total - len(waiting), total, numbers)
             if not waiting:
                 log.info("%s: %s", step.name, f"{numbers}, {seconds:.1f} s".lstrip(", "))
+                step.ended()
             if not waiting or last:
                 return not waiting
             ended.wait(max(1, 10 * (time.monotonic() - looked)))  # a large folder lists slowly

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections.abc import Iterable
 from functools import partial
 from pathlib import PurePosixPath
 from types import ModuleType
@@ -20,15 +21,15 @@ from pipeline.config import Config
 from pipeline.dedup import decontaminate
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress, Step, watched
-from pipeline.report import balance, examples
+from pipeline.report import balance, examples, sources
 from pipeline.shards.shard import data_set, shard_list
 from pipeline.sources.records import Chunk
-from pipeline.store import pieces, plans, work
+from pipeline.store import pieces, plans, splits, work
 from pipeline.store.folder import Folder
 from pipeline.store.lock import lock
 from pipeline.tasks import FILES as TASK_FILES
 from pipeline.tokens import tokenizer
-from pipeline.tokens.encoded import tokens_name
+from pipeline.tokens.encoded import SHARD_BOUNDS, shard_counts, tokens_name
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ def _finish(folder: Folder, config: Config, manifests: dict[str, dict[str, Any]]
         if provenance.without(written) != content:
             written = content | {provenance.KEY: made_by}
             work.write_json(data, work.MANIFEST, written)
-    work.remove_strays(folder, {shard.name for shard in shard_list(config)})
+    work.remove_strays(folder, {shard.name for shard in shard_list(folder, config)})
     return written
 
 
@@ -104,25 +105,25 @@ def _make(
         decontaminate.write_index(folder, config.decontamination)
 
     tokenizer.take(folder, config)
-    shards = [shard.name for shard in shard_list(config)]
-    if not all(work.read_receipt(folder, name) for name in shards):
+    if not all(work.read_receipt(folder, shard.name) for shard in shard_list(folder, config)):
         from pipeline.stages import LAST, to_do
 
         graph = load_graph()
         work.take_errors(folder)  # of a run that was killed
         try:
-            with watched(folder, _steps(folder, chunks, shards), progress):
+            with watched(folder, _steps(folder, config, chunks), progress):
                 graph.run(folder, config, to_do(folder, config), options)
         except Exception as error:
             _raise_error_of_worker(error)
             raise
+        _tell_outcome(folder, config, chunks)
         _raise_errors(folder, LAST)
     cleaned = balance.cleaned(folder, len(chunks))
     names = cleaned["pieces"]
     size = tokenizer.size_of(tokenizer.load(folder))
     special = tokenizer.special_tokens(folder)
     if config.tasks:
-        tasks.write(folder, config, names)
+        tasks.write(folder, splits.decided(folder, config), names)
     rejected = b"".join(
         folder.read(name)
         for chunk in chunks
@@ -138,19 +139,47 @@ def _make(
     }
 
 
-def _steps(folder: Folder, chunks: list[Chunk], shards: list[str]) -> list[Step]:
+def _tell_outcome(folder: Folder, config: Config, chunks: list[Chunk]) -> None:
+    """Log what became of each source's documents, and fewer shards than were asked for."""
+    outcomes = sources.outcomes(folder, config, chunks)
+    if outcomes is None:
+        return
+    log.info("documents by source\n%s", sources.table(outcomes))
+    _warn(sources.alarms(outcomes, config))
+    asked = {"train": config.shards.train, "valid": config.shards.valid}
+    for split, count in shard_counts(folder, config).items():
+        if count < asked[split]:
+            log.info(
+                "shards.%s: %d instead of %d, which are too many for so few tokens",
+                *(split, count, asked[split]),
+            )
+
+
+def _warn(lines: Iterable[str]) -> None:
+    for line in lines:
+        log.warning("WARNING %s", line)
+
+
+def _steps(folder: Folder, config: Config, chunks: list[Chunk]) -> list[Step]:
     """What a run can be seen to do."""
 
-    def pieces_and_shards() -> list[str]:
+    def warn_early() -> None:
+        _warn(sources.alarms(sources.outcomes(folder, config, chunks) or [], config))
+
+    def tokens() -> list[str]:
         names = pieces.pieces(folder, len(chunks))
-        files = [*(tokens_name(name) for name in names), *shards]
-        return [work.receipt_name(file) for file in files]
+        return [work.receipt_name(tokens_name(name)) for name in names]
+
+    def shards() -> list[str]:
+        return [work.receipt_name(shard.name) for shard in shard_list(folder, config)]
 
     chunk_names = [pieces.chunk_name(chunk.index) for chunk in chunks]
     return [
-        Step("read and clean", lambda: chunk_names, partial(_chunk_facts, folder)),
+        Step("read and clean", lambda: chunk_names, partial(_chunk_facts, folder), warn_early),
         Step("tokenizer", lambda: [tokenizer.FILES[0]]),
-        Step("tokenize and pack", pieces_and_shards, partial(_token_facts, folder)),
+        Step("tokenize", tokens, partial(_token_facts, folder)),
+        Step("assign documents to shards", lambda: [SHARD_BOUNDS]),
+        Step("pack and write", shards),
     ]
 
 
@@ -161,8 +190,7 @@ def _chunk_facts(folder: Folder, name: str) -> dict[str, int]:
 
 
 def _token_facts(folder: Folder, name: str) -> dict[str, int]:
-    receipt = work.load_json(folder, name)
-    return {"tokens": receipt["tokens"]} if "copies" in receipt else {}  # a piece's, no shard's
+    return {"tokens": work.load_json(folder, name)["tokens"]}
 
 
 def load_graph() -> ModuleType:

@@ -20,12 +20,16 @@ from pipeline.dedup import duplicates
 from pipeline.report import balance
 from pipeline.shards import shard
 from pipeline.sources.records import Chunk
-from pipeline.store import pieces, plans, work
+from pipeline.store import pieces, plans, splits, work
 from pipeline.store.folder import Folder
 from pipeline.tokens import encoded, tokenizer
 from pipeline.tokens.words import Words
 
 Counts = dict[str, int]
+
+# One worker per processor is the runner's business. Set where workers first import this, since
+# changing the environment later, beside other threads, isn't safe.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 class Stage(NamedTuple):
@@ -70,8 +74,9 @@ def _settle(folder: Folder, config: Config, _: int) -> Counts:
 
 
 def _tokenizer(folder: Folder, config: Config, _: int) -> Counts:
-    cleaned = balance.cleaned(folder, len(_chunks(folder, config)))
-    tokenizer.provide(folder, config, cleaned["pieces"])
+    names = balance.cleaned(folder, len(_chunks(folder, config)))["pieces"]
+    splits.decide(folder, config, names)
+    tokenizer.provide(folder, splits.decided(folder, config), names)
     return {}
 
 
@@ -81,23 +86,23 @@ def _pieces(folder: Folder, config: Config) -> list[str]:
 
 def _tokenize(folder: Folder, config: Config, piece: str) -> Counts:
     words = _words(folder, config.dtype, folder.version(tokenizer.FILES[0]))
-    return {"tokens": encoded.tokenize_piece(folder, piece, config, words)["tokens"]}
+    receipt = encoded.tokenize_piece(folder, piece, splits.decided(folder, config), words)
+    return {"tokens": receipt["tokens"]}
 
 
 @lru_cache(1)
 def _words(folder: Folder, dtype: str, version: str) -> Words:
     """Kept, so that a worker knows the words of the pieces before; `version` tells another run."""
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one worker a core is the runner's business
     return Words(tokenizer.load(folder), dtype)
 
 
 def _cut(folder: Folder, config: Config, _: int) -> Counts:
-    encoded.cut(folder, _pieces(folder, config), config.shards)
+    encoded.cut(folder, _pieces(folder, config), config)
     return {}
 
 
 def _shards(folder: Folder, config: Config) -> list[int]:
-    return list(range(len(shard.shard_list(config))))
+    return list(range(len(shard.shard_list(folder, config))))
 
 
 def _write_shard(folder: Folder, config: Config, number: int) -> Counts:

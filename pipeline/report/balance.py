@@ -86,6 +86,9 @@ def manifest(
 ) -> dict[str, Any]:
     """The content of manifest.json (docs/formats.md, section A); PipelineError when unbalanced."""
     sources: dict[str, Counter[str]] = {s: Counter(c) for s, c in cleaned["counts"].items()}
+    for source in config.sources:
+        if source.kind != "python-docs":  # counted under its libraries
+            sources.setdefault(source.label, Counter())  # one that gave no document
     lengths: Counter[int] = Counter()
     tokens = copies = 0
     for piece in cleaned["pieces"]:
@@ -108,10 +111,12 @@ def manifest(
         _equal(f"documents in the {name} shards", entry["documents"], expected)
         if entry["sequences"] == 0:
             raise PipelineError(
-                f"the {name} split has no full row of {seq_len} tokens: "
-                "more text, a larger share or a smaller seq_len is needed"
+                f"the {name} split has too few tokens for one sequence of {seq_len}: "
+                f"{entry['leftover_tokens']:,} in {entry['documents']:,} documents and "
+                f"{len(entry['shards'])} shards; add documents, or lower seq_len"
+                + (f" or raise split.valid: {config.split.valid}" if name == "valid" else "")
             )
-    shards = [shard for shard in shard_list(config) if shard.seq_len == seq_len]
+    shards = [shard for shard in shard_list(folder, config) if shard.seq_len == seq_len]
     filled = [d for s in shards if (d := _receipt(folder, s.name)["documents"])]
     if config.packing.mode == "full-sentences":
         tokens += copies - len(filled)  # a separator between two documents of a shard
@@ -153,7 +158,7 @@ def _splits(folder: Folder, config: Config, seq_len: int) -> dict[str, dict[str,
     """The entries of the splits, from the receipts of their shards."""
     splits: dict[str, dict[str, Any]] = {}
     sums = ("sequences", "tokens", "documents", "leftover_tokens", "repeated_tokens")
-    for shard in shard_list(config):
+    for shard in shard_list(folder, config):
         if shard.seq_len == seq_len:
             receipt = _receipt(folder, shard.name)
             keys = ("name", "bytes", "sha256", "sequences", "tokens", "blocks")

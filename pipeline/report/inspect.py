@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import matplotlib.pyplot as plt
 
 from pipeline import provenance
 from pipeline.report.balance import DROPS
+from pipeline.report.sources import Outcome, largest, table
 from pipeline.report.verify import load_manifest
 from pipeline.shards.shard import read_rows
 from pipeline.split import SPLITS
@@ -19,14 +21,13 @@ from pipeline.store import work
 from pipeline.store.folder import Folder
 from pipeline.tokens import tokenizer
 
-_SHOWN = 15  # sources by name; the rest is summed up
-
 
 def inspect(folder: Folder, picture: Path, rows: int) -> str:
     """The report of a data folder as text; draws the same into `picture`."""
     manifest = load_manifest(folder)
     draw(manifest, picture)
-    parts = [_totals(folder, manifest), _sources(manifest), _lengths(manifest)]
+    parts = [_totals(folder, manifest)]
+    parts += [f"documents by source\n{table(_outcomes(manifest))}", _lengths(manifest)]
     parts += [_dropped(folder), _rows(folder, manifest, rows), f"picture: {picture}"]
     return "\n\n".join(part for part in parts if part)
 
@@ -67,14 +68,16 @@ def _made_by(record: dict[str, Any]) -> str:
     return f"made by {record['command']} (commit {commit}{changes}; {versions})"
 
 
-def _sources(manifest: dict[str, Any]) -> str:
-    keys = ["read", *_present(manifest)]
-    widths = {key: max(len(key), 9) + 2 for key in keys}
-    lines = [f"  {'source':20}" + "".join(f"{_words(key):>{widths[key]}}" for key in keys)]
-    for name, count in _largest(manifest):
-        numbers = "".join(f"{count[key]:>{widths[key]},}" for key in keys)
-        lines.append(f"  {name[:20]:20}{numbers}")
-    return "documents by source\n" + "\n".join(lines)
+def _outcomes(manifest: dict[str, Any]) -> list[Outcome]:
+    return [
+        Outcome(
+            name,
+            read=count["read"],
+            kept=sum(count[split] for split in SPLITS),
+            dropped=Counter({reason: count[reason] for reason in DROPS if count[reason]}),
+        )
+        for name, count in manifest["counts"]["sources"].items()
+    ]
 
 
 def _present(manifest: dict[str, Any]) -> list[str]:
@@ -100,16 +103,6 @@ def _dropped(folder: Folder) -> str:
     return "examples of what was dropped\n" + "\n".join(lines) if lines else ""
 
 
-def _largest(manifest: dict[str, Any]) -> list[tuple[str, dict[str, int]]]:
-    """Sources with most documents, and all others as one."""
-    sources = sorted(manifest["counts"]["sources"].items(), key=lambda s: (-s[1]["read"], s[0]))
-    shown, others = sources[:_SHOWN], [count for _, count in sources[_SHOWN:]]
-    if others:
-        rest = {key: sum(count[key] for count in others) for key in others[0]}
-        shown.append((f"{len(others)} others", rest))
-    return shown
-
-
 def _lengths(manifest: dict[str, Any]) -> str:
     lengths = {int(k): n for k, n in manifest["counts"]["document_tokens_below"].items()}
     most = max(lengths.values(), default=1)
@@ -132,8 +125,8 @@ def _rows(folder: Folder, manifest: dict[str, Any], count: int) -> str:
 def draw(manifest: dict[str, Any], path: Path) -> None:
     """A PNG with the documents by source, their lengths, and where all documents went."""
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(15, 5), layout="constrained")
-    sources = _largest(manifest)[::-1]
-    left.barh([name for name, _ in sources], [count["read"] for _, count in sources])
+    sources = largest(_outcomes(manifest))[::-1]
+    left.barh([source.name for source in sources], [source.read for source in sources])
     left.set(title="Documents read, by source", xlabel="documents")
     lengths = {int(k): n for k, n in manifest["counts"]["document_tokens_below"].items()}
     middle.bar([f"{k // 2}–{k - 1}" for k in lengths], list(lengths.values()))

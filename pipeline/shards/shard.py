@@ -20,7 +20,7 @@ from pipeline.split import SplitName
 from pipeline.store import work
 from pipeline.store.folder import Folder
 from pipeline.tokens import tokenizer
-from pipeline.tokens.encoded import shard_documents
+from pipeline.tokens.encoded import shard_counts, shard_documents
 from pipeline.tokens.special import SpecialTokens
 
 
@@ -38,9 +38,9 @@ def data_set(config: Config, seq_len: int) -> str:
     return "." if seq_len == config.seq_len else f"seq-{seq_len}"
 
 
-def shard_list(config: Config) -> list[Shard]:
+def shard_list(folder: Folder, config: Config) -> list[Shard]:
     """Every shard of a data folder, by length, split and number."""
-    counts: dict[SplitName, int] = {"train": config.shards.train, "valid": config.shards.valid}
+    counts = shard_counts(folder, config)
     return [
         Shard(
             seq_len,
@@ -59,7 +59,7 @@ def write_shard(folder: Folder, number: int, config: Config, pieces: list[str]) 
 
     The receipt is what manifest.json says of the shard, and its documents and leftover tokens.
     """
-    shard = shard_list(config)[number]
+    shard = shard_list(folder, config)[number]
     if receipt := work.read_receipt(folder, shard.name):
         return receipt
     packing = config.packing

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,13 @@ _SHARDS = ("train-*-of-*.tar", "valid-*-of-*.tar")
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 _LEFTOVERS = (*_SHARDS, *_TOKENIZER, "rejected.jsonl", "dropped.json", "*.tmp")
 _FOLDERS = ("tasks/", "seq-*/")
+# What the stages up to deduplication write into `.work`.
+_DOCUMENTS = (
+    *("plan.json", "decontamination.npz", "config.json"),
+    *("chunks/", "documents/", "pairs/", "dropped/", "sums/"),
+)
+
+log = logging.getLogger(__name__)
 
 
 def write_json(folder: Folder, name: str, content: Any) -> None:
@@ -110,6 +118,8 @@ def is_of(folder: Folder, config: Config) -> bool:
 def begin(folder: Folder, config: Config, overwrite: bool) -> dict[str, Any] | None:
     """Claim a locked folder for `config`; the manifest, if a run with it has finished here.
 
+    A run that was begun with a config of the same documents gives its clean documents to this one.
+
     Raises PipelineError when the folder belongs to another config and `overwrite` is not set.
     """
     # A store has no place beside, so there the same command goes on with what it has begun.
@@ -118,9 +128,15 @@ def begin(folder: Folder, config: Config, overwrite: bool) -> dict[str, Any] | N
     manifest: dict[str, Any] | None = load_json(folder, MANIFEST)
     begun = manifest["config"] if manifest else load_json(folder, _CONFIG)
     if begun is None:
+        _clear(folder)  # what is left where `--overwrite` was killed has another config
         write_json(folder, _CONFIG, config.content())
     elif begun != config.content():
         keys = "\n  ".join(differing_keys(config.content(), begun))
+        if not manifest and config.has_documents_of(begun):
+            log.info("%s: continues from its clean documents; there -> now:\n  %s", folder, keys)
+            _clear(folder, keep=_DOCUMENTS)
+            write_json(folder, _CONFIG, config.content())
+            return None
         raise PipelineError(
             f"{folder}: {'finished' if manifest else 'begun'} with another config (there -> now):"
             f"\n  {keys}\nChoose another --output, or pass --overwrite to make it again."
@@ -148,18 +164,19 @@ def remove_strays(folder: Folder, keep: set[str]) -> None:
                 folder.delete(name)
 
 
-def _clear(folder: Folder) -> None:
-    """Remove what a run writes, and nothing else; the lock stays.
+def _clear(folder: Folder, keep: tuple[str, ...] = ()) -> None:
+    """Remove what a run writes, and nothing else; the lock stays, and what `keep` names in `.work`.
 
     First what would say of the rest that it is finished, or begun with this config.
     """
     for part in ("", *_matching(folder, "", ("seq-*/",))):
         folder.delete(f"{part}{MANIFEST}")
-    folder.delete(_CONFIG)
+    if not keep:
+        folder.delete(_CONFIG)
     for name in _matching(folder, "", (*_LEFTOVERS, *_FOLDERS)):
         folder.delete(name)
     for name in folder.list(WORK):
-        if name.rstrip("/") != LOCK:
+        if name.rstrip("/") != LOCK and name.removeprefix(f"{WORK}/") not in keep:
             folder.delete(name)
 
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from sentencex import segment
 
-from pipeline.config import Config, Shards
+from pipeline.config import Config
 from pipeline.split import SplitName, document_hash, split_of
 from pipeline.store import pieces, plans, work
 from pipeline.store.folder import Folder
@@ -26,8 +26,10 @@ from pipeline.tokens.words import Words
 
 INDEX = np.dtype([("split", "u1"), ("hash", "u8", 2), ("length", "u4")])
 _BUCKETS = 1 << 20  # of hash space, in which tokens are counted for `cut`
+# A shard leaves up to a sequence of tokens over: with fewer sequences, too much of a corpus.
+_SEQUENCES_PER_SHARD = 8
 _BATCH_CHARACTERS = 1_000_000  # tokenized at once: the library needs some 100 bytes a token
-_CUTS = f"{work.WORK}/cuts.json"
+SHARD_BOUNDS = f"{work.WORK}/cuts.json"  # where each begins
 _SHARDED: tuple[SplitName, ...] = ("train", "valid")
 
 
@@ -152,19 +154,35 @@ def copies_of(document_id: str, weight: float) -> int:
     return max(int(weight) + (lot < weight % 1), 1)
 
 
-def cut(folder: Folder, names: list[str], shards: Shards) -> None:
-    """Write where shards begin: `.work/cuts.json`, {split: [first bucket of shards 1, …]}."""
+def cut(folder: Folder, names: list[str], config: Config) -> None:
+    """Write where shards begin: `.work/cuts.json`, {split: [first bucket of shards 1, …]}.
+
+    There are as many shards as `shards` says, or as the tokens are enough for.
+    """
     histogram = np.zeros((len(_SHARDED), _BUCKETS), np.int64)
     for name in names:
         index = folder.array(index_name(name))[:]
         np.add.at(histogram, (index["split"], _bucket(index)), index["length"].astype(np.int64) + 1)
     cuts: dict[str, list[int]] = {}
     for split, counts in zip(_SHARDED, histogram, strict=True):
-        of = shards.train if split == "train" else shards.valid
         ends = np.cumsum(counts)
+        enough_for = int(ends[-1]) // (_SEQUENCES_PER_SHARD * max(config.seq_lens))
+        of = max(1, min(_asked(config)[split], enough_for))
         wanted = ends[-1] * np.arange(1, of) / of
         cuts[split] = (np.searchsorted(ends, wanted) + 1).tolist()
-    work.write_json(folder, _CUTS, cuts)
+    work.write_json(folder, SHARD_BOUNDS, cuts)
+
+
+def shard_counts(folder: Folder, config: Config) -> dict[SplitName, int]:
+    """Number of shards of each split: as `cut` has decided, or before it as asked for."""
+    cuts = work.load_json(folder, SHARD_BOUNDS)
+    if cuts is None:
+        return _asked(config)
+    return {split: len(cuts[split]) + 1 for split in _SHARDED}
+
+
+def _asked(config: Config) -> dict[SplitName, int]:
+    return {"train": config.shards.train, "valid": config.shards.valid}
 
 
 def _bucket(index: np.ndarray) -> np.ndarray:
@@ -183,7 +201,7 @@ def shard_documents(
     folder: Folder, names: list[str], split: SplitName, shard: int, sentences: bool
 ) -> ShardDocuments:
     """The documents of one shard, ordered by document hash (then piece)."""
-    cuts = [0, *work.load_json(folder, _CUTS)[split], _BUCKETS]
+    cuts = [0, *work.load_json(folder, SHARD_BOUNDS)[split], _BUCKETS]
     parts: list[np.ndarray] = []
     marks: list[np.ndarray] = []
     keys: list[tuple[int, ...]] = []

@@ -2,6 +2,7 @@ import fcntl
 import json
 import os
 import pickle
+import random
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,8 @@ import pytest
 import webdataset
 
 from pipeline import provenance
-from pipeline.config import Config, Shards, Source
+from pipeline.__main__ import main
+from pipeline.config import Cleaning, Config, Shards, Source, Split, Tokenizer
 from pipeline.errors import PipelineError
 from pipeline.report.inspect import inspect
 from pipeline.report.verify import problems, verify
@@ -93,6 +95,30 @@ def test_the_manifest_tells_how_the_data_came_about(finished: Path, tmp_path: Pa
     assert problems(Folder(str(older))) == []
 
 
+def test_commands_end_with_the_documented_exit_codes(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", str(finished)]) == 0
+    assert main(["verify", str(tmp_path)]) == 2
+    assert f"{tmp_path}/manifest.json: missing" in capsys.readouterr().err
+    damaged = tmp_path / "damaged"
+    shutil.copytree(finished, damaged)
+    (damaged / "train-00001-of-00003.tar").unlink()
+    assert main(["verify", str(damaged)]) == 1
+    assert main(["--config", str(tmp_path / "none.yaml")]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_reader_that_has_enough_ends_inspect_quietly(finished: Path, tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)  # as `| head` does when it has its lines
+    command = [sys.executable, "-m", "pipeline", "inspect", str(finished)]
+    picture = ["--picture", str(tmp_path / "picture.png")]
+    done = subprocess.run([*command, *picture], stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
+
+
 def test_a_finished_folder_is_found_without_loading_beam(
     make_config: Callable[..., Config], finished: Path
 ) -> None:
@@ -145,6 +171,22 @@ def test_another_config_is_refused_by_key_and_foreign_files_stay(
     with pytest.raises(PipelineError, match=r"thesis\.tex"):
         _run(make_config(), overwrite=True)
     assert [p.name for p in (tmp_path / "data").iterdir()] == ["thesis.tex"]
+
+
+def test_clean_documents_are_kept_when_only_later_keys_change(
+    make_config: Callable[..., Config], finished: Path, tmp_path: Path
+) -> None:
+    begun = make_config(tokenizer=Tokenizer(vocab_size=280), shards=Shards(train=5))
+    _run(begun, *IN_MEMORY)
+    folder = Path(begun.output)
+    (folder / "manifest.json").unlink()  # as before the end
+    documents = {path: path.stat().st_mtime_ns for path in (folder / ".work/documents").iterdir()}
+    _run(make_config(), *IN_MEMORY)
+    assert _data(folder) == _data(finished)
+    assert documents == {path: path.stat().st_mtime_ns for path in documents}
+    (folder / "manifest.json").unlink()
+    with pytest.raises(PipelineError, match=r"cleaning\.min_characters: 50 -> 60"):
+        _run(make_config(cleaning=Cleaning(min_characters=60)), *IN_MEMORY)
 
 
 def test_two_runs_cannot_write_one_folder(
@@ -227,16 +269,44 @@ def test_a_source_of_weight_below_one_gives_a_sample(make_config: Callable[..., 
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("", "no document is left"), ("Once upon a time. " * 9, "no full row")],
+    [
+        ("", "no document is left"),
+        ("Once upon a time. " * 9, "1 document is left"),
+        (f"{'a' * 60}\n\n{'b' * 60}", "too few tokens for one sequence of 32"),
+    ],
 )
 def test_too_small_a_corpus_is_told(
     make_config: Callable[..., Config], tmp_path: Path, text: str, words: str
 ) -> None:
     (tmp_path / "a.txt").write_text(text)
-    source = Source(kind="text", paths=[str(tmp_path / "a.txt")])
+    source = Source(kind="text", paths=[str(tmp_path / "a.txt")], documents="blank-lines")
     with pytest.raises(PipelineError, match=words):
         _run(make_config(sources=[source]), *IN_MEMORY)
     assert not (tmp_path / "data/manifest.json").exists()
+
+
+def test_a_small_corpus_has_a_validation_split_and_fewer_shards(
+    make_config: Callable[..., Config], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rng = random.Random(0)
+    words = ["river", "garden", "letter", "mask", "layer", "token"]
+    texts = [" ".join(rng.choices(words, k=80)) for _ in range(30)]
+    (tmp_path / "a.txt").write_text("\n\n".join(texts))
+    source = Source(kind="text", paths=[str(tmp_path / "a.txt")], documents="blank-lines")
+    changes = {"sources": [source], "split": Split(), "shards": Shards(train=64, valid=2)}
+    manifests = []
+    with caplog.at_level("INFO"):
+        for folder, chunk_bytes in (("one", 10**6), ("many", 500)):
+            config = make_config(tmp_path / folder, chunk_bytes=chunk_bytes, **changes)
+            manifests.append(_run(config, *IN_MEMORY))
+    train, valid = manifests[0]["splits"]["train"], manifests[0]["splits"]["valid"]
+    assert 1 <= valid["documents"] <= 15
+    assert valid["sequences"] > 0
+    assert len(valid["shards"]) == 1
+    assert 1 < len(train["shards"]) < 30
+    assert train["documents"] + valid["documents"] == 30
+    assert "shards.train: " in caplog.text
+    assert manifests[0]["splits"] == manifests[1]["splits"]  # whatever the chunks
 
 
 def test_an_output_that_cannot_be_written_is_told(
@@ -261,7 +331,7 @@ def test_a_full_disk_is_told_and_the_run_goes_on_afterwards(
     )
     command = [sys.executable, "-c", code, "--config", str(path), "--direct_num_workers=1"]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "can't be written (File too large)" in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(Path(config.output).rglob("*.tmp"))

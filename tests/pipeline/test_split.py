@@ -1,7 +1,17 @@
 from collections import Counter
 
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from pipeline.config import Split
-from pipeline.split import document_hash, split_of
+from pipeline.errors import PipelineError
+from pipeline.split import CHARACTERS_PER_TOKEN, document_hash, split_of, with_validation
+
+# what a float can tell apart
+_digests = st.binary(min_size=6, max_size=6).map(lambda start: start + bytes(2))
+_documents = st.lists(st.tuples(_digests, st.integers(1, 3000)))
 
 
 def test_shares_are_as_asked() -> None:
@@ -9,3 +19,56 @@ def test_shares_are_as_asked() -> None:
     counts = Counter(split_of(digest, Split(valid=0.1, tasks=0.3)) for digest in digests)
     assert abs(counts["valid"] / 20_000 - 0.1) < 0.01
     assert abs(counts["tasks"] / 20_000 - 0.3) < 0.015
+
+
+def _pieces(documents: list[tuple[bytes, int]], size: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    parts = [documents[at : at + size] for at in range(0, len(documents), size)]
+    return [
+        (
+            np.array([int.from_bytes(digest, "big") for digest, _ in part], np.uint64),
+            np.array([characters for _, characters in part], np.uint64),
+        )
+        for part in parts
+    ]
+
+
+@given(_documents, st.integers(1, 9), st.sampled_from([0.005, 0.3]), st.integers(3, 300))
+def test_validation_has_what_it_takes_for_a_sequence(
+    documents: list[tuple[bytes, int]], size: int, valid: float, seq_len: int
+) -> None:
+    documents = list({digest: (digest, n) for digest, n in documents}.values())
+    asked = Split(valid=valid)
+    if len(documents) < 2:
+        if sum(n for d, n in documents if split_of(d, asked) == "valid") < seq_len:
+            with pytest.raises(PipelineError, match="document is left"):
+                with_validation(asked, _pieces(documents, size), seq_len)
+        return
+    split = with_validation(asked, _pieces(documents, size), seq_len)
+    other_pieces = _pieces(sorted(documents, reverse=True), size + 3)
+    assert with_validation(asked, other_pieces, seq_len) == split
+
+    def held(split: Split) -> list[tuple[bytes, int]]:
+        return sorted(d for d in documents if split_of(d[0], split) == "valid")
+
+    before, after = held(asked), held(split)
+    enough = CHARACTERS_PER_TOKEN * seq_len
+    if sum(n for _, n in before) >= enough:
+        assert split == asked
+        return
+    assert after
+    assert after == sorted(documents)[: len(after)]  # the smallest hashes
+    assert sum(n for _, n in after) >= enough or len(after) >= len(documents) // 2
+    added = after[len(before) :]
+    assert not added or len(after) <= max(1, len(documents) // 2)
+    assert not added or sum(n for _, n in after[:-1]) < enough  # and no more than it takes
+
+
+def test_one_document_of_many_parts_is_one_document() -> None:
+    part = np.full(9, 2**40, np.uint64)
+    with pytest.raises(PipelineError, match="1 document is left"):
+        with_validation(Split(), [(part, np.full(9, 500))], 128)
+    other = np.array([2**50], np.uint64)
+    split = with_validation(Split(), [(part, np.full(9, 500)), (other, np.ones(1))], 128)
+    assert split.valid > 2**40 / 2**64
+    split = with_validation(Split(valid=1e-9), [(other, np.ones(1)), (part, np.full(9, 1))], 128)
+    assert 2**40 / 2**64 < split.valid <= 2**50 / 2**64

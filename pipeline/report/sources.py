@@ -1,0 +1,149 @@
+"""What became of the documents of each source: a table to read, and what should alarm a reader."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import reduce
+
+from pipeline.config import Config
+from pipeline.dedup import duplicates
+from pipeline.sources.records import Chunk
+from pipeline.store import pieces, work
+from pipeline.store.folder import Folder
+from pipeline.tokens.encoded import tokens_name
+
+_SHOWN = 15  # sources by name; the rest is summed up
+_COLUMNS = 100
+_LITTLE = 0.1  # of the documents that could be kept
+# The key that decides how many documents are dropped for a reason; `cleaning` for all others.
+_KEYS = {
+    "unreadable": "sources[{}].kind, text_key",
+    "redirect": "sources[{}].kind",
+    "not_article": "sources[{}].kind",
+    "too_short": "cleaning.min_characters",
+    "too_long": "cleaning.max_characters",
+    "not_prose": "cleaning.min_alphabetic",
+    "repetitive": "cleaning.repetition",
+    "other_language": "cleaning.languages",
+    "not_sampled": "sources[{}].weight",
+    "contaminated": "decontamination.overlap",
+    "duplicate": "sources: of equal texts one is kept",
+    "near_duplicate": "near_duplicates.threshold",
+}
+_NO_LOSS = ("not_sampled", "redirect", "not_article")  # asked for, or no document by its form
+
+
+@dataclass
+class Outcome:
+    """Of one source: documents read, kept, and dropped by reason; records that are unreadable."""
+
+    name: str
+    read: int = 0
+    kept: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    unreadable: int | None = None  # None: not known by source
+    first_unreadable: str = ""  # where and why
+
+    def reasons(self) -> list[tuple[str, int]]:
+        """What documents were lost for, most first."""
+        lost = self.dropped + Counter(unreadable=self.unreadable or 0)
+        return sorted(lost.items(), key=lambda item: (-item[1], item[0]))
+
+
+def outcomes(folder: Folder, config: Config, chunks: Iterable[Chunk]) -> list[Outcome] | None:
+    """The outcome of every source of the config; None while a chunk isn't cleaned yet.
+
+    Duplicates count as kept until their piece is tokenized.
+    """
+    found = [Outcome(source.label, unreadable=0) for source in config.sources]
+    for chunk in chunks:
+        outcome = found[chunk.source]
+        facts = pieces.read_chunk(folder, chunk.index, check=False)
+        if facts is None:
+            return None
+        outcome.unreadable = (outcome.unreadable or 0) + facts["rejected"]
+        if facts["rejected"] and not outcome.first_unreadable:
+            lines = folder.read(pieces.rejected_name(chunk.index)).split(b"\n", 1)
+            record = json.loads(lines[0])
+            outcome.first_unreadable = f"{record['where']}: {record['reason']}"
+        for counts in facts["counts"].values():
+            outcome.read += counts["read"]
+            outcome.kept += counts.get("clean", 0)
+            lost = {k: n for k, n in counts.items() if k not in _NOT_DROPPED}
+            outcome.dropped.update(lost)
+        for piece in facts["pieces"]:
+            receipt = work.read_receipt(folder, tokens_name(piece), check=False)
+            for counts in (receipt or {"counts": {}})["counts"].values():
+                for reason in duplicates.DROPS:
+                    outcome.dropped[reason] += counts.get(reason, 0)
+                    outcome.kept -= counts.get(reason, 0)
+    return found
+
+
+_NOT_DROPPED = ("read", "clean", "characters", "boilerplate_lines")
+
+
+def largest(outcomes: list[Outcome]) -> list[Outcome]:
+    """Sources with most documents first, those beyond 15 as one."""
+    ordered = sorted(outcomes, key=lambda outcome: (-outcome.read, outcome.name))
+    shown = ordered[:_SHOWN]
+    if others := ordered[_SHOWN:]:
+        known = [outcome.unreadable for outcome in others if outcome.unreadable is not None]
+        shown.append(
+            Outcome(
+                f"{len(others)} others",
+                read=sum(outcome.read for outcome in others),
+                kept=sum(outcome.kept for outcome in others),
+                dropped=sum((outcome.dropped for outcome in others), Counter()),
+                unreadable=sum(known) if known else None,
+            )
+        )
+    return shown
+
+
+def table(outcomes: list[Outcome]) -> str:
+    """The largest sources, a row each, in at most 100 columns."""
+    lines = [f"{'source':20} {'read':>13} {'kept':>13} {'unreadable':>11}  dropped"]
+    for outcome in largest(outcomes):
+        unreadable = "" if outcome.unreadable is None else f"{outcome.unreadable:,}"
+        row = f"{outcome.name[:20]:20} {outcome.read:13,} {outcome.kept:13,} {unreadable:>11}  "
+        reasons = [f"{n:,} {reason}" for reason, n in outcome.reasons() if reason != "unreadable"]
+        dropped = ", ".join(reasons) or "none"
+        wrapped = textwrap.wrap(dropped, _COLUMNS - len(row))
+        lines.append(row + wrapped[0])
+        lines += [" " * len(row) + more for more in wrapped[1:]]
+    return "\n".join(lines)
+
+
+def alarms(outcomes: list[Outcome], config: Config) -> Iterator[str]:
+    """A line for each source of the config that nothing or little was kept of."""
+    for position, outcome in enumerate(outcomes):
+        unreadable = outcome.unreadable or 0
+        possible = outcome.read + unreadable - sum(outcome.dropped[key] for key in _NO_LOSS)
+        if outcome.kept > _LITTLE * possible and outcome.kept > 0:
+            continue
+        line = (
+            f"source {outcome.name!r}: {outcome.kept:,} of "
+            f"{outcome.read + unreadable:,} documents are kept"
+        )
+        if not outcome.reasons():
+            yield f"{line}; see sources[{position}].paths and kind: its files hold none"
+            continue
+        reason, count = outcome.reasons()[0]
+        line += f"; {count:,} are {reason} ({_key(reason, position, config)})"
+        if reason == "unreadable":
+            line += f", the first is {outcome.first_unreadable}"
+        yield line
+
+
+def _key(reason: str, position: int, config: Config) -> str:
+    """The key that decides, with its value where that is short."""
+    key = _KEYS.get(reason, "cleaning").format(position)
+    if key.startswith("sources") or "." not in key:
+        return key
+    value = reduce(lambda section, name: getattr(section, name, None), key.split("."), config)
+    return f"{key}: {value}" if isinstance(value, int | float | list) else key
