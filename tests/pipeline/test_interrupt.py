@@ -83,7 +83,7 @@ def test_a_worker_that_cannot_start_ends_the_run(
         "import os, sys\nif 'pipeline.worker' in sys.orig_argv: os._exit(7)\n"
     )
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, env=environment)
     assert done.returncode == 69
     assert "a worker process ended with exit code 7" in done.stderr.split("error: ")[1]
     assert "Traceback" not in done.stderr
@@ -98,6 +98,6 @@ def test_loopback_goes_through_no_proxy(make_config: Callable[..., Config], tmp_
         address = f"http://127.0.0.1:{proxy.getsockname()[1]}"
         environment = os.environ | {"http_proxy": address, "grpc_proxy": address}
         environment |= {"no_proxy": "example.org", "HTTP_PROXY": address}
-        done = subprocess.run(command, capture_output=True, timeout=90, env=environment)
+        done = subprocess.run(command, capture_output=True, timeout=180, env=environment)
     assert done.returncode == 0
     assert problems(Folder(config.output)) == []
