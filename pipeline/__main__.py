@@ -70,7 +70,7 @@ def parse(arguments: list[str]) -> tuple[Config, Any]:
     )
     parser.add_argument("--config", action="config", help="YAML file; other options override it.")
     parser.add_class_arguments(Config)
-    parser.add_argument("--overwrite", action="store_true", help="Make a begun folder anew.")
+    parser.add_argument("--overwrite", action="store_true", help="Make a begun folder again.")
     parser.add_argument(
         "--runner",
         default="DirectRunner",
@@ -172,13 +172,13 @@ def _beam_options(runner: str) -> set[str]:
 def _inspect(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m pipeline inspect")
     parser.add_argument("data", type=Folder.at, help="A finished data folder, or its URL.")
-    parser.add_argument("--rows", type=int, default=4, help="Decoded rows to print.")
+    parser.add_argument("--sequences", type=int, default=4, help="Decoded sequences to print.")
     parser.add_argument("--picture", type=Path, help="PNG to draw; default ./NAME-inspect.png.")
     values = parser.parse_args(arguments)
     from pipeline.report.inspect import inspect
 
     picture = values.picture or Path(f"{values.data.name}-inspect.png")
-    print(inspect(values.data, picture, max(values.rows, 0)), flush=True)
+    print(inspect(values.data, picture, max(values.sequences, 0)), flush=True)
     return 0
 
 

@@ -79,7 +79,7 @@ def _has_ended(counts: Counts, stage: Stage | None, folder: Folder, config: Conf
 def _work(element: Any, stage: Stage, folder: Folder, config: Config) -> Counts:
     try:
         return {**stage.work(folder, config, element), "done": 1}
-    except PipelineError as problem:  # a user's problem: told by the run, not by a traceback
+    except PipelineError as problem:  # the run shows it, without a traceback
         work.leave_error(folder, problem)
         return {"failed": 1}
 

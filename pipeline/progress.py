@@ -1,6 +1,6 @@
 """How far a run is: bars on a terminal, a log line now and then elsewhere.
 
-Runners tell of an element at their end only, so a thread looks for the files that are finished.
+Runners report an element at their end only, so a thread looks for the files that are finished.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def progress_display(every_seconds: float = 10) -> Progress:
 
 @contextmanager
 def watched(folder: Folder, steps: list[Step], progress: Progress) -> Iterator[None]:
-    """Tell each second or so how many targets of the step at hand are there, and their facts."""
+    """Report each second or so how many targets of the step at hand are there, and their facts."""
     ended = threading.Event()
 
     def watch() -> None:
@@ -115,14 +115,14 @@ def _bars() -> Progress:
 
 def _lines(every_seconds: float) -> Progress:
     started: dict[str, tuple[float, int]] = {}
-    told = 0.0
+    reported = 0.0
 
     def show(step: str, done: int, total: int, numbers: str) -> None:
-        nonlocal told
+        nonlocal reported
         now = time.monotonic()
         start, before = started.setdefault(step, (now, done))
-        if now - max(told, start) >= every_seconds:
-            told = now
+        if now - max(reported, start) >= every_seconds:
+            reported = now
             left = (now - start) / (done - before) * (total - done) if done > before else 0
             eta = f", about {left:,.0f} s left" if left else ""
             log.info("%s: %d of %d%s%s", step, done, total, f", {numbers}" if numbers else "", eta)

@@ -1,8 +1,8 @@
 """One run, from config to manifest: what is done already is left alone, the rest is done.
 
-The order: claim the folder, plan the chunks (once: the plan is kept, so an interrupted run goes on
-with the same input), the stages, demo tasks, balance, manifest. Beam is imported only when there is
-something to do.
+The order: claim the folder, plan the chunks (once: the plan is kept, so an interrupted run
+continues with the same input), the stages, demo tasks, balance, manifest. Beam is imported only
+when there is something to do.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def run(config: Config, options: list[str], overwrite: bool, progress: Progress)
         else:
             manifest = work.begin(folder, config, overwrite)
             if manifest and not (missing := _missing(folder, manifest)):
-                log.info("%s: finished already, nothing to do (--overwrite makes it anew)", folder)
+                log.info("%s: finished already, nothing to do (--overwrite makes it again)", folder)
                 return manifest
             if manifest:
                 log.info("%s: rebuilding %s", folder, ", ".join(missing))
@@ -68,7 +68,7 @@ def run(config: Config, options: list[str], overwrite: bool, progress: Progress)
             if manifest and made["."] != provenance.without(manifest):
                 raise PipelineError(
                     f"{folder}: the rebuilt shards differ from those in {work.MANIFEST}: the input "
-                    "or a library has changed since; pass --overwrite to make the whole anew"
+                    "or a library has changed since; pass --overwrite to make the whole again"
                 )
             finished = _finish(folder, config, made)
     log.info("%s: finished in %.0f s", folder, time.monotonic() - started)

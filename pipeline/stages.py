@@ -107,7 +107,7 @@ def _shards(folder: Folder, config: Config) -> list[int]:
 
 def _write_shard(folder: Folder, config: Config, number: int) -> Counts:
     receipt = shard.write_shard(folder, number, config, _pieces(folder, config))
-    return {"rows": receipt["sequences"]}
+    return {"sequences": receipt["sequences"]}
 
 
 SETTLE = balance.SETTLE

@@ -120,9 +120,9 @@ def manifest(
     filled = [d for s in shards if (d := _receipt(folder, s.name)["documents"])]
     if config.packing.mode == "full-sentences":
         tokens += copies - len(filled)  # a separator between two documents of a shard
-    in_rows = sum((seq_len - 2) * e["sequences"] - e["repeated_tokens"] for e in splits.values())
+    packed = sum((seq_len - 2) * e["sequences"] - e["repeated_tokens"] for e in splits.values())
     left_over = sum(entry["leftover_tokens"] for entry in splits.values())
-    _equal(f"tokens in rows of {seq_len} + left over", in_rows + left_over, tokens)
+    _equal(f"tokens in sequences of {seq_len} + left over", packed + left_over, tokens)
     return {
         "format": FORMAT,
         "version": VERSION,

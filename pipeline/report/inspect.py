@@ -22,27 +22,27 @@ from pipeline.store.folder import Folder
 from pipeline.tokens import tokenizer
 
 
-def inspect(folder: Folder, picture: Path, rows: int) -> str:
+def inspect(folder: Folder, picture: Path, sequences: int) -> str:
     """The report of a data folder as text; draws the same into `picture`."""
     manifest = load_manifest(folder)
     draw(manifest, picture)
     parts = [_totals(folder, manifest)]
     parts += [f"documents by source\n{table(_outcomes(manifest))}", _lengths(manifest)]
-    parts += [_dropped(folder), _rows(folder, manifest, rows), f"picture: {picture}"]
+    parts += [_dropped(folder), _sequences(folder, manifest, sequences), f"picture: {picture}"]
     return "\n\n".join(part for part in parts if part)
 
 
 def _totals(folder: Folder, manifest: dict[str, Any]) -> str:
     counts = manifest["counts"]
     lines = [
-        f"{folder}: rows of {manifest['seq_len']} tokens ({manifest['dtype']}), "
+        f"{folder}: sequences of {manifest['seq_len']} tokens ({manifest['dtype']}), "
         f"vocabulary {manifest['vocab_size']:,}, config {manifest['config_sha256'][:12]}"
     ]
     for split, entry in manifest["splits"].items():
         lines.append(
-            f"  {split:6} {entry['documents']:>10,} documents {entry['sequences']:>10,} rows "
+            f"  {split:6} {entry['documents']:>10,} documents {entry['sequences']:>10,} sequences "
             f"{entry['tokens']:>13,} tokens in {len(entry['shards'])} shards, "
-            f"{entry['leftover_tokens']:,} left over, {entry['repeated_tokens']:,} in two rows"
+            f"{entry['leftover_tokens']:,} left over, {entry['repeated_tokens']:,} in two sequences"
         )
     total = counts["total"]
     steps = " + ".join(f"{total[key]:,} {_words(key)}" for key in _present(manifest))
@@ -113,13 +113,13 @@ def _lengths(manifest: dict[str, Any]) -> str:
     return "documents by length in tokens\n" + "\n".join(bars)
 
 
-def _rows(folder: Folder, manifest: dict[str, Any], count: int) -> str:
+def _sequences(folder: Folder, manifest: dict[str, Any], count: int) -> str:
     model = tokenizer.load(folder)
     shard = manifest["splits"]["train"]["shards"][0]
-    rows = read_rows(folder, shard, manifest)
-    picked = [rows[i * len(rows) // count] for i in range(count)]
-    texts = [model.decode(row.tolist(), skip_special_tokens=False) for row in picked]
-    return f"rows of {shard['name']}\n" + "\n".join(f"  {text!r}" for text in texts)
+    found = read_rows(folder, shard, manifest)
+    picked = [found[i * len(found) // count] for i in range(count)]
+    texts = [model.decode(ids.tolist(), skip_special_tokens=False) for ids in picked]
+    return f"sequences of {shard['name']}\n" + "\n".join(f"  {text!r}" for text in texts)
 
 
 def draw(manifest: dict[str, Any], path: Path) -> None:

@@ -7,7 +7,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import reduce
+from typing import Any
 
 from pipeline.config import Config
 from pipeline.dedup import duplicates
@@ -145,5 +145,7 @@ def _key(reason: str, position: int, config: Config) -> str:
     key = _KEYS.get(reason, "cleaning").format(position)
     if key.startswith("sources") or "." not in key:
         return key
-    value = reduce(lambda section, name: getattr(section, name, None), key.split("."), config)
+    value: Any = config
+    for name in key.split("."):
+        value = getattr(value, name, None)
     return f"{key}: {value}" if isinstance(value, int | float | list) else key

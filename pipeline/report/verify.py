@@ -36,7 +36,7 @@ def load_manifest(folder: Folder) -> dict[str, Any]:
 def problems(folder: Folder, output: Folder | None = None) -> list[str]:
     """All that is wrong with a data folder, a line each; empty when it is whole.
 
-    `output` is the run's folder, where that of a further row length is looked at.
+    `output` is the run's folder, where that of a further sequence length is checked.
     """
     manifest = load_manifest(folder)
     rebuild = f"python -m pipeline --config CONFIG --output {output or folder}"
