@@ -12,6 +12,6 @@ class BadFile(PipelineError):  # noqa: N818  (a kind of PipelineError, and shown
 
 
 class WorkerLostError(PipelineError):
-    """A worker process ended before the run; the same command continues."""
+    """A worker, or the whole runner, ended before the run; the same command continues."""
 
     exit_code = 69  # EX_UNAVAILABLE

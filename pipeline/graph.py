@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
+import grpc
 from apache_beam.options.pipeline_options import (
     PipelineOptions,
     StandardOptions,
@@ -24,7 +25,7 @@ from apache_beam.options.pipeline_options import (
 )
 
 from pipeline.config import Config
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, WorkerLostError
 from pipeline.local_runner import LocalRunner
 from pipeline.store import work
 from pipeline.store.folder import Folder
@@ -34,23 +35,45 @@ if TYPE_CHECKING:  # the stages read files, some through the filesystems below
 
 
 def run(folder: Folder, config: Config, stages: list[Stage], options: list[str]) -> None:
-    """Do the stages; each leaves the sum of its counts in the folder, or errors of the user's."""
+    """Do the stages; each leaves the sum of its counts in the folder, or errors of the user's.
+
+    Raises:
+        PipelineError: the runner of `options` can't be used.
+        WorkerLostError: the runner or one of its workers is gone.
+    """
     for stage in stages:
         folder.delete(work.sum_name(stage.name))
     _keep_local_channels_from_proxies()
-    with _pipeline(options) as pipeline:
-        counts = pipeline | "begin" >> beam.Create([{}])
-        before: Stage | None = None
-        for stage in stages:
-            counts = (
-                counts
-                | f"{stage.name}: list" >> beam.FlatMap(_elements, stage, before, folder, config)
-                | f"{stage.name}: spread" >> beam.Reshuffle()
-                | stage.name >> beam.Map(_work, stage, folder, config)
-                | f"{stage.name}: sum" >> beam.CombineGlobally(_sum)
-            )
-            before = stage
-        _ = counts | "end" >> beam.Map(_has_ended, before, folder, config)
+    try:
+        with _pipeline(options) as pipeline:
+            _add_stages(pipeline, folder, config, stages)
+    except grpc.FutureTimeoutError as error:
+        raise PipelineError(
+            f"no job server answers; see --job_endpoint in {' '.join(options)}, and set no_proxy "
+            "for its host where the environment names a proxy"
+        ) from error
+    except grpc.RpcError as error:
+        raise WorkerLostError(
+            f"the connection to the runner is lost ({str(error).strip()}). Run the same command "
+            "again: it continues from what is finished"
+        ) from error
+
+
+def _add_stages(
+    pipeline: beam.Pipeline, folder: Folder, config: Config, stages: list[Stage]
+) -> None:
+    counts = pipeline | "begin" >> beam.Create([{}])
+    before: Stage | None = None
+    for stage in stages:
+        counts = (
+            counts
+            | f"{stage.name}: list" >> beam.FlatMap(_elements, stage, before, folder, config)
+            | f"{stage.name}: spread" >> beam.Reshuffle()
+            | stage.name >> beam.Map(_work, stage, folder, config)
+            | f"{stage.name}: sum" >> beam.CombineGlobally(_sum)
+        )
+        before = stage
+    _ = counts | "end" >> beam.Map(_has_ended, before, folder, config)
 
 
 def _elements(

@@ -59,7 +59,8 @@ class LocalRunner(FnApiRunner):
         # Beam's threads print a traceback each when a worker is gone. After Ctrl-C they may do so
         # until this process ends, so the hook is given back only if there was no such end.
         hook = threading.excepthook
-        threading.excepthook = lambda _: None
+        others = set(threading.enumerate())
+        threading.excepthook = lambda thrown: hook(thrown) if thrown.thread in others else None
         try:
             result = super().run_pipeline(pipeline, options)
         except Exception as error:

@@ -22,6 +22,7 @@ from pipeline.config import (
     Source,
     Split,
 )
+from pipeline.errors import PipelineError
 from pipeline.report.verify import problems
 from pipeline.run import run
 from pipeline.stages import Stage
@@ -136,6 +137,23 @@ def test_every_runner_makes_the_same_bytes(
         run(config, options, False, lambda *_: None)
     assert _hashes(tmp_path / "data") == expected
     run(config, ["--runner=none"], False, lambda *_: None)  # finished: no runner is asked
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--runner=Dierct"], "Unexpected pipeline runner: Dierct"),
+        (
+            ["--runner=PortableRunner", "--job_endpoint=localhost:1", "--job_server_timeout=1"],
+            "no job server answers; see --job_endpoint",
+        ),
+    ],
+)
+def test_a_runner_that_cannot_be_used_is_named(
+    make_config: Callable[..., Config], options: list[str], words: str
+) -> None:
+    with pytest.raises(PipelineError, match=words):
+        run(make_config(), options, False, lambda *_: None)
 
 
 def test_elements_may_run_twice_at_once(
