@@ -21,7 +21,7 @@ def decide(folder: Folder, config: Config, pieces: list[str]) -> None:
 
     def kept() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for piece in pieces:
-            facts = folder.array(array_name(piece, "facts"))
+            facts = folder.array(array_name(piece, "facts"))[:]
             is_kept = np.ones(len(facts), bool)
             is_kept[list(dropped(folder, piece))] = False
             yield facts["hash"][is_kept, 0], facts["characters"][is_kept]
