@@ -24,7 +24,8 @@ import torch
 
 from benchmarks.machine import describe
 from benchmarks.tiny_run import write_shard
-from pretrain.data import Batches, ShardFolder
+from pretrain.batches import Batches
+from pretrain.data import ShardFolder
 from pretrain.manifest import FORMAT
 from pretrain.recipe import MaskingConfig
 

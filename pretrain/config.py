@@ -21,14 +21,27 @@ from pretrain.errors import PretrainError, require
 from pretrain.recipe import MaskingConfig, ModelConfig, OptimizerConfig
 
 
+def is_url(path: str) -> bool:
+    """Whether this names something in an object store rather than a folder."""
+    return "://" in path
+
+
 @dataclass(kw_only=True)
 class DataConfig:
     """Where the sequences come from and how many make a step."""
 
     path: str
-    """Folder of shards with its manifest.json, as `python -m pipeline` writes it, or its URL."""
+    """Folder of shards with its manifest.json, as `python -m pipeline` writes it, or its URL
+    (s3://, gs://, …)."""
+    shuffle_shards: int | None = None
+    """Shuffle within a window of so many shards that moves over all of them in shuffled order, so
+    that a node needs only those of a URL that are in it; null: all sequences at once."""
     cache_dir: str = "~/.cache/latemask"
-    """Where a URL's files are kept."""
+    """Where a URL's shards are kept while they are needed; best on a disk of the node."""
+    cache_gb: float | None = None
+    """Gigabytes that they may take there; null: room for the window and four shards, or for all."""
+    retry_seconds: float = 300.0
+    """Seconds for which a request to a URL that fails is repeated; then the run ends with 69."""
     global_batch_size: int = 2048
     """Sequences per optimizer step, over all ranks and accumulation steps."""
     micro_batch_size: int = 32
@@ -39,7 +52,8 @@ class DataConfig:
     batch_warmup: float = 0.0
     """Share of the budget over which the batch grows from initial_batch_size."""
     verify: bool = True
-    """Hash every shard beside the training, once a start, and stop if one is not what it was."""
+    """Hash every shard beside the training, once a start, and stop if one is not what it was. Those
+    of a URL always are, when they are fetched."""
 
     def __post_init__(self) -> None:
         require(
@@ -47,6 +61,9 @@ class DataConfig:
             f"data.micro_batch_size is {self.micro_batch_size}; it must be between 1 and "
             f"data.global_batch_size = {self.global_batch_size}",
         )
+        for key, least in (("shuffle_shards", 1), ("cache_gb", 0), ("retry_seconds", 0)):
+            value = getattr(self, key)
+            require(value is None or value >= least, f"data.{key} is {value}; {least} or more")
         if self.initial_batch_size is None:
             require(
                 self.batch_warmup == 0,

@@ -1,9 +1,8 @@
-"""Any sequence of a shard folder by its index, in a shuffled order that one integer stands for.
+"""Any sequence of a data set by its index.
 
 Reads contract A (docs/formats.md): tars are not compressed, so every block is memory-mapped where
-it lies. The order of an epoch is a permutation seeded by (seed, epoch), known without a pass over
-the data, so the whole state of the loader is the number of sequences read: resuming costs nothing
-and the ranks may change, since a global batch is the same set of sequences whoever reads it.
+it lies. The shards of a URL come into a local cache as they are needed (`shard_cache.py`), and
+`order.py` says when that is.
 """
 
 from __future__ import annotations
@@ -12,20 +11,19 @@ import hashlib
 import json
 import threading
 from bisect import bisect_right
-from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property, lru_cache
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pretrain.config import DataConfig, is_url
 from pretrain.errors import PretrainError
 from pretrain.manifest import content_sha256, parse_manifest, vocabulary_of
-from pretrain.masking import MaskedBatch, mask_sequences
-from pretrain.recipe import MaskingConfig
-from pretrain.remote import is_remote, local_copy
+from pretrain.remote import RETRY_SECONDS, ObjectStore
+from pretrain.shard_cache import ReadAhead, ShardCache
 
 # How byte-level BPE writes " ", "\n", "\t", and SentencePiece a space.
 WORD_MARKS = ("\u0120", "\u010a", "\u0109", "\u2581")
@@ -34,22 +32,46 @@ WORD_MARKS = ("\u0120", "\u010a", "\u0109", "\u2581")
 class ShardFolder:
     """A finished data set: its manifest, checked against the files beside it."""
 
-    def __init__(self, path: str | Path, cache_dir: str | Path = "~/.cache/latemask") -> None:
-        """Open a folder, or what is at a URL by way of `cache_dir`."""
-        remote = is_remote(str(path))
-        self.path = local_copy(str(path), Path(cache_dir)) if remote else Path(path)
+    def __init__(
+        self,
+        path: str | Path,
+        cache_dir: str | Path = "~/.cache/latemask",
+        retry_seconds: float = RETRY_SECONDS,
+    ) -> None:
+        """Open a folder, or what is at a URL by way of `cache_dir`.
+
+        Raises:
+            PretrainError: no data set there, or its files don't belong together.
+        """
+        self.location = str(path)
+        """The folder or URL."""
+        self.cache: ShardCache | None = None
+        """Of a URL's shards."""
+        self.path = Path(path)
+        """Holds manifest and tokenizer, and the shards unless there is a cache."""
+        if is_url(self.location):
+            store = ObjectStore(self.location, "data.path", retry_seconds)
+            self.cache = ShardCache(store, Path(cache_dir))
+            self.path = self.cache.folder
         self.manifest = self._read_manifest()
         self.seq_len: int = self.manifest["seq_len"]
         self.vocabulary = vocabulary_of(self.manifest, str(self.path / "manifest.json"))
         self.tokenizer_sha256: str = self.manifest["tokenizer_sha256"]
         self._check_tokenizer()
 
+    @classmethod
+    def from_config(cls, config: DataConfig) -> ShardFolder:
+        """The data set of a run, its cache as large as the config says."""
+        data = cls(config.path, config.cache_dir, config.retry_seconds)
+        data._limit_cache(config)
+        return data
+
     def sequences(self, split: str) -> Sequences:
         """The sequences of `train` or `valid`."""
         splits = self.manifest["splits"]
         if split not in splits or splits[split]["sequences"] == 0:
             raise PretrainError(f"{self.path}/manifest.json: no sequences in split {split!r}")
-        return Sequences(self.path, splits[split]["shards"], self)
+        return Sequences(self, splits[split]["shards"])
 
     @cached_property
     def sha256(self) -> str:
@@ -85,6 +107,28 @@ class ShardFolder:
             )
         return parse_manifest(file.read_bytes(), str(file))
 
+    def _limit_cache(self, config: DataConfig) -> None:
+        """Raises PretrainError where the order needs more shards at once than there is room for."""
+        if self.cache is None:
+            return
+        shards = [s for split in self.manifest["splits"].values() for s in split["shards"]]
+        largest = max((shard["bytes"] for shard in shards), default=0)
+        window = config.shuffle_shards
+        if window is None or window >= len(shards):
+            needed, usual = self.cache.total_bytes, self.cache.total_bytes
+        else:
+            needed, usual = (window + 2) * largest, (window + 4) * largest
+        self.cache.limit_bytes = usual
+        if config.cache_gb is None:
+            return
+        self.cache.limit_bytes = int(1e9 * config.cache_gb)
+        if self.cache.limit_bytes < needed:
+            raise PretrainError(
+                f"data.cache_gb is {config.cache_gb:g}, and shuffling {self.location} over "
+                f"{window or 'all'} of its {len(shards)} shards (data.shuffle_shards) needs "
+                f"{needed / 1e9:.3g}: raise data.cache_gb, or set data.shuffle_shards to fewer"
+            )
+
     def _check_tokenizer(self) -> None:
         file = self.path / "tokenizer.json"
         if not file.is_file():
@@ -98,40 +142,44 @@ class ShardFolder:
             )
 
 
-class Sequences:
-    """The sequences of one split as an array [N, T] that stays on disk."""
+@dataclass(frozen=True)
+class _Block:
+    """Where a block lies: the index of its shard, its number there, its first byte."""
 
-    def __init__(self, path: Path, shards: list[dict[str, Any]], data: ShardFolder) -> None:
+    shard: int
+    number: int
+    offset: int
+    sequences: int
+
+
+class Sequences:
+    """The sequences of one split as an array [N, T] that stays on disk, or at a URL."""
+
+    def __init__(self, data: ShardFolder, shards: list[dict[str, Any]]) -> None:
         self.seq_len = data.seq_len
         self.vocab_size = data.vocabulary.size
-        dtype = data.manifest["dtype"]
-        self._blocks: list[NDArray[np.integer]] = []
-        self._names: list[tuple[Path, int]] = []  # of the blocks: file, number in it
+        self.shard_sequences = [sum(b["sequences"] for b in shard["blocks"]) for shard in shards]
+        self.read_ahead: ReadAhead | None = None
+        """Of a URL's shards."""
+        self._dtype = np.dtype(data.manifest["dtype"])
+        self._location = data.location
+        self._names: list[str] = [shard["name"] for shard in shards]
+        self._blocks: list[_Block] = []
         starts = [0]
-        for shard in shards:
-            file = path / shard["name"]
-            size = file.stat().st_size if file.is_file() else None
-            if size != shard["bytes"]:
-                found = "is missing" if size is None else f"has {size:,} bytes"
-                raise PretrainError(
-                    f"{file} {found}, manifest.json says {shard['bytes']:,} bytes; "
-                    f"`python -m pipeline verify {path}` names what to rebuild"
-                )
-            content = np.memmap(file, mode="r", dtype=np.uint8)
-            width = self.seq_len * np.dtype(dtype).itemsize
-            for number, block in enumerate(shard["blocks"]):
-                begin, count = block["offset"], block["sequences"]
-                if begin + count * width > len(content):
-                    raise PretrainError(
-                        f"{file}: manifest.json has block {number} end at byte "
-                        f"{begin + count * width:,}, the file has {len(content):,}; "
-                        f"`python -m pipeline verify {path}` names what to rebuild"
-                    )
-                raw = content[begin : begin + count * width]
-                self._blocks.append(raw.view(dtype).reshape(count, self.seq_len))
-                self._names.append((file, number))
-                starts.append(starts[-1] + count)
+        for index, shard in enumerate(shards):
+            for number, entry in enumerate(shard["blocks"]):
+                block = _Block(index, number, entry["offset"], entry["sequences"])
+                self._require_within(shard, block)
+                self._blocks.append(block)
+                starts.append(starts[-1] + block.sequences)
         self._starts = starts
+        # Of the blocks; None where the shard is not held.
+        self._arrays: list[NDArray[np.integer] | None] = [None] * len(self._blocks)
+        if data.cache:
+            self.read_ahead = ReadAhead(data.cache, shards, on_release=self._drop)
+        else:
+            contents = [_memory_map(data.path, shard) for shard in shards]
+            self._arrays = [self._view(contents[block.shard], block) for block in self._blocks]
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -140,31 +188,82 @@ class Sequences:
         """[B] indices -> [B, T] token ids.
 
         Raises:
-            PretrainError: an id that the tokenizer lacks.
+            PretrainError: an id that the tokenizer lacks, or a shard that can't be fetched.
         """
         out = np.empty((len(indices), self.seq_len), dtype=np.int64)
         for row, index in enumerate(indices):
-            block = bisect_right(self._starts, index) - 1
-            out[row] = self._blocks[block][index - self._starts[block]]
+            number = bisect_right(self._starts, index) - 1
+            array = self._arrays[number]
+            if array is None:
+                array = self._fetch(number)
+            out[row] = array[index - self._starts[number]]
         if out.size and out.max() >= self.vocab_size:
             row = int((out.max(axis=1) >= self.vocab_size).argmax())
-            block = bisect_right(self._starts, indices[row]) - 1
-            file, number = self._names[block]
+            number = bisect_right(self._starts, indices[row]) - 1
+            block = self._blocks[number]
+            sequence = indices[row] - self._starts[number]
             raise PretrainError(
-                f"{file}, block {number}, sequence {indices[row] - self._starts[block]}: token "
-                f"{out[row].max()} where the tokenizer has {self.vocab_size} tokens; the file "
-                f"has changed: `python -m pipeline verify {file.parent}` names what to rebuild"
+                f"{self._location}/{self._names[block.shard]}, block {block.number}, sequence "
+                f"{sequence}: token {out[row].max()} where the tokenizer has {self.vocab_size} "
+                f"tokens; the file has changed: `python -m pipeline verify "
+                f"{self._location}` names what to rebuild"
             )
         return out
 
+    def _fetch(self, number: int) -> NDArray[np.integer]:
+        assert self.read_ahead is not None
+        block = self._blocks[number]
+        array = self._view(self.read_ahead.content(block.shard), block)
+        self._arrays[number] = array
+        return array
+
+    def _drop(self, shard: int) -> None:
+        for number, block in enumerate(self._blocks):
+            if block.shard == shard:
+                self._arrays[number] = None
+
+    def _view(self, content: NDArray[np.uint8], block: _Block) -> NDArray[np.integer]:
+        end = block.offset + self._bytes_of(block)
+        return content[block.offset : end].view(self._dtype).reshape(block.sequences, self.seq_len)
+
+    def _bytes_of(self, block: _Block) -> int:
+        return block.sequences * self.seq_len * self._dtype.itemsize
+
+    def _require_within(self, shard: dict[str, Any], block: _Block) -> None:
+        if (end := block.offset + self._bytes_of(block)) > shard["bytes"]:
+            raise PretrainError(
+                f"{self._location}/{shard['name']}: manifest.json has block {block.number} end at "
+                f"byte {end:,}, the file has {shard['bytes']:,}; `python -m pipeline verify "
+                f"{self._location}` names what to rebuild"
+            )
+
     def token_counts(self, max_sequences: int = 100_000) -> NDArray[np.int64]:
-        """[V] how often each token occurs in (at most `max_sequences`, evenly spread) sequences."""
-        picked = np.linspace(0, len(self) - 1, min(len(self), max_sequences)).astype(np.int64)
+        """[V] how often each token occurs in (at most `max_sequences`, evenly spread) sequences.
+
+        At a URL they are those of the first shard with any: all of them would have to be fetched.
+        """
+        total = len(self)
+        if self.read_ahead:
+            total = next(count for count in self.shard_sequences if count)
+        picked = np.linspace(0, total - 1, min(total, max_sequences)).astype(np.int64)
         counts = np.zeros(self.vocab_size, dtype=np.int64)
         for start in range(0, len(picked), 4096):
             chunk = self[picked[start : start + 4096]]
             counts += np.bincount(chunk.ravel(), minlength=self.vocab_size)
         return counts
+
+
+def _memory_map(folder: Path, shard: dict[str, Any]) -> NDArray[np.uint8]:
+    """The bytes of a shard's file, whose size is what the manifest says."""
+    file = folder / shard["name"]
+    size = file.stat().st_size if file.is_file() else None
+    if size != shard["bytes"]:
+        found = "is missing" if size is None else f"has {size:,} bytes"
+        raise PretrainError(
+            f"{file} {found}, manifest.json says {shard['bytes']:,} bytes; "
+            f"`python -m pipeline verify {folder}` names what to rebuild"
+        )
+    return np.memmap(file, mode="r", dtype=np.uint8)
 
 
 class ShardHashes:
@@ -203,128 +302,3 @@ class ShardHashes:
                     f"has changed; `python -m pipeline verify {self._path}` names what to rebuild"
                 )
                 return
-
-
-@lru_cache(maxsize=2)
-def epoch_order(num_sequences: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """[N] the indices in the order in which an epoch reads them."""
-    return np.random.default_rng([seed, epoch]).permutation(num_sequences)
-
-
-def sequences_at(
-    position: int, count: int, num_sequences: int, seed: int
-) -> list[tuple[int, NDArray]]:
-    """The `count` sequences that follow the first `position` ones, as (epoch, [n] indices) parts.
-
-    A batch may hold the last sequences of one epoch and the first of the next.
-    """
-    parts = []
-    while count > 0:
-        epoch, offset = divmod(position, num_sequences)
-        taken = min(count, num_sequences - offset)
-        parts.append((epoch, epoch_order(num_sequences, seed, epoch)[offset : offset + taken]))
-        position, count = position + taken, count - taken
-    return parts
-
-
-class Batches:
-    """The micro-batches of one rank, from any position on; one step is made ahead in a thread."""
-
-    def __init__(
-        self,
-        data: ShardFolder,
-        *,
-        seed: int,
-        global_batch_size: int,
-        micro_batch_size: int,
-        initial_batch_size: int | None = None,
-        rank: int = 0,
-        num_ranks: int = 1,
-        hashes: ShardHashes | None = None,
-    ) -> None:
-        """Sequences of the training split for one rank.
-
-        Args:
-            data: the shards.
-            seed: of order and masks.
-            global_batch_size: sequences of a step over all ranks, unless `steps` is told another.
-            micro_batch_size: sequences of a forward pass.
-            initial_batch_size: of the smallest step, where not all are `global_batch_size`.
-            rank: this one.
-            num_ranks: all of them.
-            hashes: whose finding ends the run as soon as it is there.
-
-        Raises:
-            PretrainError: a step can't be divided evenly among the ranks.
-        """
-        self.data = data
-        self.sequences = data.sequences("train")
-        self.seed = seed
-        self.global_batch_size = global_batch_size
-        self.micro_batch_size = micro_batch_size
-        self._hashes = hashes
-        self._rank = rank
-        self._num_ranks = num_ranks
-        at_once = micro_batch_size * num_ranks
-        sizes = {"initial_batch_size": initial_batch_size, "global_batch_size": global_batch_size}
-        for key, size in sizes.items():
-            if size is not None and size % at_once:
-                near = at_once * max(1, size // at_once)
-                raise PretrainError(
-                    f"data.{key} = {size} is not a multiple of data.micro_batch_size x ranks = "
-                    f"{micro_batch_size} x {num_ranks}; {near} would be"
-                )
-
-    def accumulation_steps(self, batch_size: int) -> int:
-        """Micro-batches that each rank takes of a global batch."""
-        return batch_size // (self.micro_batch_size * self._num_ranks)
-
-    def micro_batch(
-        self, position: int, index: int, masking: MaskingConfig, batch_size: int | None = None
-    ) -> MaskedBatch:
-        """The `index`-th micro-batch of this rank in the global batch that begins at `position`."""
-        rank_offset = self._rank * (batch_size or self.global_batch_size) // self._num_ranks
-        begin = position + rank_offset + index * self.micro_batch_size
-        parts = [
-            mask_sequences(
-                self.sequences[sequence_ids],
-                sequence_ids,
-                masking=masking,
-                vocabulary=self.data.vocabulary,
-                seed=self.seed,
-                epoch=epoch,
-                word_starts=self.data.word_starts if masking.select == "whole_word" else None,
-            )
-            for epoch, sequence_ids in sequences_at(
-                begin, self.micro_batch_size, len(self.sequences), self.seed
-            )
-        ]
-        return MaskedBatch(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
-
-    def steps(
-        self, position: int, masking: MaskingConfig, batch_size: int | None = None
-    ) -> Generator[list[MaskedBatch], None, None]:
-        """For each optimizer step from `position` on, without end: this rank's micro-batches.
-
-        Args:
-            position: sequences read before the first step.
-            masking: of all steps.
-            batch_size: sequences of each step over all ranks; None: `global_batch_size`.
-        """
-        size = batch_size or self.global_batch_size
-
-        def make(start: int) -> list[MaskedBatch]:
-            return [
-                self.micro_batch(start, index, masking, size)
-                for index in range(self.accumulation_steps(size))
-            ]
-
-        with ThreadPoolExecutor(1, thread_name_prefix="batches") as ahead:
-            upcoming = ahead.submit(make, position)
-            while True:
-                if self._hashes:
-                    self._hashes.check()
-                batch = upcoming.result()
-                position += size
-                upcoming = ahead.submit(make, position)
-                yield batch

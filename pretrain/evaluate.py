@@ -137,7 +137,7 @@ def open_trained(source: Path, data_path: str | None) -> tuple[Path, LateMaskMod
     """
     checkpoint = open_checkpoint(source)
     config = load_config(checkpoint.run_folder / "config.yaml")
-    data = ShardFolder(data_path or config.data.path, config.data.cache_dir)
+    data = ShardFolder.from_config(replace(config.data, path=data_path or config.data.path))
     masking = checkpoint.last_masking(config.masking, config.budget)
     model = LateMaskModel(config.model, masking)
     model.sequence_length = data.seq_len
@@ -163,7 +163,7 @@ def _refuse_another_vocabulary(source: Path, model: LateMaskModel, data: ShardFo
     found = model.config.known_vocab_size  # a published model may have more rows than tokens
     if found < data.vocabulary.size:
         raise PretrainError(
-            f"{source} has a vocabulary of {found} tokens, {data.path} one of "
+            f"{source} has a vocabulary of {found} tokens, {data.location} one of "
             f"{data.vocabulary.size}; give data that was made with its tokenizer"
         )
 

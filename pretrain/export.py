@@ -77,7 +77,7 @@ def write_folder(
     """
     refuse_existing(folder, replace_existing)
     config = load_config(checkpoint.run_folder / "config.yaml")
-    data = ShardFolder(config.data.path, config.data.cache_dir)
+    data = ShardFolder.from_config(config.data)
     # What the run's last stage left: the one in which the [MASK]s entered last.
     masking = checkpoint.last_masking(config.masking, config.budget)
 

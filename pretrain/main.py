@@ -7,7 +7,8 @@ Exit codes (docs/operations.md):
     0   the budget is used and `hf/` is written
     2   something in the config, the data or the launch must be fixed
     65  too many steps had to be skipped, again and again
-    69  another rank died, hung or never came; the same command resumes from the last checkpoint
+    69  another rank died, hung or never came, or an object store was away for too long; the same
+        command resumes from the last checkpoint
     74  stopped or finished, but the last checkpoint could not be written
     75  stopped by a signal or `run.stop_after_hours`, and saved; the same command resumes
 """
@@ -68,7 +69,7 @@ def main(config: PretrainConfig) -> int:
     with ExitStack() as held:
         try:
             watchdog.enter("opening the data")
-            data = ShardFolder(config.data.path, config.data.cache_dir)
+            data = ShardFolder.from_config(config.data)
             begun = run.begun_config()
             config = resolve(config, data, begun.model if begun else None)
             finished = train_with_others(config, data, run, launch, watchdog, held)

@@ -74,7 +74,7 @@ tags: [masked-lm, late-masking, latemask]
 {model.hidden_size}, vocabulary of {model.known_vocab_size:,}, pretrained with latemask{origin}.
 {kind}
 
-- Data: {sources or data.path} ({data.manifest["splits"]["train"]["tokens"]:,} tokens in
+- Data: {sources or data.location} ({data.manifest["splits"]["train"]["tokens"]:,} tokens in
   sequences of {data.seq_len}; tokenizer sha256 {data.tokenizer_sha256[:16]})
 - Masking: {_stages(config, masking)}
 - Optimizer: {_optimizer(config)}, {_batch(config)} sequences a step{_origin(config)}

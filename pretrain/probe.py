@@ -95,7 +95,7 @@ def main(argv: Sequence[str]) -> None:
     try:
         checkpoint = open_checkpoint(args.run)
         config = load_config(checkpoint.run_folder / "config.yaml")
-        data = ShardFolder(config.data.path, config.data.cache_dir)
+        data = ShardFolder.from_config(config.data)
         model = LateMaskModel(config.model, config.masking)
         checkpoint.load_into(model)
         tokenizer = Tokenizer.from_file(str(data.path / "tokenizer.json"))

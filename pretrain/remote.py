@@ -1,96 +1,142 @@
-"""A data set at a URL (`s3://`, `gs://`, `hf://`, `https://` ...), copied into a local cache.
+"""Objects at a URL (`s3://`, `gs://`, `hf://` …), by way of fsspec.
 
-An epoch is one shuffle of all sequences, so the first step may need any shard: all are fetched
-before it, several at a time, and stay. The cache is named after what the manifest says of the data,
-so another data set at the same URL is another copy, and an interrupted copy is continued with the
-files that are missing.
+Endpoint, region and credentials come from the environment, as each filesystem documents it
+(`AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`, `GOOGLE_APPLICATION_CREDENTIALS` …). What may pass by
+itself is tried again for a limited time; what will not is an error at once.
 """
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import logging
-import os
+import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import fsspec
-from tqdm import tqdm
 
 from pretrain.errors import PretrainError
-from pretrain.manifest import TOKENIZER_FILES, content_sha256, parse_manifest
 
 logger = logging.getLogger(__name__)
 
-PARALLEL = 8
+T = TypeVar("T")
+
+RETRY_SECONDS = 300.0
+_LONGEST_PAUSE = 20.0  # seconds between two tries
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
-def is_remote(path: str) -> bool:
-    """Whether `path` is a URL rather than a folder."""
-    return "://" in path
+class StoreError(PretrainError):
+    """A store did not answer for too long; the same command resumes."""
+
+    exit_code = 69  # EX_UNAVAILABLE
 
 
-def local_copy(url: str, cache_dir: Path) -> Path:
-    """The folder below `cache_dir` that holds what is at `url`; fetches what it lacks.
-
-    Processes of one machine may call this at once: one fetches, the others wait for it.
-
-    Raises:
-        PretrainError: `url` can't be read, has no manifest, or one that is refused (before anything
-            is fetched or written).
-    """
-    filesystem, root = fsspec.url_to_fs(url)
-    try:
-        content: bytes = filesystem.cat_file(f"{root}/manifest.json")
-    except Exception as error:  # each filesystem has exceptions of its own
-        raise PretrainError(
-            f"data.path: {url}/manifest.json can't be read ({type(error).__name__}: {error}); "
-            "check the address and the credentials, or finish the pipeline run that writes it"
-        ) from None
-    manifest = parse_manifest(content, f"{url}/manifest.json")
-    folder = cache_dir.expanduser() / content_sha256(content)[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if (folder / "manifest.json").exists():
-            return folder
-        sizes: dict[str, int | None] = {
-            shard["name"]: shard["bytes"]
-            for split in manifest["splits"].values()
-            for shard in split["shards"]
-        }
-        sizes |= {name: None for name in TOKENIZER_FILES if filesystem.exists(f"{root}/{name}")}
-        missing = [name for name, size in sizes.items() if not _is_there(folder / name, size)]
-        logger.info("fetching %d files of %s into %s", len(missing), url, folder)
-        with ThreadPoolExecutor(PARALLEL, thread_name_prefix="fetch") as pool:
-            jobs = pool.map(
-                lambda name: _fetch(filesystem, f"{root}/{name}", folder / name), missing
-            )
-            for _ in tqdm(jobs, total=len(missing), unit="file", desc="fetch"):
-                pass
-        _store(folder / "manifest.json", lambda partial: partial.write_bytes(content))
-    return folder
+class MissingError(PretrainError):
+    """There is no such object."""
 
 
-def _is_there(file: Path, size: int | None) -> bool:
-    return file.exists() and size in (None, file.stat().st_size)
+class ObjectStore:
+    """The objects below one URL, by their names relative to it."""
+
+    def __init__(self, url: str, key: str, retry_seconds: float = RETRY_SECONDS) -> None:
+        """Choose the filesystem; nothing is asked of the store yet.
+
+        Args:
+            url: without the name of an object.
+            key: the config's key that it comes from, for errors.
+            retry_seconds: for which a request that fails is repeated.
+
+        Raises:
+            PretrainError: no filesystem is known, or installed, for this kind of URL.
+        """
+        self.url = url.rstrip("/")
+        self._key = key
+        self._retry_seconds = retry_seconds
+        protocol = url.partition("://")[0]
+        try:
+            self._filesystem, self._root = fsspec.url_to_fs(self.url)
+        except ImportError as error:
+            extra = _EXTRAS.get(protocol)
+            remedy = f"pip install 'latemask[{extra}]'" if extra else "install what it names"
+            raise PretrainError(f"{key}: {url} can't be opened ({error}): {remedy}") from None
+        except ValueError as error:
+            raise PretrainError(
+                f"{key}: {url} can't be opened ({error}); expected a URL that fsspec knows, such "
+                "as s3://BUCKET/FOLDER or gs://BUCKET/FOLDER"
+            ) from None
+
+    def read(self, name: str) -> bytes:
+        """The content of a small object."""
+        return self._request("read", name, lambda path: self._filesystem.cat_file(path))
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such an object."""
+        return self._request("looked for", name, lambda path: self._filesystem.exists(path))
+
+    def list(self, folder: str) -> dict[str, int]:
+        """Bytes of every object below `folder`, by name."""
+
+        def find(path: str) -> dict[str, int]:
+            self._filesystem.invalidate_cache()
+            found = self._filesystem.find(path, detail=True)
+            return {name: info["size"] for name, info in found.items()}
+
+        skipped = len(self._root) + 1
+        return {path[skipped:]: n for path, n in self._request("listed", folder, find).items()}
+
+    def download(self, name: str, file: Path) -> None:
+        """Write an object to `file`, which may hold a part of it after an error."""
+        self._request("fetched", name, lambda path: self._filesystem.get_file(path, str(file)))
+
+    def upload(self, file: Path, name: str) -> None:
+        """Write an object from `file`: complete, or not at all."""
+        self._request("uploaded", name, lambda path: self._filesystem.put_file(str(file), path))
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a small object."""
+        self._request("written", name, lambda path: self._filesystem.pipe_file(path, content))
+
+    def remove(self, name: str) -> None:
+        """Remove an object."""
+        self._request("removed", name, lambda path: self._filesystem.rm_file(path))
+
+    def _request(self, done: str, name: str, make: Callable[[str], T]) -> T:
+        """What `make` returns for the object's path, tried again while that may help.
+
+        Raises:
+            PretrainError: the object isn't there, may not be touched, or the disk is full.
+            StoreError: it still fails after `retry_seconds`.
+        """
+        began = time.monotonic()
+        pause = 0.5
+        while True:
+            try:
+                return make(f"{self._root}/{name}")
+            except Exception as error:  # each filesystem has exceptions of its own
+                text = " ".join(f"{type(error).__name__}: {error}".split())
+                failed = f"{self.url}/{name} can't be {done} ({text})"
+                if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+                    raise PretrainError(f"{self._key}: {failed}; make room on this disk") from None
+                if _will_stay(error):
+                    kind = MissingError if isinstance(error, FileNotFoundError) else PretrainError
+                    raise kind(
+                        f"{self._key}: {failed}; check the address, the credentials and their "
+                        "rights, and that what wrote it has finished"
+                    ) from None
+                if time.monotonic() - began + pause > self._retry_seconds:
+                    raise StoreError(
+                        f"{self._key}: {failed}, tried for {time.monotonic() - began:.0f} s; check "
+                        "the address and the store: the same command resumes"
+                    ) from None
+                logger.warning("%s; trying again in %.1f s", failed, pause)
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-def _fetch(filesystem: fsspec.AbstractFileSystem, source: str, file: Path) -> None:
-    try:
-        _store(file, lambda partial: filesystem.get_file(source, str(partial)))
-    except Exception as error:
-        raise PretrainError(
-            f"{source} can't be fetched ({type(error).__name__}: {error}); "
-            "the same command fetches the files that are missing"
-        ) from None
-
-
-def _store(file: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside `file`, then rename it, whole."""
-    partial = file.with_name(f".{file.name}.partial")
-    write(partial)
-    with partial.open("rb+") as stream:
-        os.fsync(stream.fileno())
-    partial.replace(file)
+def _will_stay(error: Exception) -> bool:
+    """Whether trying again can't help. Missing credentials have a type of each library's own."""
+    kinds = FileNotFoundError | PermissionError | NotImplementedError
+    return isinstance(error, kinds) or "Credentials" in type(error).__name__

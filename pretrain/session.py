@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pretrain.batches import Batches
 from pretrain.budget import Progress
 from pretrain.config import PretrainConfig
-from pretrain.data import Batches, ShardFolder, ShardHashes
+from pretrain.data import ShardFolder, ShardHashes
 from pretrain.engine import Engine
 from pretrain.errors import PretrainError
 from pretrain.evaluate import (
@@ -83,8 +84,8 @@ def begin(
     """
     if checkpoint and checkpoint.state.data_sha256 not in ("", data.sha256):
         raise PretrainError(
-            f"{checkpoint.path} was trained on other data: {data.path}/manifest.json has another "
-            "sha256 by now; put the old data back, or choose another run.output_dir"
+            f"{checkpoint.path} was trained on other data: {data.location}/manifest.json has "
+            "another sha256 by now; put the old data back, or choose another run.output_dir"
         )
     watchdog.enter("making the model")
     model = LateMaskModel(config.model, config.masking)
@@ -100,12 +101,16 @@ def begin(
     batches = Batches(
         data,
         seed=config.run.seed,
+    hashes = None
+    if config.data.verify and not data.cache:  # which compares what it fetches
+        hashes = ShardHashes(data, engine.rank, engine.num_ranks)
         global_batch_size=config.data.global_batch_size,
         micro_batch_size=config.data.micro_batch_size,
         initial_batch_size=config.data.initial_batch_size,
         rank=engine.rank,
         num_ranks=engine.num_ranks,
-        hashes=ShardHashes(data, engine.rank, engine.num_ranks) if config.data.verify else None,
+        hashes=hashes,
+        shuffle_shards=config.data.shuffle_shards,
     )
     progress = checkpoint.progress if checkpoint else Progress()
     fraction = progress.fraction(config.budget)
@@ -123,8 +128,8 @@ def begin(
     entropy = engine.on_main_process(lambda: _unigram_loss(config, data))
     if math.isnan(entropy):
         raise PretrainError(
-            f"{data.path}: the validation sequences hold special tokens alone, so nothing can be "
-            "predicted; look at the data with `python -m pipeline inspect`"
+            f"{data.location}: the validation sequences hold special tokens alone, so nothing can "
+            "be predicted; look at the data with `python -m pipeline inspect`"
         )
     if is_main:
         _describe(config, data, engine, batches, checkpoint)
@@ -212,7 +217,7 @@ def _describe(
         "data: %s sequences of %d tokens in %s",
         f"{len(batches.sequences):,}",
         data.seq_len,
-        data.path,
+        data.location,
     )
     logger.info(
         "model: %s parameters, %d layers, %d decoder layers",

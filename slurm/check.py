@@ -77,14 +77,14 @@ def check_pretrain(arguments: Sequence[str], options: argparse.Namespace) -> tup
     if options.later and not (Path(config.data.path) / "manifest.json").exists():
         logger.info("data: %s, which the job before this one will write", config.data.path)
         return fitting[-1], config.run.output_dir
-    data = ShardFolder(config.data.path, config.data.cache_dir)
+    data = ShardFolder.from_config(config.data)
     run = RunFolder(config.run.output_dir)
     begun = run.begun_config()
     config = resolve(config, data, begun.model if begun else None)
     for split in ("train", "valid"):
         count = f"{len(data.sequences(split)):,}"
         logger.info(
-            "data: %s %s sequences of %d tokens in %s", count, split, data.seq_len, data.path
+            "data: %s %s sequences of %d tokens in %s", count, split, data.seq_len, data.location
         )
     if newest := run.newest():
         run.check_config(config)

@@ -34,6 +34,8 @@ _MAY_CHANGE = (
     "budget.",
     "data.path",
     "data.cache_dir",
+    "data.cache_gb",
+    "data.retry_seconds",
     "data.micro_batch_size",
     "data.verify",
 )

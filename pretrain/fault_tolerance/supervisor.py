@@ -29,7 +29,7 @@ from pretrain.flops import training_flops
 from pretrain.recipe import MaskingConfig
 
 if TYPE_CHECKING:
-    from pretrain.data import Batches
+    from pretrain.batches import Batches
     from pretrain.engine import Engine, StepOutput, Update
     from pretrain.metrics import Recorder
 

@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pretrain.batches import Batches
 from pretrain.config import load_config
-from pretrain.data import Batches, ShardFolder
+from pretrain.data import ShardFolder
 from pretrain.engine import Engine
 from pretrain.initialise import initialise
 from pretrain.launch import Launch

@@ -1,4 +1,4 @@
-"""Sequences, their order and their errors, against webdataset and brute force."""
+"""Sequences and their errors, against webdataset and brute force."""
 
 from __future__ import annotations
 
@@ -11,13 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import webdataset
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pipeline.store.folder import Folder
 from pipeline.store.work import write_json
-from pretrain.config import PretrainConfig
-from pretrain.data import Batches, ShardFolder, ShardHashes, sequences_at
+from pretrain.data import ShardFolder, ShardHashes
 from pretrain.errors import PretrainError
 
 
@@ -35,59 +32,6 @@ def test_any_row_is_the_one_that_webdataset_reads(shard_folder: Path) -> None:
     np.testing.assert_array_equal(
         rows.token_counts(), np.bincount(expected.ravel(), minlength=rows.vocab_size)
     )
-
-
-@given(st.integers(1, 30), st.integers(0, 100), st.integers(0, 80), st.integers(0, 5))
-def test_an_epoch_reads_every_row_once(num_rows: int, position: int, count: int, seed: int) -> None:
-    stream = [
-        (epoch, int(row))
-        for epoch, rows in sequences_at(0, position + count, num_rows, seed)
-        for row in rows
-    ]
-    assert [
-        (epoch, int(row))
-        for epoch, rows in sequences_at(position, count, num_rows, seed)
-        for row in rows
-    ] == stream[position:]
-    for epoch in range((position + count) // num_rows):
-        assert sorted(row for e, row in stream if e == epoch) == list(range(num_rows))
-
-
-@pytest.mark.parametrize("ranks", [1, 2, 4])
-@pytest.mark.parametrize("size", [16, 48])
-def test_a_global_batch_is_the_same_on_any_ranks(
-    shard_folder: Path, tiny_config: Callable[..., PretrainConfig], ranks: int, size: int
-) -> None:
-    data, config = ShardFolder(shard_folder), tiny_config()
-
-    def batch(num_ranks: int, micro: int) -> list[list[np.ndarray]]:
-        parts = []
-        for rank in range(num_ranks):
-            batches = Batches(
-                data, seed=3,
-                global_batch_size=48, micro_batch_size=micro, rank=rank, num_ranks=num_ranks,
-            )  # fmt: skip
-            steps = batches.steps(192 - size, config.masking, size)
-            next(steps)
-            parts += next(steps)  # across the end of an epoch
-            steps.close()
-        return [np.concatenate(field) for field in zip(*parts, strict=True)]  # type: ignore[misc]
-
-    for ours, whole in zip(batch(ranks, 4), batch(1, size), strict=True):
-        np.testing.assert_array_equal(ours, whole)
-
-
-def test_batch_arithmetic_that_does_not_work_out(shard_folder: Path) -> None:
-    data = ShardFolder(shard_folder)
-    with pytest.raises(PretrainError, match=r"6 x 2; 12 would be"):
-        Batches(
-            data, seed=0, global_batch_size=16, micro_batch_size=6, num_ranks=2,
-        )  # fmt: skip
-    with pytest.raises(PretrainError, match=r"data\.initial_batch_size = 4 .* 4 x 2; 8 would be"):
-        Batches(
-            data, seed=0,
-            global_batch_size=16, micro_batch_size=4, initial_batch_size=4, num_ranks=2,
-        )  # fmt: skip
 
 
 @pytest.mark.parametrize(

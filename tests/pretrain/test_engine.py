@@ -14,8 +14,9 @@ import torch
 import yaml
 
 from benchmarks.tiny_run import ROOT
+from pretrain.batches import Batches
 from pretrain.config import load_config
-from pretrain.data import Batches, ShardFolder
+from pretrain.data import ShardFolder
 from pretrain.main import resolve
 from pretrain.model import LateMaskModel
 

@@ -16,8 +16,9 @@ import torch
 import yaml
 from transformers import AutoModel
 
+from pretrain.batches import Batches
 from pretrain.config import load_config
-from pretrain.data import Batches, ShardFolder
+from pretrain.data import ShardFolder
 from pretrain.export import exported_step
 from pretrain.fault_tolerance.run_folder import RunFolder, open_checkpoint
 from pretrain.initialise import initialise

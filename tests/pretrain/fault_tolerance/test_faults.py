@@ -24,10 +24,10 @@ from pretrain.fault_tolerance.run_folder import open_checkpoint
 SABOTAGE = """
 import dataclasses, sys, torch
 sys.path.insert(0, {root!r})
-from pretrain import data, engine
+from pretrain import batches, engine
 from pretrain.fault_tolerance import supervisor
 spans = {spans!r}
-steps = data.Batches.steps
+steps = batches.Batches.steps
 forward_backward = engine.Engine.forward_backward
 agree = supervisor.Supervisor.agree
 now = [0]
@@ -53,7 +53,7 @@ def strict(self, output):
     fault = f"a loss of {{verdict.loss:.0f}}"
     return dataclasses.replace(verdict, fault=fault) if now[0] == 24 else verdict
 
-data.Batches.steps = positioned_steps
+batches.Batches.steps = positioned_steps
 engine.Engine.forward_backward = bad_gradient
 supervisor.Supervisor.agree = strict
 from pretrain.main import end_process, run_from_command_line
