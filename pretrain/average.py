@@ -23,7 +23,8 @@ from pretrain.config import load_config
 from pretrain.errors import PretrainError, exit_with
 from pretrain.export import refuse_existing, write_folder
 from pretrain.fault_tolerance.checkpoint import Checkpoint
-from pretrain.fault_tolerance.run_folder import RunFolder, differences, may_change, open_checkpoint
+from pretrain.fault_tolerance.identity import differences, may_change
+from pretrain.fault_tolerance.run_folder import RunFolder, open_checkpoint
 
 
 def average(checkpoints: Sequence[Checkpoint]) -> dict[str, Tensor]:

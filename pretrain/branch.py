@@ -16,7 +16,8 @@ from pathlib import Path
 from pretrain.config import PretrainConfig, load_config
 from pretrain.errors import PretrainError
 from pretrain.fault_tolerance.checkpoint import CHUNK_BYTES, Checkpoint, State
-from pretrain.fault_tolerance.run_folder import RunFolder, differences, may_change, open_checkpoint
+from pretrain.fault_tolerance.identity import differences, may_change
+from pretrain.fault_tolerance.run_folder import RunFolder, open_checkpoint
 from pretrain.optim import learning_rate
 
 logger = logging.getLogger(__name__)

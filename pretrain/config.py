@@ -135,6 +135,9 @@ class RunConfig:
     """Checkpoints whose step is a multiple of this are kept, too: a multiple of save_every."""
     keep_best: bool = True
     """Save when the validation loss is the lowest so far, and keep that checkpoint, too."""
+    upload_to: str | None = None
+    """URL (s3://BUCKET/runs/NAME) to which checkpoints are copied in the background. A start whose
+    folder has none, or older ones, resumes from the newest there."""
     stop_after_hours: float | None = None
     """Hours after which this start saves and ends with exit code 75, below a time limit."""
     spike_sigmas: float = 6.0
@@ -191,6 +194,15 @@ class RunConfig:
         for key in ("save_minutes", "max_rollbacks"):
             value = getattr(self, key)
             require(value >= 0, f"run.{key} is {value}; 0 or more")
+        require(
+            not is_url(self.output_dir),
+            f"run.output_dir is {self.output_dir}; a run writes to a local folder: give one, and "
+            "this URL as run.upload_to",
+        )
+        require(
+            self.upload_to is None or is_url(self.upload_to),
+            f"run.upload_to is {self.upload_to}; expected a URL, such as s3://BUCKET/runs/NAME",
+        )
         require(self.spike_sigmas >= 0, f"run.spike_sigmas is {self.spike_sigmas}; 0 or more")
         require(
             len(self.profile_steps) in (0, 2),

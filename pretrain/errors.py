@@ -18,6 +18,12 @@ class RankLostError(PretrainError):
     exit_code = 69  # EX_UNAVAILABLE
 
 
+class NotSavedError(PretrainError):
+    """The run ended, but its last checkpoint could not be written, or not uploaded."""
+
+    exit_code = 74  # EX_IOERR
+
+
 def require(condition: bool, message: str) -> None:
     """PretrainError with `message` unless `condition` holds."""
     if not condition:

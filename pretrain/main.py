@@ -9,7 +9,7 @@ Exit codes (docs/operations.md):
     65  too many steps had to be skipped, again and again
     69  another rank died, hung or never came, or an object store was away for too long; the same
         command resumes from the last checkpoint
-    74  stopped or finished, but the last checkpoint could not be written
+    74  stopped or finished, but the last checkpoint could not be written, or not uploaded
     75  stopped by a signal or `run.stop_after_hours`, and saved; the same command resumes
 """
 
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from pretrain.data import ShardFolder
     from pretrain.fault_tolerance.checkpoint import Checkpoint
     from pretrain.fault_tolerance.run_folder import RunFolder
+    from pretrain.fault_tolerance.upload import Uploads
     from pretrain.recipe import ModelConfig
 
 STOPPED = 75  # EX_TEMPFAIL: what Slurm scripts requeue on
@@ -64,15 +65,19 @@ def main(config: PretrainConfig) -> int:
     watchdog.enter("importing libraries")  # from now on something is watching
     from pretrain.data import ShardFolder
     from pretrain.fault_tolerance.run_folder import RunFolder
+    from pretrain.fault_tolerance.upload import Uploads
 
     run = RunFolder(config.run.output_dir)
     with ExitStack() as held:
         try:
             watchdog.enter("opening the data")
             data = ShardFolder.from_config(config.data)
-            begun = run.begun_config()
+            uploads = Uploads(run, config.run) if config.run.upload_to else None
+            begun = run.begun_config() or (uploads.begun_config() if uploads else None)
             config = resolve(config, data, begun.model if begun else None)
-            finished = train_with_others(config, data, run, launch, watchdog, held)
+            finished = train_with_others(
+                config, data, run, launch, watchdog, uploads=uploads, held=held
+            )
         except PretrainError as error:
             if watchdog.fail(error.exit_code, str(error)):
                 return error.exit_code  # rank 0 says it
@@ -92,11 +97,13 @@ def train_with_others(
     run: RunFolder,
     launch: Launch,
     watchdog: Watchdog,
+    *,
+    uploads: Uploads | None,
     held: ExitStack,
 ) -> bool:
     """Join the other ranks and train; whether the budget is used.
 
-    `held` is given the lock of the run's folder, on rank 0.
+    `held` is given the lock of the run's folder, on rank 0, which alone uses `uploads`.
     """
     import torch
 
@@ -113,17 +120,22 @@ def train_with_others(
     watchdog.connect(broadcast, launch.address)
     watchdog.enter("looking for a checkpoint")
     on_main_process(lambda: held.enter_context(run.lock()))
-    checkpoint = on_main_process(lambda: claim(config, data, run, device, launch.num_ranks))
+    checkpoint = on_main_process(
+        lambda: claim(config, data, run, device, launch.num_ranks, uploads=uploads)
+    )
     if checkpoint and checkpoint.progress.fraction(config.budget) >= 1:
         if launch.is_main_process:
             logger.info("%s is finished: its budget is used", run.path)
+        if uploads:
+            watchdog.enter("uploading the last checkpoint")
+            on_main_process(uploads.finish)
         return True
 
     watchdog.enter("importing libraries")
     from pretrain.session import begin
     from pretrain.train import train
 
-    session = begin(config, data, run, device, watchdog, checkpoint)
+    session = begin(config, data, run, device, watchdog, checkpoint, uploads)
     finished = train(session)
     session.close()
     # A launcher ends all ranks when one exits with a code.
@@ -137,18 +149,24 @@ def claim(
     run: RunFolder,
     device: torch.device,
     num_ranks: int,
+    *,
+    uploads: Uploads | None = None,
 ) -> Checkpoint | None:
     """Make the folder this run's, on rank 0: its config, this start, the checkpoint to resume."""
     from pretrain.provenance import describe_start
 
     run.remove_unfinished()  # first: a checkpoint that was being replaced comes back
+    if uploads:
+        uploads.restore(config)
     run.claim(config)
     run.record_start(describe_start(device, num_ranks))
     newest = run.newest(verify=True)
     if newest is None and config.run.branch_from:
         from pretrain.branch import branch
 
-        return branch(config, run, data.sha256)
+        newest = branch(config, run, data.sha256)
+    if uploads and newest:
+        uploads.begin()
     return newest
 
 

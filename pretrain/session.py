@@ -28,6 +28,7 @@ from pretrain.evaluate import (
 from pretrain.fault_tolerance.checkpoint import Checkpoint
 from pretrain.fault_tolerance.run_folder import RunFolder
 from pretrain.fault_tolerance.supervisor import Supervisor
+from pretrain.fault_tolerance.upload import Uploads
 from pretrain.fault_tolerance.watchdog import Watchdog
 from pretrain.initialise import initialise
 from pretrain.masking import MaskedBatch, mask_counts
@@ -68,6 +69,7 @@ def begin(
     device: torch.device,
     watchdog: Watchdog,
     checkpoint: Checkpoint | None,
+    uploads: Uploads | None = None,
 ) -> Session:
     """Build everything on this rank; collective.
 
@@ -78,6 +80,7 @@ def begin(
         device: this rank's.
         watchdog: told what this rank does.
         checkpoint: to resume from, the same on all ranks; None: a new run.
+        uploads: of the checkpoints, where they are also to lie at a URL.
 
     Raises:
         PretrainError: the checkpoint belongs to other data, or settings can't work together.
@@ -98,19 +101,19 @@ def begin(
         engine.load(checkpoint)
     watchdog.enter("opening the data")
     is_main = engine.rank == 0
-    batches = Batches(
-        data,
-        seed=config.run.seed,
     hashes = None
     if config.data.verify and not data.cache:  # which compares what it fetches
         hashes = ShardHashes(data, engine.rank, engine.num_ranks)
+    batches = Batches(
+        data,
+        seed=config.run.seed,
         global_batch_size=config.data.global_batch_size,
         micro_batch_size=config.data.micro_batch_size,
         initial_batch_size=config.data.initial_batch_size,
+        shuffle_shards=config.data.shuffle_shards,
         rank=engine.rank,
         num_ranks=engine.num_ranks,
         hashes=hashes,
-        shuffle_shards=config.data.shuffle_shards,
     )
     progress = checkpoint.progress if checkpoint else Progress()
     fraction = progress.fraction(config.budget)
@@ -151,6 +154,7 @@ def begin(
             resumed_from=checkpoint.state if checkpoint else None,
             best_loss=engine.on_main_process(run.best_loss),
             initial_weights=lambda: InitialWeights(config),
+            uploads=uploads,
         ),
         recorder=recorder,
         trace=Trace(config.run, run.path, engine.rank),

@@ -24,7 +24,6 @@ import torch
 from torch import Tensor
 
 from pretrain.config import RunConfig
-from pretrain.errors import PretrainError
 from pretrain.fault_tolerance.checkpoint import (
     Fragment,
     State,
@@ -34,14 +33,9 @@ from pretrain.fault_tolerance.checkpoint import (
     write_part,
 )
 from pretrain.fault_tolerance.run_folder import RunFolder
+from pretrain.fault_tolerance.upload import Uploads
 
 logger = logging.getLogger(__name__)
-
-
-class NotSavedError(PretrainError):
-    """The run ended, but its last checkpoint could not be written."""
-
-    exit_code = 74  # EX_IOERR
 
 
 class Saver:
@@ -54,6 +48,7 @@ class Saver:
         *,
         rank: int,
         num_ranks: int,
+        uploads: Uploads | None = None,
         best_loss: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -61,6 +56,8 @@ class Saver:
         self.settings = settings
         self.rank = rank
         self.num_ranks = num_ranks
+        self.uploads = uploads
+        """Told each complete checkpoint, on rank 0."""
         self.phase: Literal["idle", "writing", "committing"] = "idle"
         self.saved: State | None = None
         """Of the last complete checkpoint."""
@@ -194,8 +191,12 @@ class Saver:
             self._partial.replace(self._final)
         _fsync(self._final.parent)
         logger.info("saved %s", self._final)
+        uploading = None
+        if self.uploads:
+            self.uploads.begin()
+            uploading = self.uploads.uploading
         try:
-            self.run.prune(self.settings)
+            self.run.prune(self.settings, uploading)
         except OSError as error:  # what was saved is saved
             logger.warning("an old checkpoint can't be removed, the run continues: %s", error)
 

@@ -103,7 +103,12 @@ class State:
     @classmethod
     def read(cls, file: Path) -> State:
         """Raises OSError, ValueError, KeyError or TypeError where the file is not what it was."""
-        content = json.loads(file.read_text())
+        return cls.parse(file.read_bytes())
+
+    @classmethod
+    def parse(cls, raw: bytes) -> State:
+        """Raises ValueError, KeyError or TypeError where this is not what was written."""
+        content = json.loads(raw)
         if not isinstance(content, dict) or not isinstance(content.get("parts"), dict):
             raise ValueError("state.json is not what was written")
         found = (content.pop("format"), content.pop("version"))

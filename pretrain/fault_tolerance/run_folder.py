@@ -16,30 +16,19 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
 from pretrain.config import PretrainConfig, RunConfig, load_config
 from pretrain.errors import PretrainError
-from pretrain.fault_tolerance.checkpoint import DAMAGE, Checkpoint
+from pretrain.fault_tolerance.checkpoint import DAMAGE, Checkpoint, State
+from pretrain.fault_tolerance.identity import require_same_run
 
 logger = logging.getLogger(__name__)
 
-# Between restarts of one run these may change; everything else is its identity.
-_MAY_CHANGE = (
-    "run.",
-    "budget.",
-    "data.path",
-    "data.cache_dir",
-    "data.cache_gb",
-    "data.retry_seconds",
-    "data.micro_batch_size",
-    "data.verify",
-)
-_IDENTITY = ("run.seed", "run.branch_from")
+K = TypeVar("K")
 
 
 class RunFolder:
@@ -112,23 +101,14 @@ class RunFolder:
         Raises:
             PretrainError: what makes it another run has changed; each difference is named.
         """
-        begun = self.begun_config()
-        if begun is None:
-            return
-        changed = differences(begun, config)
-        if refused := [text for key, text in changed.items() if not may_change(key)]:
-            raise PretrainError(
-                f"{self.path} holds a run begun with another config:\n  "
-                + "\n  ".join(refused)
-                + "\nchoose another run.output_dir, or set these back to resume it"
-            )
-        for text in changed.values():
-            logger.info("changed since the last start: %s", text)
+        if begun := self.begun_config():
+            for text in require_same_run(begun, config, self.path, "run.output_dir"):
+                logger.info("changed since the last start: %s", text)
 
     def begun_config(self) -> PretrainConfig | None:
         """Of the run that the folder holds; None where it has no checkpoint."""
         file = self.path / "config.yaml"
-        return load_config(file) if file.exists() and self._paths() else None
+        return load_config(file) if file.exists() and self.checkpoint_paths() else None
 
     def record_start(self, start: dict[str, Any]) -> None:
         """Append a start's provenance to starts.jsonl; warns where the code has changed."""
@@ -172,8 +152,8 @@ class RunFolder:
             PretrainError: there are fewer.
         """
         found: list[Checkpoint] = []
-        for path in reversed(self._paths()):
-            if len(found) < count and (checkpoint := _open_usable(path)):
+        for path in reversed(self.checkpoint_paths()):
+            if len(found) < count and (checkpoint := open_usable(path)):
                 found.insert(0, checkpoint)
         if len(found) < count:
             raise PretrainError(
@@ -191,7 +171,7 @@ class RunFolder:
             PretrainError: there are checkpoints, and none can be used.
         """
         target = self._newest_where(lambda c: c.progress.skipped_in_row == 0, verify=True)
-        for path in self._paths() if target else []:
+        for path in self.checkpoint_paths() if target else []:
             with suppress(*DAMAGE):
                 progress = Checkpoint.open(path).progress
                 if progress.step > target.progress.step and progress.skipped_in_row:  # type: ignore[union-attr]
@@ -201,9 +181,9 @@ class RunFolder:
     def _newest_where(
         self, wanted: Callable[[Checkpoint], bool], *, verify: bool
     ) -> Checkpoint | None:
-        paths = self._paths()
+        paths = self.checkpoint_paths()
         for path in reversed(paths):
-            checkpoint = _open_usable(path, verify=verify)
+            checkpoint = open_usable(path, verify=verify)
             if checkpoint and wanted(checkpoint):
                 return checkpoint
         if paths:
@@ -214,14 +194,14 @@ class RunFolder:
             )
         return None
 
-    def _paths(self) -> list[Path]:
+    def checkpoint_paths(self) -> list[Path]:
         """Complete checkpoints by rising step; copies under other names are none of ours."""
         return sorted(path for path in self.checkpoints.glob("step-*") if path.name[5:].isdecimal())
 
     def best_loss(self) -> float:
         """The lowest validation loss of any checkpoint; infinity where none was measured."""
         losses = []
-        for path in self._paths():
+        for path in self.checkpoint_paths():
             with suppress(*DAMAGE):
                 losses.append(Checkpoint.open(path).state.valid_loss)
         return min((loss for loss in losses if _is_measured(loss)), default=math.inf)
@@ -237,23 +217,28 @@ class RunFolder:
         for partial in self.checkpoints.glob(".step-*.partial"):
             shutil.rmtree(partial)
 
-    def prune(self, settings: RunConfig) -> None:
-        """Remove checkpoints but the newest, every `keep_every`-th step's, and the best."""
+    def prune(self, settings: RunConfig, uploading: Path | None = None) -> None:
+        """Remove checkpoints but those to keep, and the one that is being uploaded."""
         states = {}
-        for path in self._paths():
+        for path in self.checkpoint_paths():
             with suppress(*DAMAGE):  # newest() names what can't be read; it stays
                 states[path] = Checkpoint.open(path).state
-        kept = set(list(states)[-settings.keep_checkpoints :])
-        if settings.keep_every:
-            kept |= {p for p, s in states.items() if s.progress.step % settings.keep_every == 0}
-        losses = {p: s.valid_loss for p, s in states.items() if _is_measured(s.valid_loss)}
-        if settings.keep_best and losses:
-            kept.add(min(losses, key=lambda path: losses[path]))
-        for path in states.keys() - kept:
+        for path in states.keys() - to_keep(states, settings) - {uploading}:
             _remove(path)
 
 
-def _open_usable(path: Path, *, verify: bool = False) -> Checkpoint | None:
+def to_keep(states: Mapping[K, State], settings: RunConfig) -> set[K]:
+    """Of checkpoints by rising step: the newest, every `keep_every`-th step's, and the best."""
+    kept = set(list(states)[-settings.keep_checkpoints :])
+    if settings.keep_every:
+        kept |= {c for c, s in states.items() if s.progress.step % settings.keep_every == 0}
+    losses = {c: s.valid_loss for c, s in states.items() if _is_measured(s.valid_loss)}
+    if settings.keep_best and losses:
+        kept.add(min(losses, key=lambda checkpoint: losses[checkpoint]))
+    return kept
+
+
+def open_usable(path: Path, *, verify: bool = False) -> Checkpoint | None:
     """None, and a warning, where it can't be used."""
     try:
         return Checkpoint.open(path, verify=verify)
@@ -292,19 +277,3 @@ def open_checkpoint(path: Path, *, verify: bool = False) -> Checkpoint:
     if newest is None:
         raise PretrainError(f"{path} holds no complete checkpoint (checkpoints/step-*/state.json)")
     return newest
-
-
-def differences(old: PretrainConfig, new: PretrainConfig) -> dict[str, str]:
-    """ "group.key" -> "group.key: was A, is B" for every field that differs."""
-    before, after = asdict(old), asdict(new)
-    return {
-        f"{group}.{key}": f"{group}.{key}: was {value}, is {after[group][key]}"
-        for group, fields in before.items()
-        for key, value in fields.items()
-        if value != after[group][key]
-    }
-
-
-def may_change(key: str) -> bool:
-    """Whether a run may be resumed with another value of `group.key`."""
-    return key.startswith(_MAY_CHANGE) and key not in _IDENTITY

@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING
 
 from pretrain.budget import Progress
 from pretrain.config import PretrainConfig
-from pretrain.fault_tolerance.background import NotSavedError, Saver
+from pretrain.errors import NotSavedError
+from pretrain.fault_tolerance.background import Saver
 from pretrain.fault_tolerance.checkpoint import State, WeightSource
 from pretrain.fault_tolerance.faults import DivergedError, LossGuard
 from pretrain.fault_tolerance.run_folder import RunFolder
 from pretrain.fault_tolerance.signals import StopSignal
 from pretrain.fault_tolerance.status import Due, RankStatus, StepBatch, Verdict
+from pretrain.fault_tolerance.upload import Uploads
 from pretrain.fault_tolerance.watchdog import Watchdog
 from pretrain.flops import training_flops
 from pretrain.recipe import MaskingConfig
@@ -52,6 +54,7 @@ class Supervisor:
         resumed_from: State | None,
         best_loss: float,
         initial_weights: Callable[[], WeightSource],
+        uploads: Uploads | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take over a run.
@@ -67,6 +70,7 @@ class Supervisor:
             resumed_from: of the checkpoint whose weights these are; None: the initial ones.
             best_loss: lowest validation loss that a checkpoint holds.
             initial_weights: what to go back to where no checkpoint was made yet.
+            uploads: of the checkpoints; None: they stay where they are written.
             clock: seconds.
         """
         self.config = config
@@ -76,6 +80,7 @@ class Supervisor:
             config.run,
             rank=engine.rank,
             num_ranks=engine.num_ranks,
+            uploads=uploads,
             best_loss=best_loss,
             clock=clock,
         )
@@ -115,7 +120,7 @@ class Supervisor:
 
         Raises:
             DivergedError: going back did not help, as often as it was allowed.
-            NotSavedError: the last checkpoint could not be written.
+            NotSavedError: the last checkpoint could not be written, or not uploaded.
         """
         while not self._ending:
             masking, size = self._stage
@@ -280,16 +285,18 @@ class Supervisor:
 
     def _save_last_step(self) -> None:
         self.wait_for_save()
-        if self._last_step_is_saved:
-            return
-        self.begin_save()
-        self.wait_for_save()
+        if not self._last_step_is_saved:
+            self.begin_save()
+            self.wait_for_save()
         if not self._last_step_is_saved:
             raise NotSavedError(
                 f"step {self.progress.step} could not be saved in {self._run.checkpoints} (reason "
                 "above); make room, or the folder writable, and the same command resumes from the "
                 "checkpoint before"
             )
+        if uploads := self.saver.uploads:
+            self.watchdog.enter("uploading the last checkpoint")
+            self._engine.on_main_process(uploads.finish)
 
     @property
     def _last_step_is_saved(self) -> bool:

@@ -18,9 +18,8 @@ import pytest
 from pretrain.budget import BudgetConfig
 from pretrain.config import DataConfig
 from pretrain.engine import Evaluation
-from pretrain.errors import PretrainError
+from pretrain.errors import NotSavedError, PretrainError
 from pretrain.fault_tolerance import background
-from pretrain.fault_tolerance.background import NotSavedError
 from pretrain.fault_tolerance.checkpoint import State
 from pretrain.fault_tolerance.faults import ENOUGH, DivergedError
 from pretrain.fault_tolerance.run_folder import open_checkpoint

@@ -17,6 +17,7 @@ from pretrain.fault_tolerance.background import Saver
 from pretrain.fault_tolerance.checkpoint import Fragment, WeightSource
 from pretrain.fault_tolerance.run_folder import RunFolder
 from pretrain.fault_tolerance.supervisor import Supervisor
+from pretrain.fault_tolerance.upload import Uploads
 from pretrain.metrics import Recorder
 from pretrain.recipe import MaskingConfig, ModelConfig
 from pretrain.session import Session
@@ -171,6 +172,7 @@ class Trial:
             resumed_from=checkpoint.state if checkpoint else None,
             best_loss=run.best_loss(),
             initial_weights=Zeros,
+            uploads=Uploads(run, self.settings) if self.settings.upload_to else None,
             clock=self.clock,
         )
         self.engine.saver = self.supervisor.saver
