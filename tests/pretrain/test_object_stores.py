@@ -133,16 +133,18 @@ def test_two_processes_read_what_the_folder_holds_and_fetch_each_shard_once(
 def test_training_from_a_url_is_training_from_the_folder(
     shards: Path, url: str, tmp_path: Path, notes: Path
 ) -> None:
-    window = ("--data.shuffle_shards", 2, "--budget.steps", 32)  # one epoch
+    window = ("--data.shuffle_shards", 2, "--budget.steps", 20)  # of the 32 of an epoch
     near = Run(shards, tmp_path / "near", *window)
     near.go()
     far = Run(Path("unused"), tmp_path / "far", *window, "--data.path", url)
     far.overrides += ["--data.cache_dir", str(tmp_path / "cache")]
     far.go(script=[str(script(tmp_path, notes, TRAINING))])
     assert far.losses() == near.losses()
-    assert len(fetched_shards(notes)) == SHARDS
-    # What counts tokens at the start may have been removed before it is read in its turn.
-    assert sorted(fetched_shards(notes).values())[-2:] in ([1, 1], [1, 2])
+    fetched = fetched_shards(notes)
+    assert len(fetched) >= SHARDS - 1
+    # The first one's tokens are counted at the start: it may have gone before its turn comes.
+    assert fetched.pop(f"train-00000-of-{SHARDS:05}.tar") <= 2
+    assert set(fetched.values()) == {1}
 
 
 @pytest.mark.long
