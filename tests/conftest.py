@@ -1,10 +1,17 @@
-"""What tests of more than one package measure of this machine."""
+"""What tests of more than one package use: this machine's speed, an S3 server."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
 
 import pytest
 import torch
 from torch.utils.benchmark import Timer
+
+from tests.s3 import Bucket, Server
+
+_BUCKETS = count()
 
 
 @pytest.fixture
@@ -19,3 +26,21 @@ def bf16_speed() -> float:
     if 0.8 < ratio < 1.25:
         pytest.skip(f"bf16 is {ratio:.2f} times as fast as fp32 here: either may be taken")
     return ratio
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real S3 server; the test is skipped where its binary can't run."""
+    pytest.importorskip("s3fs", reason="needs the extra `s3`")
+    server = Server(tmp_path_factory.mktemp("s3"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def s3(s3_server: Server, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """An empty bucket on it; the environment of this test names the server and its key."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return Bucket(s3_server.make_bucket(f"bucket-{next(_BUCKETS)}"), s3_server)

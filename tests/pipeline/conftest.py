@@ -1,7 +1,6 @@
 import json
 import random
-from collections.abc import Callable, Iterator
-from itertools import count
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +8,10 @@ import pytest
 import zstandard
 
 from pipeline.config import Cleaning, Config, Shards, Source, Split, Tokenizer
-from tests.pipeline.s3 import Bucket, Server
 
 WORDS = [
     a + b for a in ("mask", "lay", "tok", "riv", "gard", "lett") for b in ("er", "en", "ing", "s")
 ]
-
-_BUCKETS = count()
 
 
 def _text(rng: random.Random, words: int) -> str:
@@ -65,21 +61,3 @@ def make_config(config_for: Callable[..., Config], tmp_path: Path) -> Callable[.
         return config_for(Path(output), **changes)
 
     return make
-
-
-@pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A real S3 server; the test is skipped where its binary can't run."""
-    pytest.importorskip("s3fs", reason="needs the extra `s3`")
-    server = Server(tmp_path_factory.mktemp("s3"))
-    server.start()
-    yield server
-    server.kill()
-
-
-@pytest.fixture
-def s3(s3_server: Server, monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    """An empty bucket on it; the environment of this test names the server and its key."""
-    for name, value in s3_server.environment.items():
-        monkeypatch.setenv(name, value)
-    return Bucket(s3_server.make_bucket(f"bucket-{next(_BUCKETS)}"), s3_server)

