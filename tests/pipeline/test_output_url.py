@@ -25,7 +25,7 @@ from pipeline.run import run
 from pipeline.store import lock as locks
 from pipeline.store import work
 from pipeline.store.folder import Folder
-from tests.pipeline.s3 import Bucket, Server
+from tests.s3 import Bucket, Server
 
 FULL: dict[str, Any] = {
     "chunk_bytes": 15_000,

@@ -17,7 +17,7 @@ from pipeline.errors import PipelineError
 from pipeline.store import lock as locks
 from pipeline.store.folder import Folder
 from pipeline.store.lock import Lease, lock
-from tests.pipeline.s3 import Bucket
+from tests.s3 import Bucket
 
 
 @pytest.fixture
