@@ -10,11 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.dedup import duplicates
 from pipeline.sources.records import Chunk
-from pipeline.store import pieces, work
+from pipeline.store import pieces
 from pipeline.store.folder import Folder
-from pipeline.tokens.encoded import tokens_name
 
 _SHOWN = 15  # sources by name; the rest is summed up
 _COLUMNS = 100
@@ -57,7 +55,7 @@ class Outcome:
 def outcomes(folder: Folder, config: Config, chunks: Iterable[Chunk]) -> list[Outcome] | None:
     """The outcome of every source of the config; None while a chunk isn't cleaned yet.
 
-    Duplicates count as kept until their piece is tokenized.
+    Duplicates count as kept until deduplication has found them.
     """
     found = [Outcome(source.label, unreadable=0) for source in config.sources]
     for chunk in chunks:
@@ -76,11 +74,10 @@ def outcomes(folder: Folder, config: Config, chunks: Iterable[Chunk]) -> list[Ou
             lost = {k: n for k, n in counts.items() if k not in _NOT_DROPPED}
             outcome.dropped.update(lost)
         for piece in facts["pieces"]:
-            receipt = work.read_receipt(folder, tokens_name(piece), check=False)
-            for counts in (receipt or {"counts": {}})["counts"].values():
-                for reason in duplicates.DROPS:
-                    outcome.dropped[reason] += counts.get(reason, 0)
-                    outcome.kept -= counts.get(reason, 0)
+            if folder.exists(pieces.dropped_name(piece)):
+                duplicates = pieces.dropped(folder, piece).values()
+                outcome.dropped.update(duplicates)
+                outcome.kept -= len(duplicates)
     return found
 
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ from pipeline.config import (
     Source,
     Split,
 )
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, WorkerLostError
 from pipeline.report.verify import problems
 from pipeline.run import run
 from pipeline.stages import Stage
@@ -154,6 +155,35 @@ def test_a_runner_that_cannot_be_used_is_named(
 ) -> None:
     with pytest.raises(PipelineError, match=words):
         run(make_config(), options, False, lambda *_: None)
+
+
+def test_a_job_server_gets_the_options_that_it_alone_knows(
+    make_config: Callable[..., Config], caplog: pytest.LogCaptureFixture
+) -> None:
+    from apache_beam.portability.api import beam_job_api_pb2 as api
+    from apache_beam.runners.job.utils import struct_to_dict
+    from apache_beam.runners.portability.local_job_service import LocalJobServicer
+
+    class JavaLike(LocalJobServicer):
+        def DescribePipelineOptions(self, request: Any, context: Any = None) -> Any:  # noqa: N802
+            option = api.PipelineOptionDescriptor(name="executionModeForBatch")
+            return api.DescribePipelineOptionsResponse(options=[option])
+
+        def Prepare(self, request: Any, context: Any = None) -> Any:  # noqa: N802
+            got.update(struct_to_dict(request.pipeline_options))
+            raise RuntimeError("that is enough")
+
+    got: dict[str, Any] = {}
+    server = JavaLike(None)
+    endpoint = f"--job_endpoint=localhost:{server.start_grpc_server(0)}"
+    options = ["--runner=PortableRunner", endpoint, "--executionModeForBatch=BATCH_FORCED"]
+    try:
+        with pytest.raises(WorkerLostError, match="that is enough"):
+            run(make_config(), options, False, lambda *_: None)
+    finally:
+        server.stop()
+    assert got["beam:option:executionModeForBatch:v1"] == "BATCH_FORCED"
+    assert "Discarding" not in caplog.text
 
 
 def test_elements_may_run_twice_at_once(
