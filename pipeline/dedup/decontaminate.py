@@ -74,7 +74,7 @@ def build(settings: Decontamination) -> Index:
                 names.append(name)
             for sentence in sorted(set(sentences(file))):
                 found = Words(sentence)
-                if len(found) >= settings.min_words:
+                if found.weight >= settings.min_words:
                     distinct = np.unique(found.ngrams(settings.ngram))
                     task.append(names.index(name))
                     counts.append(len(distinct))

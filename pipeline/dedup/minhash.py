@@ -6,6 +6,8 @@ The hashing is rensa's; its R-MinHash gives unbiased estimates of Jaccard simila
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 from rensa import RMinHash
 
@@ -14,11 +16,18 @@ from pipeline.dedup.shingles import Words
 
 
 def signatures(texts: list[str], settings: NearDuplicates) -> np.ndarray:
-    """uint32 [texts, bands · rows]. A text of fewer than `ngram` words is one n-gram of all."""
+    """uint32 [texts, bands · rows]. A text of fewer than `ngram` words is one n-gram of all.
+
+    One without words, all of signs, resembles only texts that are equal to it.
+    """
     grams = []
     for text in texts:
         words = Words(text)
-        grams.append(np.unique(words.ngrams(max(min(settings.ngram, len(words)), 1))))
+        found = np.unique(words.ngrams(max(min(settings.ngram, int(words.weight)), 1)))
+        if not len(found):
+            digest = hashlib.blake2b(text.encode(errors="replace"), digest_size=8).digest()
+            found = np.frombuffer(digest, "<u8")
+        grams.append(found)
     ends = np.cumsum([len(g) for g in grams], dtype=np.uint64)
     permutations = settings.bands * settings.rows
     matrix = RMinHash.digest_matrix_from_flat_token_hashes(

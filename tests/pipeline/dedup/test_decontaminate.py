@@ -63,6 +63,39 @@ def test_other_texts_are_not(index: Index) -> None:
     assert contaminated_by(scattered, index, 4) == []
 
 
+# Of 13 words or more, where two characters of a script without blanks are one.
+SCRIPTS = {
+    "ru": "Совет старого города решил закрыть северный мост на ремонт до самого конца осени.",
+    "hi": "पुराने शहर की परिषद ने सोमवार को उत्तरी पुल को मरम्मत के लिए पतझड़ तक बंद करने का फ़ैसला किया।",
+    "ar": "قرر مجلس المدينة القديمة يوم الاثنين إغلاق الجسر الشمالي من أجل الإصلاح حتى الخريف.",
+    "zh": "老城的市议会星期一决定关闭北边的大桥进行维修，直到今年秋天结束为止。",
+    "ja": "旧市街の議会は月曜日に、北の橋を秋の終わりまで修理のために閉鎖することを決めた。",
+    "th": "สภาเมืองเก่าตัดสินใจเมื่อวันจันทร์ให้ปิดสะพานทางเหนือเพื่อซ่อมแซมจนถึงปลายฤดูใบไม้ร่วง",
+}
+BEFORE = {
+    "ru": "Стояла тихая погода. ",
+    "hi": "मौसम शांत था। ",
+    "ar": "كان الطقس هادئا. ",
+    "zh": "那几天天气很好，没有风。",
+    "ja": "その日は静かな天気だった。",
+    "th": "วันนั้นอากาศเงียบสงบดี ",
+}
+
+
+@pytest.mark.parametrize("language", list(SCRIPTS))
+def test_sentences_of_any_script_are_found(tmp_path: Path, language: str) -> None:
+    sentence = SCRIPTS[language]
+    (tmp_path / language).mkdir()
+    (tmp_path / language / "dev.tsv").write_text(f"sentence\tlabel\n{sentence}\t1\n")
+    index = build(Decontamination(paths=[f"{tmp_path}/*/dev.tsv"]))
+    before = BEFORE[language] * 20
+    assert contaminated_by(f"{before}{sentence}{before}", index, 4) == [language]
+    half = len(sentence) // 2
+    changed = f"{sentence[: half - 1]}—{sentence[half:]}"
+    assert contaminated_by(f"{before}{changed}{before}", index, 4) == [language]
+    assert contaminated_by(before + sentence[: len(sentence) // 4] + before, index, 4) == []
+
+
 def test_paths_without_sentences_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text("sentence\tlabel\nshort\t1\n")
     with pytest.raises(PipelineError, match="no sentence of 13 words"):

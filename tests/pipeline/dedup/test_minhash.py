@@ -49,3 +49,23 @@ def test_short_and_empty_texts_have_signatures_too() -> None:
     assert (signed[1] == signed[2]).all()
     assert not (signed[1] == signed[3]).all()
     assert signed.shape == (4, 256)
+
+
+def test_near_duplicates_are_near_in_scripts_without_blanks() -> None:
+    rng = random.Random(2)
+    for first, last in ((0x4E00, 0x5E00), (0x3041, 0x3094), (0x0E01, 0x0E2F), (0x1780, 0x17A3)):
+        text = [chr(rng.randrange(first, last)) for _ in range(600)]
+        changed = list(text)
+        for at in rng.sample(range(600), 12):
+            changed[at] = chr(first)
+        grams = [{tuple(t[i : i + 10]) for i in range(591)} for t in (text, changed)]
+        true = len(grams[0] & grams[1]) / len(grams[0] | grams[1])
+        signed = signatures(["".join(text), "。".join(changed), "".join(text[::-1])], SETTINGS)
+        assert abs(estimated_jaccard(signed[:1], signed[1:2])[0] - true) < 0.12
+        assert estimated_jaccard(signed[:1], signed[2:])[0] < 0.05
+
+
+def test_texts_of_signs_only_resemble_none_but_their_equals() -> None:
+    signed = signatures(["★ ☆ ★", "★ ☆ ★", "—", "…"], SETTINGS)
+    assert (signed[0] == signed[1]).all()
+    assert max((signed[0] == signed[2]).mean(), (signed[2] == signed[3]).mean()) < 0.05
