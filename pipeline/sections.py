@@ -100,7 +100,8 @@ class Cleaning:
     min_characters: int = 100
     """Shorter texts are dropped."""
     max_characters: int = 1_000_000
-    """Longer texts are dropped."""
+    """Longer texts are cut into parts of at most this length, at the end of a paragraph if one is
+    near; each part is a document, and all are in one split."""
     min_alphabetic: float = 0.6
     """Least share of letters among the characters that are not white space."""
     repetition: Repetition | None = None
@@ -111,15 +112,20 @@ class Cleaning:
     """Least probability of the language."""
     lines: Literal["keep", "join"] = "keep"
     """join: one line per paragraph, for books that are broken into lines of some 70 characters."""
+    filters: dict[str, Any] = field(default_factory=dict)
+    """Further filters, `NAME: {SETTING: VALUE}`: NAME is a module of pipeline/cleaning/filters."""
 
     def problems(self, prefix: str) -> Iterator[str]:
-        """Limits that no text can meet, and names of languages that none has."""
+        """Limits that no text can meet, languages that none has, and filters that there aren't."""
+        from pipeline.cleaning import filters  # they are configured by this class
+
         minimums = {"min_characters": 1, "max_characters": self.min_characters}
         yield from below_minimum(self, prefix, **minimums)
         yield from no_fraction(self, prefix, "min_alphabetic", "min_language_score")
         for code in self.languages:
             if not re.fullmatch("[a-z]{2,3}", code):
                 yield f"{prefix}languages: {code!r}, must be a code of ISO 639 such as en or de"
+        yield from filters.problems(self, prefix)
 
 
 @dataclass(kw_only=True)

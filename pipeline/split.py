@@ -2,13 +2,16 @@
 
 The blake2b hash of the id gives the split (first 8 bytes as a share of [0, 1)) and the position in
 the order of the split, which shards are ranges of (all 16 bytes). Validation has the lowest shares:
-of a corpus so small that `split.valid` gives it next to nothing, it gets some more of them.
+of a corpus so small that `split.valid` gives it next to nothing, it gets some more of them. The
+parts of a document that was cut share the first 8 bytes with the whole: so they are in one split,
+and of two equal documents all parts of the same one stay.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Literal, get_args
@@ -21,11 +24,19 @@ from pipeline.errors import PipelineError
 SplitName = Literal["train", "valid", "tasks"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 CHARACTERS_PER_TOKEN = 8  # more than a token has in any ordinary text
+_PARTS = re.compile(r"(?: part \d+)+\Z")
+
+
+def part_id(document_id: str, number: int) -> str:
+    """Id of a part of a document, counted from 1; the first has the document's own."""
+    return document_id if number == 1 else f"{document_id} part {number}"
 
 
 def document_hash(document_id: str) -> bytes:
-    """16 bytes that stand for a document."""
-    return hashlib.blake2b(document_id.encode(), digest_size=16).digest()
+    """16 bytes that stand for a document, or for a part of one."""
+    digest = hashlib.blake2b(document_id.encode(), digest_size=16).digest()
+    whole = _PARTS.sub("", document_id)
+    return digest if whole == document_id else document_hash(whole)[:8] + digest[8:]
 
 
 def split_of(digest: bytes, split: Split) -> SplitName:

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.cleaning.clean import clean
+from pipeline.cleaning import filters
+from pipeline.cleaning.clean import clean, in_parts
 from pipeline.config import Config
 from pipeline.dedup import decontaminate, duplicates
 from pipeline.dedup.minhash import signatures
 from pipeline.sources import read
-from pipeline.sources.records import Chunk, Document, Rejected, Skipped
-from pipeline.split import document_hash
+from pipeline.sources.records import Chunk, Document, Rejected, Removed, Skipped
+from pipeline.split import document_hash, part_id
 from pipeline.store import pieces, work
 from pipeline.store.folder import Folder
 
@@ -43,8 +44,8 @@ class _Tally:
 def clean_chunk(folder: Folder, chunk: Chunk, config: Config) -> dict[str, Any]:
     """Read and clean the files of a chunk; what was found, at once when that has been done.
 
-    Counts are, by source: read, one of each drop reason, clean, characters; `rejected` is apart,
-    since a record that can't be read may not be one document.
+    Counts are, by source: read, one of each drop reason, clean, characters, and what was cut or
+    removed; `rejected` is apart, since a record that can't be read may not be one document.
     """
     if found := pieces.read_chunk(folder, chunk.index):
         return found
@@ -76,8 +77,9 @@ def clean_chunk(folder: Folder, chunk: Chunk, config: Config) -> dict[str, Any]:
 
 
 def _kept(folder: Folder, chunk: Chunk, config: Config, tally: _Tally) -> Iterator[Document]:
-    """The documents that pass every rule; all others only counted."""
+    """The documents that pass every rule, long ones in parts; all others only counted."""
     source = config.sources[chunk.source]
+    active = filters.load(config.cleaning)
     index = decontaminate.load(folder) if config.decontamination else None
     for file in chunk.files:
         for item in read(source, file):
@@ -85,25 +87,35 @@ def _kept(folder: Folder, chunk: Chunk, config: Config, tally: _Tally) -> Iterat
                 tally.rejected.append(json.dumps(item._asdict(), ensure_ascii=False))
                 continue
             count = tally.counts.setdefault(item.source, Counter())
+            if isinstance(item, Removed):
+                count[item.what] += item.number
+                continue
             count["read"] += 1
             if isinstance(item, Skipped):
                 count[item.reason] += 1
                 continue
-            text, reason, lines = clean(item.text, source.markup, config.cleaning)
-            if reason is None and _left_out(item.id, source.weight):
-                reason = "not_sampled"
-            elif reason is None and index is not None and config.decontamination:
-                tasks = decontaminate.contaminated_by(text, index, config.decontamination.ngram)
-                tally.contaminated.update(tasks)
-                reason = "contaminated" if tasks else None
-            count[reason or "clean"] += 1
-            if lines:
-                count["boilerplate_lines"] += lines
-            if reason:
-                tally.dropped(item, text, reason)
-            else:
-                count["characters"] += len(text)
-                yield Document(item.id, text, item.source)
+            cleaned = clean(item.text, source.markup, config.cleaning)
+            if cleaned.boilerplate_lines:
+                count["boilerplate_lines"] += cleaned.boilerplate_lines
+            parts = in_parts(cleaned.text, config.cleaning.max_characters)
+            if len(parts) > 1:
+                count["cut"] += 1
+                count["further_parts"] += len(parts) - 1
+            for number, text in enumerate(parts, start=1):
+                document = Document(part_id(item.id, number), text, item.source)
+                reason = filters.drop_reason(text, active)
+                if reason is None and _left_out(item.id, source.weight):
+                    reason = "not_sampled"
+                elif reason is None and index is not None and config.decontamination:
+                    tasks = decontaminate.contaminated_by(text, index, config.decontamination.ngram)
+                    tally.contaminated.update(tasks)
+                    reason = "contaminated" if tasks else None
+                count[reason or "clean"] += 1
+                if reason:
+                    tally.dropped(document, text, reason)
+                else:
+                    count["characters"] += len(text)
+                    yield document
 
 
 def _left_out(document_id: str, weight: float) -> bool:

@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from pipeline.cleaning import clean
+from pipeline.cleaning import filters
 from pipeline.config import Config
 from pipeline.dedup import duplicates
 from pipeline.errors import PipelineError
@@ -27,13 +27,30 @@ from pipeline.tokens.special import SpecialTokens
 FORMAT, VERSION = "latemask-shards", 2
 READABLE = (1, VERSION)  # 1 has no special_tokens: they are RoBERTa's
 SETTLE = "settle duplicates"  # the stage whose sum says how many were kept and dropped
-# What may become of a document that was read, besides a split.
-DROPS = (
-    *("redirect", "not_article"),
-    *clean.DROPS,
-    *("not_sampled", "contaminated"),
-    *duplicates.DROPS,
-)
+# Counts of a source that say nothing of what became of its documents. Those that were read, and the
+# further parts of those that were cut, are dropped for a reason or in a split.
+READ = ("read", "further_parts")
+_EXTRA = ("cut", "repeated", "boilerplate_lines", "unparsed_passages", "characters")
+
+
+def drop_reasons() -> list[str]:
+    """What may become of a document, besides a split."""
+    return [
+        *("redirect", "not_article"),
+        *filters.names(),
+        *("not_sampled", "contaminated"),
+        *duplicates.DROPS,
+    ]
+
+
+def documents_of(count: dict[str, int]) -> int:
+    """Documents that were read, each part of those that were cut being one."""
+    return sum(count.get(key, 0) for key in READ)
+
+
+def fates(count: dict[str, int]) -> dict[str, int]:
+    """What became of how many documents, by reason and split, as a manifest's counts say."""
+    return {key: n for key, n in count.items() if key not in (*READ, *_EXTRA)}
 
 
 def cleaned(folder: Folder, chunks: int) -> dict[str, Any]:
@@ -62,8 +79,8 @@ def cleaned(folder: Folder, chunks: int) -> dict[str, Any]:
     kept_and_dropped = sum(leaf.get(key, 0) for key in ("kept", *duplicates.DROPS))
     _equal("kept + duplicates", kept_and_dropped, clean_documents)
     for source, count in counts.items():
-        found_again = sum(count[k] for k in ("clean", *DROPS))
-        _equal(f"clean + dropped of {source}", found_again, count["read"])
+        found_again = sum(count[k] for k in ("clean", *drop_reasons()))
+        _equal(f"clean + dropped of {source}", found_again, documents_of(count))
     dropped = {key: leaf.get(key, 0) for key in duplicates.DROPS}
     return {
         "counts": counts,
@@ -99,8 +116,8 @@ def manifest(
         for source, steps in receipt["counts"].items():
             sources[source].update(steps)
     for name, count in sources.items():
-        found_again = sum(count[k] for k in (*DROPS, *SPLITS))
-        _equal(f"documents of {name}, dropped or in a split", found_again, count["read"])
+        found_again = sum(count[k] for k in (*drop_reasons(), *SPLITS))
+        _equal(f"documents of {name}, dropped or in a split", found_again, documents_of(count))
     total: Counter[str] = sum(sources.values(), Counter())
     for key, number in cleaned["dropped"].items():
         _equal(f"{key} of all sources", total[key], number)
@@ -170,8 +187,7 @@ def _splits(folder: Folder, config: Config, seq_len: int) -> dict[str, dict[str,
 
 
 def _ordered(count: Counter[str]) -> dict[str, int]:
-    extra = ("repeated", "boilerplate_lines", "characters")
-    return {key: count[key] for key in ("read", *DROPS, *SPLITS, *extra)}
+    return {key: count[key] for key in (*READ, *drop_reasons(), *SPLITS, *_EXTRA)}
 
 
 def _receipt(folder: Folder, name: str) -> dict[str, Any]:

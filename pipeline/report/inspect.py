@@ -12,7 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from pipeline import provenance
-from pipeline.report.balance import DROPS
+from pipeline.report.balance import documents_of, fates
 from pipeline.report.sources import Outcome, largest, table
 from pipeline.report.verify import load_manifest
 from pipeline.shards.shard import read_rows
@@ -46,11 +46,15 @@ def _totals(folder: Folder, manifest: dict[str, Any]) -> str:
         )
     total = counts["total"]
     steps = " + ".join(f"{total[key]:,} {_words(key)}" for key in _present(manifest))
-    lines.append(f"  {total['read']:,} documents read = {steps}")
+    parts = total.get("further_parts", 0)
+    further = f" + {parts:,} further parts of {total['cut']:,} that were cut" if parts else ""
+    lines.append(f"  {total['read']:,} documents read{further} = {steps}")
     if total["repeated"]:
         lines.append(f"  {total['repeated']:,} more copies of training documents (weights over 1)")
     if total["boilerplate_lines"]:
         lines.append(f"  {total['boilerplate_lines']:,} lines of boilerplate removed")
+    if passages := total.get("unparsed_passages"):
+        lines.append(f"  {passages:,} passages of markup that couldn't be parsed removed")
     if counts["contaminated"]:
         tasks = ", ".join(f"{task} {n:,}" for task, n in counts["contaminated"].items())
         lines.append(f"  documents with sentences of {tasks}")
@@ -72,9 +76,9 @@ def _outcomes(manifest: dict[str, Any]) -> list[Outcome]:
     return [
         Outcome(
             name,
-            read=count["read"],
+            read=documents_of(count),
             kept=sum(count[split] for split in SPLITS),
-            dropped=Counter({reason: count[reason] for reason in DROPS if count[reason]}),
+            dropped=Counter({k: n for k, n in fates(count).items() if n and k not in SPLITS}),
         )
         for name, count in manifest["counts"]["sources"].items()
     ]
@@ -82,8 +86,7 @@ def _outcomes(manifest: dict[str, Any]) -> list[Outcome]:
 
 def _present(manifest: dict[str, Any]) -> list[str]:
     """What became of documents, without the reasons that no document had."""
-    total = manifest["counts"]["total"]
-    return [key for key in (*DROPS, *SPLITS) if total[key]]
+    return [key for key, number in fates(manifest["counts"]["total"]).items() if number]
 
 
 def _words(key: str) -> str:
@@ -137,7 +140,7 @@ def draw(manifest: dict[str, Any], path: Path) -> None:
     right.barh([_words(key) for key in keys], [total[key] for key in keys], color="C1")
     for position, key in enumerate(keys):
         right.text(total[key], position, f" {total[key]:,}", va="center")
-    right.set(title=f"Where the {total['read']:,} documents went", xlabel="documents")
+    right.set(title=f"Where the {documents_of(total):,} documents went", xlabel="documents")
     right.margins(x=0.2)
     figure.savefig(path, dpi=110)
     plt.close(figure)

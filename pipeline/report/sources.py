@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.config import Config
+from pipeline.report.balance import documents_of, fates
 from pipeline.sources.records import Chunk
 from pipeline.store import pieces
 from pipeline.store.folder import Folder
@@ -23,7 +24,6 @@ _KEYS = {
     "redirect": "sources[{}].kind",
     "not_article": "sources[{}].kind",
     "too_short": "cleaning.min_characters",
-    "too_long": "cleaning.max_characters",
     "not_prose": "cleaning.min_alphabetic",
     "repetitive": "cleaning.repetition",
     "other_language": "cleaning.languages",
@@ -69,19 +69,15 @@ def outcomes(folder: Folder, config: Config, chunks: Iterable[Chunk]) -> list[Ou
             record = json.loads(lines[0])
             outcome.first_unreadable = f"{record['where']}: {record['reason']}"
         for counts in facts["counts"].values():
-            outcome.read += counts["read"]
+            outcome.read += documents_of(counts)
             outcome.kept += counts.get("clean", 0)
-            lost = {k: n for k, n in counts.items() if k not in _NOT_DROPPED}
-            outcome.dropped.update(lost)
+            outcome.dropped.update({k: n for k, n in fates(counts).items() if k != "clean"})
         for piece in facts["pieces"]:
             if folder.exists(pieces.dropped_name(piece)):
                 duplicates = pieces.dropped(folder, piece).values()
                 outcome.dropped.update(duplicates)
                 outcome.kept -= len(duplicates)
     return found
-
-
-_NOT_DROPPED = ("read", "clean", "characters", "boilerplate_lines")
 
 
 def largest(outcomes: list[Outcome]) -> list[Outcome]:

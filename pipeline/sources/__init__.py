@@ -2,8 +2,9 @@
 
 `READERS` is the one table of kinds. A reader has two halves: `find(source, chunk_bytes)` names the
 files, or the parts of large ones, in a fixed order; `read(source, file)` yields the documents of
-one of them, a `Skipped` for each that is none by its form, and a `Rejected` for each record that
-can't be read. A file that is missing is a PipelineError, one that is cut off a BadFile.
+one of them, a `Skipped` for each that is none by its form, a `Removed` for passages that it takes
+out of a text, and a `Rejected` for each record that can't be read. A file that is missing is a
+PipelineError, one that is cut off a BadFile.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from typing import NamedTuple
 from pipeline.config import Source
 from pipeline.errors import BadFile, PipelineError
 from pipeline.sources import docstrings, files, huggingface, lines, mediawiki, parquet
-from pipeline.sources.records import Chunk, Document, InputFile, Rejected, Skipped
+from pipeline.sources.records import Chunk, Document, InputFile, Rejected, Removed, Skipped
 
-Item = Document | Skipped | Rejected
+Item = Document | Skipped | Removed | Rejected
 
 
 class Reader(NamedTuple):

@@ -21,6 +21,14 @@ class Skipped(NamedTuple):
     reason: str
 
 
+class Removed(NamedTuple):
+    """Passages that a reader removed from the texts of a source, counted under the name `what`."""
+
+    source: str
+    what: str
+    number: int
+
+
 class Rejected(NamedTuple):
     """A record that can't be read: `where` names file and line or object."""
 

@@ -257,6 +257,29 @@ def test_shards_are_even_to_within_a_block(make_config: Callable[..., Config]) -
     assert min(sizes) > 30
 
 
+def test_books_longer_than_the_limit_are_in_the_data_and_in_its_balance(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    rng = random.Random(5)
+    words = [*"abcdefghijklm", "mill", "river", "lock", "ferry", "stone", "garden", "letter"]
+    for number in range(12):
+        lines = (" ".join(rng.choices(words, k=12)).capitalize() + "." for _ in range(60))
+        (tmp_path / f"{number}.txt").write_text("\n\n".join(lines))
+    books = Source(kind="text", name="books", paths=[f"{tmp_path}/*.txt"])
+    cleaning = Cleaning(max_characters=1000)
+    config = make_config(sources=[books], cleaning=cleaning, split=Split(valid=0.3))
+    manifest = _run(config, *IN_MEMORY)
+    total = manifest["counts"]["total"]
+    assert (total["read"], total["cut"]) == (12, 12)
+    assert total["further_parts"] > 12 * 3
+    assert total["train"] + total["valid"] == 12 + total["further_parts"]
+    assert problems(Path(config.output)) == []
+    report = inspect(Path(config.output), tmp_path / "picture.png", 1)
+    assert (
+        f"12 documents read + {total['further_parts']} further parts of 12 that were cut" in report
+    )
+
+
 @pytest.mark.long
 def test_a_source_of_weight_below_one_gives_a_sample(make_config: Callable[..., Config]) -> None:
     config = make_config()

@@ -7,16 +7,24 @@ from hypothesis import strategies as st
 
 from pipeline.config import Split
 from pipeline.errors import PipelineError
-from pipeline.split import CHARACTERS_PER_TOKEN, document_hash, split_of, with_validation
+from pipeline.split import (
+    CHARACTERS_PER_TOKEN,
+    document_hash,
+    part_id,
+    split_of,
+    with_validation,
+)
 
 # what a float can tell apart
 _digests = st.binary(min_size=6, max_size=6).map(lambda start: start + bytes(2))
 _documents = st.lists(st.tuples(_digests, st.integers(1, 3000)))
 
+SPLIT = Split(valid=0.1, tasks=0.3)
+
 
 def test_shares_are_as_asked() -> None:
     digests = [document_hash(f"document {i}") for i in range(20_000)]
-    counts = Counter(split_of(digest, Split(valid=0.1, tasks=0.3)) for digest in digests)
+    counts = Counter(split_of(digest, SPLIT) for digest in digests)
     assert abs(counts["valid"] / 20_000 - 0.1) < 0.01
     assert abs(counts["tasks"] / 20_000 - 0.3) < 0.015
 
@@ -70,3 +78,12 @@ def test_one_document_of_many_parts_is_one_document() -> None:
         with_validation(Split(), [parts], 128)
     for pieces in ([parts, other], [other, parts]):
         assert 1 / 4 < with_validation(Split(), pieces, 128).valid < 1 / 2
+
+
+def test_all_parts_of_a_document_are_in_its_split_and_none_is_another() -> None:
+    for book in (f"books/{i}.txt" for i in range(300)):
+        parts = [part_id(book, number) for number in range(1, 13)]
+        digests = [document_hash(part) for part in parts]
+        assert parts[0] == book
+        assert {split_of(digest, SPLIT) for digest in digests} == {split_of(digests[0], SPLIT)}
+        assert len(set(digests)) == 12

@@ -1,73 +1,84 @@
-from collections import Counter
+from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from pipeline.cleaning.filters import is_repetitive, language, without_boilerplate
-from pipeline.config import Repetition
+from pipeline.cleaning import filters
+from pipeline.config import Cleaning, Config, Repetition, Source
+from pipeline.errors import PipelineError
 
-WORDS = st.lists(st.sampled_from(["a", "b", "c", "de", "fg"]), max_size=40)
+NEW = '''
+"""Texts in capitals."""
+from dataclasses import dataclass
 
+@dataclass(kw_only=True)
+class Filter:
+    """Drops texts of which more than `most` are capitals."""
 
-def _top(words: list[str], n: int) -> int:
-    grams = Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1))
-    most = max(grams.values(), default=0)
-    return most if most > 1 else 0
+    most: float = 0.5
 
+    def __post_init__(self) -> None:
+        if self.most > 1:
+            raise ValueError(f"most: {self.most}, must be a share")
 
-def _repeated(words: list[str], n: int) -> int:
-    seen: set[tuple[str, ...]] = set()
-    covered: set[int] = set()
-    for i in range(len(words) - n + 1):
-        gram = tuple(words[i : i + n])
-        if gram in seen:
-            covered |= set(range(i, i + n))
-        seen.add(gram)
-    return len(covered)
+    def drops(self, text: str) -> bool:
+        return sum(map(str.isupper, text)) > self.most * len(text)
+'''
 
 
-@given(WORDS, st.integers(1, 3), st.sampled_from([0.1, 0.3, 0.6]))
-def test_ngram_rules_agree_with_counting(words: list[str], n: int, share: float) -> None:
-    text = " ".join(words)
-    top = Repetition(max_top_ngram={n: share}, max_duplicate_ngrams={})
-    assert is_repetitive(text, top) == (_top(words, n) * n > share * len(words))
-    repeats = Repetition(max_top_ngram={}, max_duplicate_ngrams={n: share})
-    assert is_repetitive(text, repeats) == (_repeated(words, n) > share * len(words))
+@pytest.fixture
+def shouting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file more in the package."""
+    (tmp_path / "shouting.py").write_text(NEW)
+    monkeypatch.setattr(filters, "__path__", [*filters.__path__, str(tmp_path)])
 
 
-def test_prose_passes_and_repeated_lines_do_not() -> None:
-    prose = "\n".join(
-        f"In year {i} the council of {name} met and settled the matter of the {thing} for good."
-        for i, (name, thing) in enumerate(
-            [("Ghent", "wool"), ("Siena", "bank"), ("Bruges", "canal"), ("Riga", "harbour")]
-        )
+def _reason(text: str, **keys: object) -> str | None:
+    return filters.drop_reason(text, filters.load(Cleaning(**keys)))  # type: ignore[arg-type]
+
+
+def test_each_drop_reason() -> None:
+    rules = {"min_characters": 10, "min_alphabetic": 0.5}
+    assert _reason("short", **rules) == "too_short"
+    assert _reason("1234567890 ab", **rules) == "not_prose"
+    assert _reason("a good text", **rules) is None
+
+
+def test_rules_are_asked_for_one_by_one() -> None:
+    german = (
+        "Der schnelle braune Fuchs springt über den faulen Hund und läuft dann nach Hause. " * 2
     )
-    loose = Repetition(max_top_ngram={}, max_duplicate_ngrams={})
-    assert not is_repetitive(prose, loose)
-    assert is_repetitive(prose + ("\n" + prose.split("\n")[0]) * 3, loose)
+    assert _reason(german) is None
+    assert _reason(german, languages=["en"]) == "other_language"
+    assert _reason(german, languages=["en", "de"]) is None
+    chorus = "\n".join(["A line that is sung again and again."] * 5)
+    assert _reason(chorus) is None
+    assert _reason(chorus, repetition=Repetition()) == "repetitive"
 
 
-def test_gutenberg_licence_and_web_lines_go() -> None:
-    text = (
-        "The Project Gutenberg eBook of X\n*** START OF THE PROJECT GUTENBERG EBOOK X ***\n"
-        "Chapter one. All is told here.\nClick here for more.\nThe end.\n"
-        "*** END OF THE PROJECT GUTENBERG EBOOK X ***\nlicence\nlicence\n"
-    )
-    assert without_boilerplate(text) == ("Chapter one. All is told here.\nThe end.", 6)
-    long = "He said that cookies, in his view, were of no use. " * 10
-    assert without_boilerplate(long) == (long, 0)
+@pytest.mark.usefixtures("shouting")
+def test_a_new_file_is_a_filter_with_settings_and_a_reason() -> None:
+    text = "ALL OF THIS IS IN CAPITALS, " * 5
+    assert filters.names()[-1] == "shouting"
+    assert _reason(text) is None
+    assert _reason(text, filters={"shouting": None}) == "shouting"
+    assert _reason(text, filters={"shouting": {"most": 0.9}}) is None
+    assert _reason("SHORT", filters={"shouting": {}}) == "too_short"
 
 
+@pytest.mark.usefixtures("shouting")
 @pytest.mark.parametrize(
-    ("text", "code"),
+    ("asked", "words"),
     [
-        ("The committee has not yet decided on the question.", "en"),
-        ("Le comité n'a pas encore\nstatué sur la question.", "fr"),
-        ("Комитет ещё не решил этот вопрос.", "ru"),
+        ({"shoutin": {}}, ["cleaning.filters.shoutin", "did you mean 'shouting'"]),
+        ({"shouting": {"mots": 0.2}}, ["cleaning.filters.shouting", "mots"]),
+        ({"shouting": {"most": "much"}}, ["cleaning.filters.shouting", "most", "much"]),
+        ({"shouting": {"most": 2}}, ["most: 2", "must be a share"]),
+        ({"shouting": 3}, ["cleaning.filters.shouting", "3"]),
+        ({"too_short": {"min_characters": 3}}, ["too_short", "keys of its own in cleaning"]),
     ],
 )
-def test_languages(text: str, code: str) -> None:
-    found, score = language(text)
-    assert found == code
-    assert score > 0.5
+def test_what_a_filter_does_not_take_is_named(asked: dict[str, object], words: list[str]) -> None:
+    with pytest.raises(PipelineError) as error:
+        Config(output="a", sources=[Source(kind="python-docs")], cleaning=Cleaning(filters=asked))
+    for word in words:
+        assert word in str(error.value)
