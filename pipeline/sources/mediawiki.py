@@ -1,4 +1,7 @@
-"""MediaWiki XML dumps to articles: redirects and pages outside the article namespace are skipped.
+"""MediaWiki XML dumps to articles, of any schema from 0.1 to 0.11 and any wiki.
+
+Of a page with several revisions the newest counts. Redirects are skipped, and what is no article:
+pages of other namespaces, and pages that are scripts or data rather than wikitext.
 
 Wikimedia publishes multistream dumps: one bz2 stream per 100 pages, and an index of where they
 begin. With the index beside it a dump is read in parts, in parallel; any other dump from its
@@ -8,7 +11,7 @@ beginning to its end.
 from __future__ import annotations
 
 import bz2
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import cast
 from xml.etree.ElementTree import Element, ParseError, XMLPullParser
@@ -18,7 +21,8 @@ from mwparserfromhell.parser import ParserError
 from pipeline.config import Source
 from pipeline.errors import BadFile, PipelineError
 from pipeline.sources import files
-from pipeline.sources.records import Document, InputFile, Rejected, Skipped
+from pipeline.sources.records import Document, InputFile, Rejected, Removed, Skipped
+from pipeline.sources.site import ARTICLE, Site, site_of
 from pipeline.sources.wikitext import is_redirect, plain_text
 
 _DUMP, _INDEX = "-multistream", "-multistream-index"
@@ -59,43 +63,110 @@ def _stream_offsets(path: str) -> list[int] | None:
         raise PipelineError(f"{index}: not an index of a multistream dump ({error})") from error
 
 
-def read(source: Source, file: InputFile) -> Iterator[Document | Skipped | Rejected]:
-    """The articles of a dump or a part of it. Raises BadFile when it is cut off or no XML."""
+def read(source: Source, file: InputFile) -> Iterator[Document | Skipped | Removed | Rejected]:
+    """The articles of a dump or a part of it. Raises BadFile when it is cut off or no dump."""
     name = source.label
+    site = _site(file)
     for page in _pages(file):
-        title, namespace, number = (page.findtext(key) or "" for key in ("title", "ns", "id"))
-        markup = page.findtext("revision/text") or ""
-        if namespace != "0":
+        title, number = (page.findtext(key) or "" for key in ("title", "id"))
+        markup = _markup(page, file)
+        if not _is_article(page, site, title):
             yield Skipped(name, "not_article")
-        elif page.find("redirect") is not None or is_redirect(markup):
+        elif page.find("redirect") is not None or is_redirect(markup, site):
             yield Skipped(name, "redirect")
         else:
             try:
-                text = plain_text(markup)
+                text, unparsed = plain_text(markup, site)
             except (ParserError, RecursionError) as error:
                 yield Rejected(f"{file.path}:{title}", f"markup can't be parsed: {error}")
                 continue
+            if unparsed:
+                yield Removed(name, "unparsed_passages", unparsed)
             text = f"{title}\n\n{text}" if source.title and text else text
             yield Document(f"{file.name}:{number}", text, name)
 
 
+def _is_article(page: Element, site: Site, title: str) -> bool:
+    stated = page.findtext("ns")  # since schema 0.6
+    namespace = site.namespace(title) if stated is None else int(stated)
+    model = page.findtext("revision/model") or "wikitext"  # stated since 0.8
+    return namespace == ARTICLE and model == "wikitext"
+
+
+def _markup(page: Element, file: InputFile) -> str:
+    """The text of a page's one revision. Raises BadFile when the dump has left it out."""
+    text = page.find("revision/text")
+    if text is None:
+        return ""
+    if not text.text and text.get("deleted") is None and text.get("bytes", "0") != "0":
+        raise BadFile(
+            f"{file.path}: {page.findtext('title')!r} has {text.get('bytes')} bytes, but none are "
+            "in the file: a stub dump, without texts; fetch the one named pages-articles"
+        )
+    return text.text or ""
+
+
+def _site(file: InputFile) -> Site:
+    """What the header of a dump says of its wiki; it stands at the beginning of the whole file."""
+    version = ""
+    for event, element in _elements(file, files.blocks(file.path)):
+        if element.tag == "mediawiki":
+            version = element.get("version", "")
+        if element.tag == "siteinfo" and event == "end":
+            return site_of(version, element)
+        if element.tag == "page":
+            break
+    return site_of(version, None)
+
+
 def _pages(file: InputFile) -> Iterator[Element]:
-    parser: XMLPullParser[Element] = XMLPullParser(["start", "end"])
-    inner = file.start > 0, file.stop is not None and file.stop < file.whole
+    """The pages, each with its newest revision only."""
     content = files.blocks(file.path) if file.stop is None else _streams(file)
+    begins_within = file.start > 0
+    ends_within = file.stop is not None and file.stop < file.whole
+    blocks = chain(
+        [b"<mediawiki>"] if begins_within else [], content, [b"</mediawiki>"] if ends_within else []
+    )
     root: Element | None = None
+    page: Element | None = None
+    newest: Element | None = None
+    for event, element in _elements(file, blocks):
+        if event == "start":
+            root = element if root is None else root
+            if element.tag == "page":
+                page, newest = element, None
+        elif element.tag == "revision" and page is not None:
+            older = element
+            if newest is None or _timestamp(newest) <= _timestamp(element):
+                older, newest = newest, element
+            if older is not None:
+                page.remove(older)  # else the whole history of a page is in memory
+        elif element.tag == "page" and root is not None:
+            yield element
+            root.clear()  # else all pages stay in memory
+
+
+def _timestamp(revision: Element) -> str:
+    """When a revision was saved, in ISO 8601 as dumps have it; equal ones stand in their order."""
+    return revision.findtext("timestamp") or ""
+
+
+def _elements(file: InputFile, blocks: Iterable[bytes]) -> Iterator[tuple[str, Element]]:
+    """Starts and ends of elements, their tags without the XML namespace."""
+    parser: XMLPullParser[Element] = XMLPullParser(["start", "end"])
+    root = ""
     try:
-        for block in chain(
-            [b"<mediawiki>"] if inner[0] else [], content, [b"</mediawiki>"] if inner[1] else []
-        ):
+        for block in blocks:
             parser.feed(block)
             for event, element in cast(Iterator[tuple[str, Element]], parser.read_events()):
                 element.tag = element.tag.rpartition("}")[2]
-                if event == "start":
-                    root = element if root is None else root
-                elif element.tag == "page" and root is not None:
-                    yield element
-                    root.clear()  # else all pages stay in memory
+                root = root or element.tag
+                if root != "mediawiki" or element.tag == "logitem":
+                    raise BadFile(
+                        f"{file.path}: no dump of pages: <{element.tag}>, expected a <mediawiki> "
+                        "of <page>s; fetch the one named pages-articles"
+                    )
+                yield event, element
         parser.close()
     except ParseError as error:
         raise BadFile(f"{file.path}: cut off, or no MediaWiki dump ({error})") from error

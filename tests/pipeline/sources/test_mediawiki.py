@@ -8,7 +8,7 @@ import pytest
 from pipeline.config import Source
 from pipeline.errors import BadFile, PipelineError
 from pipeline.sources import Item, plan, read
-from pipeline.sources.records import Document, Skipped
+from pipeline.sources.records import Document, Removed, Skipped
 
 REAL = Path(__file__).parents[4] / "shared/data/wikipedia-xml"
 HEADER = '<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.10/"><siteinfo></siteinfo>\n'
@@ -22,9 +22,9 @@ def _page(number: int, namespace: int = 0, text: str = "") -> str:
     )
 
 
-def _dump(folder: Path, streams: list[str]) -> tuple[Path, Path]:
+def _dump(folder: Path, streams: list[str], header: str = HEADER) -> tuple[Path, Path]:
     """A multistream dump and its index, laid out as Wikimedia does."""
-    parts = [HEADER, *streams, "</mediawiki>"]
+    parts = [header, *streams, "</mediawiki>"]
     packed = [bz2.compress(part.encode()) for part in parts]
     path = folder / "xxwiki-latest-pages-articles-multistream.xml.bz2"
     path.write_bytes(b"".join(packed))
@@ -85,6 +85,140 @@ def test_a_dump_that_is_cut_off_is_told_with_and_without_index(
     path.write_bytes(content.replace(content[1000:1010], b"0123456789"))
     with pytest.raises(BadFile, match="damaged"):
         _items(source, 300)
+
+
+def _revision(text: str, more: str = "", attributes: str = "") -> str:
+    return f"<revision><id>9</id>{more}<text{attributes}>{escape(text)}</text></revision>"
+
+
+def _xml(version: str, *pages: str, siteinfo: str = "") -> str:
+    namespace = f"http://www.mediawiki.org/xml/export-{version}/"
+    head = f'<mediawiki xmlns="{namespace}" version="{version}" xml:lang="de">'
+    return f"{head}{siteinfo}{''.join(f'<page>{page}</page>' for page in pages)}</mediawiki>"
+
+
+GERMAN = (
+    "<siteinfo><namespaces><namespace key='0' /><namespace key='2'>Benutzer</namespace>"
+    "<namespace key='6'>Datei</namespace><namespace key='14'>Kategorie</namespace>"
+    "</namespaces></siteinfo>"
+)
+STUB = " bytes='90'"
+MARKUP = "[[Datei:B.jpg|mini|hochkant|Eine Bank]]Die Bank [[CSI: Wien]].\n[[Kategorie:B]][[en:B]]"
+
+
+def _found(folder: Path, xml: str) -> dict[str, str]:
+    """Text or reason by the id or position of each page of a dump."""
+    path = folder / "x.xml"
+    path.write_text(xml)
+    items = _items(Source(kind="mediawiki", name="w", paths=[str(path)], title=False), 10**9)
+    return {
+        item.id.split(":")[1] if isinstance(item, Document) else f"{position}": item.text
+        if isinstance(item, Document)
+        else str(item[1])
+        for position, item in enumerate(items)
+    }
+
+
+@pytest.mark.parametrize("version", ["0.3", "0.4", "0.5", "0.6", "0.8", "0.10", "0.11"])
+def test_a_dump_of_any_schema_gives_its_articles(tmp_path: Path, version: str) -> None:
+    number = int(version.split(".")[1])
+    model = "<model>wikitext</model><format>text/x-wiki</format>" if number >= 8 else ""
+
+    def page(title: str, namespace: int, of: int, redirect: str, text: str) -> str:
+        stated = f"<ns>{namespace}</ns>" if number >= 6 else ""
+        marked = redirect if number >= 4 else ""
+        return f"<title>{title}</title>{stated}<id>{of}</id>{marked}{_revision(text, model)}"
+
+    xml = _xml(
+        version,
+        page("Bank", 0, 7, "", MARKUP),
+        page("Benutzer:Wer", 2, 8, "", "Ich bin kein Artikel."),
+        page("Sitz", 0, 9, "<redirect title='Bank' />", "#WEITERLEITUNG [[Bank]]"),
+        page("Sitz: das Buch", 0, 10, "", "Ein Buch."),
+        siteinfo=GERMAN,
+    )
+    assert _found(tmp_path, xml) == {
+        "7": "Die Bank CSI: Wien.",
+        "1": "not_article",
+        "2": "redirect",
+        "10": "Ein Buch.",
+    }
+
+
+def test_of_a_full_history_the_newest_revision_counts(tmp_path: Path) -> None:
+    def revisions(*days: int) -> str:
+        return "".join(
+            _revision(f"Text of day {day}.", f"<timestamp>2020-01-{day:02}T00:00:00Z</timestamp>")
+            for day in days
+        )
+
+    stamped = [(1, 2, 3), (3, 2, 1), (2, 3, 1)]
+    pages = [
+        f"<title>A</title><ns>0</ns><id>{i}</id>{revisions(*d)}" for i, d in enumerate(stamped)
+    ]
+    unstamped = "".join(_revision(f"Version {i}.") for i in range(3))
+    pages += [f"<title>A</title><ns>0</ns><id>9</id>{unstamped}"]
+    assert _found(tmp_path, _xml("0.10", *pages)) == {
+        **{str(i): "Text of day 3." for i in range(3)},
+        "9": "Version 2.",
+    }
+
+
+def test_scripts_and_data_are_no_articles(tmp_path: Path) -> None:
+    pages = [
+        f"<title>A</title><ns>0</ns><id>{i}</id>{_revision('var text;', f'<model>{model}</model>')}"
+        for i, model in enumerate(["javascript", "css", "Scribunto", "wikibase-item", "wikitext"])
+    ]
+    assert _found(tmp_path, _xml("0.11", *pages)) == {
+        **dict.fromkeys("0123", "not_article"),
+        "4": "var text;",
+    }
+
+
+def test_other_slots_of_a_revision_are_not_its_text(tmp_path: Path) -> None:
+    slot = "<content><role>data</role><model>json</model><text>{}</text></content>"
+    page = f"<title>A</title><ns>0</ns><id>1</id>{_revision('Main.', slot)}"
+    assert _found(tmp_path, _xml("0.11", page)) == {"1": "Main."}
+
+
+@pytest.mark.parametrize(
+    ("xml", "words"),
+    [
+        ("<feed><doc><title>A</title></doc></feed>", "<feed>, expected a <mediawiki>"),
+        (_xml("0.10").replace("</med", "<logitem /></med"), "<logitem>, expected"),
+        (_xml("0.10", f"<title>A</title>{_revision('', '', STUB)}"), "'A' has 90 bytes"),
+        ("plain text", "no MediaWiki dump"),
+    ],
+)
+def test_what_is_no_dump_of_articles_is_told(tmp_path: Path, xml: str, words: str) -> None:
+    with pytest.raises(BadFile, match=words) as error:
+        _found(tmp_path, xml)
+    assert str(tmp_path / "x.xml") in str(error.value)
+
+
+def test_a_hidden_text_is_empty_and_no_stub(tmp_path: Path) -> None:
+    hidden = _revision("", "", f"{STUB} deleted='deleted'")
+    page = f"<title>A</title><id>1</id>{hidden}"
+    assert _found(tmp_path, _xml("0.10", page)) == {"1": ""}
+
+
+def test_parts_know_the_names_in_the_header_of_the_dump(tmp_path: Path) -> None:
+    text = "[[Datei:B|mini|Bild]]Prosa.[[Kategorie:B]]"
+    streams = ["".join(_page(10 * s + n, text=text) for n in range(10)) for s in range(4)]
+    header = HEADER.replace("<siteinfo></siteinfo>", GERMAN)
+    _dump(tmp_path, streams, header)
+    source = Source(kind="mediawiki", name="w", paths=[f"{tmp_path}/*.bz2"], title=False)
+    assert len(plan([source], 1)) == 4
+    assert {item.text for item in _items(source, 1) if isinstance(item, Document)} == {"Prosa."}
+
+
+def test_passages_that_were_removed_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "x.xml").write_text(_xml("0.10", _page(1, text="One.\n\n{{cut off")[6:-8]))
+    source = Source(kind="mediawiki", name="w", paths=[f"{tmp_path}/x.xml"])
+    removed, document = _items(source, 10**9)
+    assert removed == Removed("w", "unparsed_passages", 1)
+    assert isinstance(document, Document)
+    assert document.text == "T1\n\nOne."
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="needs shared/data/wikipedia-xml beside the checkout")
