@@ -136,11 +136,13 @@ def _pages(file: InputFile) -> Iterator[Element]:
             if element.tag == "page":
                 page, newest = element, None
         elif element.tag == "revision" and page is not None:
-            older = element
-            if newest is None or _timestamp(newest) <= _timestamp(element):
-                older, newest = newest, element
-            if older is not None:
-                page.remove(older)  # else the whole history of a page is in memory
+            # one at a time, else the whole history of a page is in memory
+            if newest is not None and _timestamp(element) < _timestamp(newest):
+                page.remove(element)
+            else:
+                if newest is not None:
+                    page.remove(newest)
+                newest = element
         elif element.tag == "page" and root is not None:
             yield element
             root.clear()  # else all pages stay in memory

@@ -70,11 +70,14 @@ class Passages(NamedTuple):
 def is_redirect(markup: str, site: Site = ENGLISH) -> bool:
     """Whether a page only sends on to another.
 
-    Every wiki understands `#REDIRECT`. Its own word for that isn't in a dump; where redirects
-    aren't marked, a page is one when it begins with any word behind a `#` and a link.
+    Every wiki understands `#REDIRECT`. Its own word for that isn't in a dump: a page is one when
+    it holds only some word behind a `#` and a link; where redirects aren't marked, when it begins
+    so.
     """
-    pattern = _REDIRECT if site.marks_redirects else _ANY_REDIRECT
-    return _REDIRECT.match(markup) is not None or pattern.match(markup) is not None
+    if _REDIRECT.match(markup):
+        return True
+    begins = _ANY_REDIRECT.match(markup)
+    return begins is not None and not (site.marks_redirects and markup[begins.end() :].strip())
 
 
 def plain_text(markup: str, site: Site = ENGLISH) -> Passages:
