@@ -32,19 +32,33 @@ def no_fraction(section: Any, prefix: str, *keys: str) -> Iterator[str]:
 class Source:
     """Where documents come from."""
 
-    kind: Literal["text", "jsonl", "parquet", "huggingface", "mediawiki", "python-docs"]
-    """Reader: text files or JSON lines (plain, .gz, .bz2, .zst), Parquet, a data set of Hugging
-    Face's `datasets`, MediaWiki XML dumps (.xml.bz2; one with its `…-multistream-index.txt.bz2`
-    beside it is read in parallel), or the docstrings of every installed Python library."""
+    kind: Literal[
+        "text",
+        "jsonl",
+        "parquet",
+        "huggingface",
+        "mediawiki",
+        "wikiextractor",
+        "wet",
+        "fasta",
+        "python-docs",
+    ]
+    """Reader: text files or JSON lines (plain, gzip, bzip2, zstd or xz), Parquet, a data set of
+    Hugging Face's `datasets`, MediaWiki XML dumps (.xml.bz2; one with its
+    `…-multistream-index.txt.bz2` beside it is read in parallel), what WikiExtractor makes of them,
+    Common Crawl's texts (.warc.wet.gz), FASTA sequences, or the docstrings of every installed
+    Python library."""
     name: str = ""
     """Prefix of the document ids and the name in counts; the kind when empty. The documents of
     python-docs are counted under their library instead."""
     paths: list[str] = field(default_factory=list)
-    """Files, glob patterns, or URLs of a Beam filesystem; names or folders for huggingface."""
+    """Files, folders, glob patterns, or URLs of one of these; names or folders for huggingface."""
     weight: float = 1.0
     """How often each training document is seen: 2 is every one twice, 0.3 a sample of them."""
     bad_files: Literal["stop", "skip"] = "stop"
     """A file that is cut off or not of its kind stops the run, or is read up to the damage."""
+    encoding: str = "utf-8"
+    """text, jsonl, wikiextractor, fasta: how text is encoded where no byte order mark says it."""
     documents: Literal["file", "line", "blank-lines"] = "file"
     """text: what one document is (a file, a line, a block between blank lines)."""
     text_key: str = "text"
@@ -56,7 +70,7 @@ class Source:
     split: str = "train"
     """huggingface: split of the data set."""
     title: bool = True
-    """mediawiki: an article begins with its title."""
+    """mediawiki, wikiextractor: an article begins with its title."""
     min_docstring_characters: int = 200
     """python-docs: shorter docstrings are not read at all."""
     markup: Literal["plain", "docstring"] = "plain"
@@ -68,11 +82,15 @@ class Source:
         return self.name or self.kind
 
     def problems(self, prefix: str) -> Iterator[str]:
-        """Paths that don't go with the kind, and a weight of nothing."""
+        """Paths that don't go with the kind, an unknown encoding, and a weight of nothing."""
         if self.kind != "python-docs" and not self.paths:
             yield f"{prefix}paths: empty, and kind {self.kind} reads files; list some"
         if self.kind == "python-docs" and self.paths:
             yield f"{prefix}paths: python-docs finds its files itself; remove the paths"
+        try:
+            b"x".decode(self.encoding)
+        except LookupError:
+            yield f"{prefix}encoding: {self.encoding!r} is none that Python knows; utf-8, cp1252, …"
         if self.weight <= 0:
             yield f"{prefix}weight: {self.weight}, must be over 0; or remove the source"
 
@@ -194,12 +212,15 @@ class Tokenizer:
     path: str | None = None
     """Folder or Hub name of a finished tokenizer to use as it is, ids and settings included. One is
     trained on the corpus when empty."""
-    kind: Literal["bpe", "wordpiece"] = "bpe"
-    """What is trained: RoBERTa's byte-level BPE, or BERT's WordPiece."""
+    kind: Literal["bpe", "wordpiece", "characters", "kmers"] = "bpe"
+    """What is trained: RoBERTa's byte-level BPE, BERT's WordPiece, or an alphabet: a token for each
+    character, or for each `k` of them."""
+    k: int = 6
+    """kmers: letters in a token. Tokens don't overlap; what they can't cover is single letters."""
     lowercase: bool = False
-    """wordpiece: lower case, without accents, as bert-base-uncased."""
+    """all but bpe: lower case; for wordpiece also without accents, as bert-base-uncased."""
     vocab_size: int = 50_265
-    """Number of tokens, special tokens included."""
+    """Number of tokens, special tokens included; alphabets are mostly smaller."""
     sample_bytes: int = 100_000_000
     """UTF-8 bytes of training text that the tokenizer is trained on."""
     seed: int = 0
@@ -207,10 +228,11 @@ class Tokenizer:
 
     def problems(self, prefix: str) -> Iterator[str]:
         """A vocabulary or a sample that is too small, and lower case for byte-level BPE."""
-        bytes_and_special_tokens = 256 + 5
-        yield from below_minimum(self, prefix, vocab_size=bytes_and_special_tokens, sample_bytes=1)
-        if self.lowercase and self.kind != "wordpiece":
-            yield f"{prefix}lowercase: only for kind wordpiece; byte-level BPE keeps case"
+        special_tokens = 5
+        smallest = special_tokens + (1 if self.kind in ("characters", "kmers") else 256)
+        yield from below_minimum(self, prefix, vocab_size=smallest, sample_bytes=1, k=1)
+        if self.lowercase and self.kind == "bpe":
+            yield f"{prefix}lowercase: not for kind bpe; byte-level BPE keeps case"
 
 
 @dataclass(kw_only=True)

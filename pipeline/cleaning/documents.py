@@ -14,6 +14,7 @@ from pipeline.cleaning.clean import clean, in_parts
 from pipeline.config import Config
 from pipeline.dedup import decontaminate, duplicates
 from pipeline.dedup.minhash import signatures
+from pipeline.errors import PipelineError
 from pipeline.sources import read
 from pipeline.sources.records import Chunk, Document, Rejected, Removed, Skipped
 from pipeline.split import document_hash, part_id
@@ -22,6 +23,7 @@ from pipeline.store.folder import Folder
 
 EXAMPLES = 3  # of each drop reason, from each chunk
 EXCERPT = 300  # characters
+_NOT_OF_ONE_TEXT = (PipelineError, OSError, ImportError, MemoryError)  # it would be all of them
 
 
 class _Tally:
@@ -32,6 +34,10 @@ class _Tally:
         self.contaminated: Counter[str] = Counter()
         self.rejected: list[str] = []
         self.examples: dict[str, list[list[str]]] = {}
+
+    def reject(self, record: Rejected) -> None:
+        """Keep what is wrong with a record, as a line of JSON."""
+        self.rejected.append(json.dumps(record._asdict(), ensure_ascii=False))
 
     def dropped(self, document: Document, text: str, reason: str) -> None:
         """Keep the examples with the smallest hashes: the same ones in any order."""
@@ -63,7 +69,9 @@ def clean_chunk(folder: Folder, chunk: Chunk, config: Config) -> dict[str, Any]:
         names.append(_write(folder, chunk, len(names), waiting, config))
     if tally.rejected:
         lines = "".join(line + "\n" for line in tally.rejected)
-        folder.write(pieces.rejected_name(chunk.index), lines.encode())
+        # Half a character of UTF-16, as file names may hold it, is written as JSON's escape of it.
+        content = lines.encode(errors="backslashreplace")
+        folder.write(pieces.rejected_name(chunk.index), content)
     found = {
         "counts": tally.counts,
         "contaminated": tally.contaminated,
@@ -84,7 +92,7 @@ def _kept(folder: Folder, chunk: Chunk, config: Config, tally: _Tally) -> Iterat
     for file in chunk.files:
         for item in read(source, file):
             if isinstance(item, Rejected):
-                tally.rejected.append(json.dumps(item._asdict(), ensure_ascii=False))
+                tally.reject(item)
                 continue
             count = tally.counts.setdefault(item.source, Counter())
             if isinstance(item, Removed):
@@ -94,16 +102,23 @@ def _kept(folder: Folder, chunk: Chunk, config: Config, tally: _Tally) -> Iterat
             if isinstance(item, Skipped):
                 count[item.reason] += 1
                 continue
-            cleaned = clean(item.text, source.markup, config.cleaning)
+            try:
+                cleaned = clean(item.text, source.markup, config.cleaning)
+                parts = in_parts(cleaned.text, config.cleaning.max_characters)
+                reasons = [filters.drop_reason(text, active) for text in parts]
+            except Exception as error:
+                if isinstance(error, _NOT_OF_ONE_TEXT):
+                    raise
+                count["read"] -= 1
+                tally.reject(Rejected(item.id, f"can't be cleaned ({error!r:.300})"))
+                continue
             if cleaned.boilerplate_lines:
                 count["boilerplate_lines"] += cleaned.boilerplate_lines
-            parts = in_parts(cleaned.text, config.cleaning.max_characters)
             if len(parts) > 1:
                 count["cut"] += 1
                 count["further_parts"] += len(parts) - 1
-            for number, text in enumerate(parts, start=1):
+            for number, (text, reason) in enumerate(zip(parts, reasons, strict=True), start=1):
                 document = Document(part_id(item.id, number), text, item.source)
-                reason = filters.drop_reason(text, active)
                 if reason is None and _left_out(item.id, source.weight):
                     reason = "not_sampled"
                 elif reason is None and index is not None and config.decontamination:

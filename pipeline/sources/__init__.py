@@ -1,31 +1,40 @@
 """Corpora to documents: which files a source has, and what stands in each of them.
 
-`READERS` is the one table of kinds. A reader has two halves: `find(source, chunk_bytes)` names the
-files, or the parts of large ones, in a fixed order; `read(source, file)` yields the documents of
-one of them, a `Skipped` for each that is none by its form, a `Removed` for passages that it takes
-out of a text, and a `Rejected` for each record that can't be read. A file that is missing is a
-PipelineError, one that is cut off a BadFile.
+A kind of source is a module here, of the same name (`python-docs`: `python_docs`), and a name in
+`Source.kind`. It has two functions: `find(source, chunk_bytes)` names the files, or the parts of
+large ones, in a fixed order; `read(source, file)` yields the documents of one of them, a `Skipped`
+for each that is none by its form, a `Removed` for passages that it takes out of a text, and a
+`Rejected` for each record that can't be read. A file that is missing is a PipelineError, one that
+is cut off a BadFile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Protocol, cast
 
 from pipeline.config import Source
 from pipeline.errors import BadFile, PipelineError
-from pipeline.sources import docstrings, files, huggingface, lines, mediawiki, parquet
+from pipeline.sources import files
 from pipeline.sources.records import Chunk, Document, InputFile, Rejected, Removed, Skipped
 
 Item = Document | Skipped | Removed | Rejected
 
 
-class Reader(NamedTuple):
-    """The two halves of a kind of source."""
+class Reader(Protocol):
+    """What the module of a kind of source has."""
 
-    find: Callable[[Source, int], list[InputFile]]
-    read: Callable[[Source, InputFile], Iterator[Item]]
+    def find(self, source: Source, chunk_bytes: int) -> list[InputFile]:
+        """The files, or parts of them, in a fixed order."""
+
+    def read(self, source: Source, file: InputFile) -> Iterator[Item]:
+        """The documents of one of them, in its order."""
+
+
+def reader(kind: str) -> Reader:
+    """The module of a kind, imported only where there is such a source."""
+    return cast(Reader, import_module(f"pipeline.sources.{kind.replace('-', '_')}"))
 
 
 def plan(sources: list[Source], chunk_bytes: int) -> list[Chunk]:
@@ -34,7 +43,7 @@ def plan(sources: list[Source], chunk_bytes: int) -> list[Chunk]:
     for number, source in enumerate(sources):
         together: list[InputFile] = []
         size = 0
-        for file in READERS[source.kind].find(source, chunk_bytes):
+        for file in _found(source, chunk_bytes):
             if together and size + file.bytes > chunk_bytes:
                 chunks.append(Chunk(len(chunks), number, tuple(together)))
                 together, size = [], 0
@@ -43,6 +52,16 @@ def plan(sources: list[Source], chunk_bytes: int) -> list[Chunk]:
         if together:
             chunks.append(Chunk(len(chunks), number, tuple(together)))
     return chunks
+
+
+def _found(source: Source, chunk_bytes: int) -> list[InputFile]:
+    try:
+        return reader(source.kind).find(source, chunk_bytes)
+    except OSError as error:
+        where = error.filename or "a file"
+        raise PipelineError(
+            f"sources ({source.label}): {where}: can't be read ({error.strerror or error})"
+        ) from error
 
 
 def read(source: Source, file: InputFile) -> Iterator[Item]:
@@ -57,34 +76,14 @@ def read(source: Source, file: InputFile) -> Iterator[Item]:
                 f"{file.path}: {size:,} bytes, but {file.whole:,} when this run began; "
                 "start over with --overwrite"
             )
-        yield from READERS[source.kind].read(source, file)
+        yield from reader(source.kind).read(source, file)
     except BadFile as error:
         if source.bad_files == "stop":
             raise BadFile(f"{error}, or go on without it: `bad_files: skip`") from error
         yield Rejected(file.path, f"bad file, read up to here: {error}")
     except OSError as error:
         raise PipelineError(f"{file.path}: can't be read ({error.strerror or error})") from error
-
-
-def _find_python_docs(source: Source, _: int) -> list[InputFile]:
-    return [InputFile(path, name, size, size) for path, name, size in docstrings.installed_files()]
-
-
-def _read_python_docs(source: Source, file: InputFile) -> Iterator[Item]:
-    raw = Path(file.path).read_bytes()
-    library = docstrings.library_of(file.name)
-    try:
-        for name, text in docstrings.docstrings(raw, source.min_docstring_characters):
-            yield Document(f"{file.name}:{name}", text, library)
-    except (SyntaxError, ValueError, RecursionError) as error:
-        yield Rejected(file.path, f"not Python: {error}")
-
-
-READERS = {
-    "text": Reader(lines.find, lines.read_text),
-    "jsonl": Reader(lines.find, lines.read_jsonl),
-    "parquet": Reader(parquet.find, parquet.read),
-    "huggingface": Reader(huggingface.find, huggingface.read),
-    "mediawiki": Reader(mediawiki.find, mediawiki.read),
-    "python-docs": Reader(_find_python_docs, _read_python_docs),
-}
+    except Exception as error:
+        if isinstance(error, PipelineError) or not files.is_url(file.path):
+            raise
+        raise files.unreachable(file.path, error) from error

@@ -1,149 +1,204 @@
-"""Input files wherever they lie: local paths and globs, or URLs through Beam's filesystems.
+"""The input files of a source, and the bytes in them: local, or behind URLs.
 
-`blocks` and `lines` decompress .gz, .bz2 and .zst and tell a file that is cut off from one that
-ends: `BadFile`.
+`blocks`, `lines` and `stream` decompress. The first bytes decide how, and name a file that is
+no text at all; one that is cut off or damaged is a `BadFile`, too.
 """
 
 from __future__ import annotations
 
-import bz2
-import glob
-import zlib
+import io
+import os
+import re
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
 
-import zstandard
-
 from pipeline.config import Source
 from pipeline.errors import BadFile, PipelineError
+from pipeline.sources import content, paths
+from pipeline.sources.naming import file_names
 from pipeline.sources.records import InputFile
 
 _BLOCK_BYTES = 1 << 20
+_URL = re.compile(r"(?!file://)[A-Za-z][A-Za-z0-9+.-]*://")
 
 
-def matching(source: Source) -> list[InputFile]:
-    """The files of a source, in the order of its paths, each pattern's sorted by name.
+def matching(source: Source, suffixes: tuple[str, ...] = ()) -> list[InputFile]:
+    """The files of a source, in the order of its paths, each path's sorted by name.
 
-    Document ids begin with the source's and the file's name. Raises PipelineError when a pattern
-    matches nothing, or two files have one name.
+    Args:
+        source: its paths are files, folders, patterns, or URLs of one of these.
+        suffixes: how the names of its kind end; they choose files in folders alone.
+
+    Raises:
+        PipelineError: a path names nothing.
     """
-    found: dict[str, InputFile] = {}
+    found: dict[str, tuple[str, int]] = {}
     for pattern in source.paths:
-        for path, size in match(pattern, f"sources ({source.label})"):
-            name = f"{source.label}/{path.rsplit('/', 1)[-1]}"
-            other = found.setdefault(name, InputFile(path, name, size, size))
-            if other.path != path:
-                raise PipelineError(
-                    f"sources ({source.label}): {other.path} and {path} have the same "
-                    "name, so their documents would have the same ids; put them in two sources"
-                )
-    return list(found.values())
+        for path, size in match(pattern, f"sources ({source.label})", suffixes):
+            found.setdefault(path if is_url(path) else os.path.abspath(path), (path, size))  # noqa: PTH100
+    names = file_names(source.label, list(found))
+    return [InputFile(path, names[key], max(size, 0), size) for key, (path, size) in found.items()]
+
+
+def match(pattern: str, key: str, suffixes: tuple[str, ...] = ()) -> list[tuple[str, int]]:
+    """(path, bytes) of what a path or pattern names, sorted; -1 where a URL's size isn't known.
+
+    Raises PipelineError naming the key, and the path that was tried, when there is nothing.
+    """
+    if is_url(pattern):
+        found, tried = _urls().match(pattern, suffixes), pattern
+    else:
+        tried = os.path.abspath(paths.local(pattern))  # noqa: PTH100
+        try:
+            found = [(path, size(path)) for path in paths.match(pattern, suffixes)]
+        except OSError as error:
+            raise PipelineError(
+                f"{key}: {error.filename or tried}: can't be read ({error.strerror})"
+            ) from error
+    if not found:
+        what = "no regular file, and no folder with files" if _exists(tried) else "no file matches"
+        raise PipelineError(
+            f"{key}: {pattern!r}: {what} ({tried}); correct `paths`, or fetch the corpus first"
+        )
+    return found
 
 
 def size(path: str) -> int:
-    """Bytes of a file. Raises OSError when there is none."""
-    if _is_url(path):
-        return _urls().match(path)[0][1]
-    return Path(path).stat().st_size
+    """Bytes of a file; -1 where a URL's isn't known. Raises OSError when there is none."""
+    return int(_urls().size(path)) if is_url(path) else Path(path).stat().st_size
 
 
 def open_raw(path: str) -> IO[bytes]:
-    """The bytes as they lie there, seekable, never decompressed."""
-    if _is_url(path):
-        return _urls().open_raw(path)
-    return Path(path).open("rb")
+    """The bytes as they are stored, seekable, never decompressed."""
+    return _urls().open_raw(path) if is_url(path) else Path(path).open("rb")
 
 
-def is_compressed(path: str) -> bool:
-    """Whether a file is, by its name; it can then be read from its start only."""
-    return Path(path).suffix in _DECODERS
+def unreachable(url: str, error: Exception) -> PipelineError:
+    """The one line about whatever a file system has raised."""
+    return _urls().unreachable(url, error)
+
+
+def head(path: str) -> bytes:
+    """The first bytes of a file as they are stored."""
+    with open_raw(path) as raw:
+        return raw.read(content.HEAD_BYTES)
 
 
 def blocks(path: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-    """The decompressed bytes of a file, piece by piece. Raises BadFile when it is cut off.
+    """The decompressed bytes of a file, block by block; of a plain one from `start` to `stop`.
 
-    Of a plain file also those from `start` to `stop` alone.
+    Raises BadFile when it is cut off, or by its first bytes no text.
     """
-    try:
-        with open_raw(path) as raw:
-            if is_compressed(path):
-                yield from _decompressed(raw, _DECODERS[Path(path).suffix])
-                return
-            if start:
-                raw.seek(start)
-            left = None if stop is None else stop - start
-            while block := raw.read(_BLOCK_BYTES if left is None else min(_BLOCK_BYTES, left)):
-                left = None if left is None else left - len(block)
-                yield block
-    except (EOFError, zlib.error, zstandard.ZstdError) as error:
-        raise BadFile(f"{path}: cut off or damaged ({error}); fetch it again") from error
-    except OSError as error:
-        if error.errno is None:  # bz2 reports damage so
-            raise BadFile(f"{path}: damaged ({error}); fetch it again") from error
-        raise
+    with open_raw(path) as raw:
+        if start or stop is not None:
+            raw.seek(start)
+            found = _range(raw, None if stop is None else stop - start)
+        else:
+            found = _decompressed(raw, path)
+        first = b"" if start else next(found, b"")
+        if problem := content.no_text(first[: content.HEAD_BYTES], path.rsplit("/", 1)[-1]):
+            raise BadFile(f"{path}: {problem}")
+        yield from chain([first], found)
 
 
 def lines(path: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
     """Lines with their line feed, if they have one; of a plain file from `start` to `stop`."""
-    rest = b""
-    for block in blocks(path, start, stop):
-        *whole, rest = (rest + block).split(b"\n")
-        for line in whole:
-            yield line + b"\n"
-    if rest:
+    return split_lines(blocks(path, start, stop))
+
+
+def split_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """The lines in blocks of bytes."""
+    waiting: list[bytes] = []  # of a line that is longer than a block
+    for block in blocks:
+        first, *others = block.split(b"\n")
+        waiting.append(first)
+        if others:
+            yield b"".join(waiting) + b"\n"
+            *whole, rest = others
+            for line in whole:
+                yield line + b"\n"
+            waiting = [rest]
+    if rest := b"".join(waiting):
         yield rest
 
 
-def _decompressed(raw: IO[bytes], new_decoder: Callable[[], Any]) -> Iterator[bytes]:
+def stream(blocks: Iterator[bytes]) -> IO[bytes]:
+    """Blocks of bytes as a file, for libraries that read one."""
+    return io.BufferedReader(_Stream(blocks), _BLOCK_BYTES)
+
+
+class _Stream(io.RawIOBase):
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            block = next(self._blocks, None)
+            if block is None:
+                return 0
+            self._rest = memoryview(block)
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+
+def _range(raw: IO[bytes], left: int | None) -> Iterator[bytes]:
+    while block := raw.read(_BLOCK_BYTES if left is None else min(_BLOCK_BYTES, left)):
+        left = None if left is None else left - len(block)
+        yield block
+
+
+def _decompressed(raw: IO[bytes], path: str) -> Iterator[bytes]:
+    first = raw.read(_BLOCK_BYTES // 4)
+    new_decoder = content.decoder(first)
+    rest = iter(lambda: raw.read(_BLOCK_BYTES // 4), b"")
+    if new_decoder is None:
+        yield from chain([first] if first else [], rest)
+        return
+    try:
+        yield from _decoded(chain([first], rest), new_decoder)
+    except Exception as error:
+        if not content.is_damage(error):
+            raise
+        what = "cut off" if isinstance(error, EOFError) else "damaged"
+        raise BadFile(f"{path}: {what} ({error}); fetch it again") from error
+
+
+def _decoded(pieces: Iterator[bytes], new_decoder: Callable[[], Any]) -> Iterator[bytes]:
     """All that can be had of one stream after the other, up to where the file is damaged.
 
     The libraries' own file objects give nothing of a block that damage is in, and zstandard's takes
     a stream that is cut off for the end of the file.
     """
     decoder = None
-    while piece := raw.read(_BLOCK_BYTES // 4):
-        while piece:
+    for piece in pieces:
+        while piece := piece if decoder else piece.lstrip(b"\0"):  # gzip allows zeros between
             decoder = decoder or new_decoder()
-            yield decoder.decompress(piece)
+            if block := decoder.decompress(piece):
+                yield block
             piece = b""
             if decoder.eof:
-                piece = decoder.unused_data.lstrip(b"\0")  # gzip allows zeros behind a stream
+                piece = decoder.unused_data
                 decoder = None
     if decoder is not None:
         raise EOFError("the last compressed stream has no end")
 
 
-_DECODERS: dict[str, Callable[[], Any]] = {
-    ".gz": lambda: zlib.decompressobj(wbits=31),
-    ".bz2": bz2.BZ2Decompressor,
-    ".zst": lambda: zstandard.ZstdDecompressor().decompressobj(),
-}
+def is_url(path: str) -> bool:
+    """Whether a path is for fsspec: a URL, and no local file as it stands."""
+    return _URL.match(path) is not None and not os.path.lexists(path)
 
 
-def match(pattern: str, key: str) -> list[tuple[str, int]]:
-    """(path, bytes) of what a pattern names, sorted. PipelineError naming the key when nothing."""
-    matches = sorted(_match(pattern))
-    if not matches:
-        raise PipelineError(
-            f"{key}: no file matches {pattern!r}; correct `paths`, or fetch the corpus first"
-        )
-    return matches
-
-
-def _match(pattern: str) -> Iterator[tuple[str, int]]:
-    if _is_url(pattern):
-        yield from _urls().match(pattern)
-        return
-    # Path.glob takes no absolute pattern
-    for path in glob.iglob(pattern, recursive=True):  # noqa: PTH207
-        if Path(path).is_file():
-            yield path, Path(path).stat().st_size
-
-
-def _is_url(path: str) -> bool:
-    return "://" in path
+def _exists(path: str) -> bool:
+    return not is_url(path) and os.path.lexists(path)
 
 
 def _urls() -> ModuleType:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from pipeline.config import Source
 from pipeline.errors import BadFile, PipelineError
-from pipeline.sources.records import Document, InputFile, Rejected
+from pipeline.sources.naming import Ids, file_names
+from pipeline.sources.records import Document, InputFile, Rejected, as_document
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
@@ -20,29 +21,40 @@ _PARTS = 64  # of a data set on disk, which can be cut anywhere
 
 def find(source: Source, chunk_bytes: int) -> list[InputFile]:
     """A part for each shard, so that each is a chunk of its own."""
+    paths = list(dict.fromkeys(source.paths))
+    names = file_names(source.label, paths)
     return [
-        InputFile(path, f"{source.label}/{Path(path).name}", chunk_bytes, -1, part, part + 1)
-        for path in source.paths
+        InputFile(path, names[path], chunk_bytes, -1, part, part + 1)
+        for path in paths
         for part in range(_load(source, path).num_shards)
     ]
 
 
 def read(source: Source, file: InputFile) -> Iterator[Document | Rejected]:
-    """The records of one shard, in its order; ids are the data set's own, or shard and number."""
+    """The records of one shard, in its order; ids are the data set's own, or shard and number.
+
+    Raises BadFile when the shard can't be read to its end.
+    """
     data = _load(source, file.path)
     if data.column_names is not None and source.text_key not in data.column_names:
         raise BadFile(
             f"{file.path}: no column {source.text_key!r} (`text_key`); "
             f"it has {', '.join(data.column_names)}"
         )
-    for number, record in enumerate(data.shard(data.num_shards, file.start)):
-        key = record.get(source.id_key, f"{file.start}-{number}")
-        text = record.get(source.text_key)
-        if isinstance(text, str):
-            yield Document(f"{file.name}:{key}", text, source.label)
-        else:
-            where = f"{file.path}:{file.start}-{number}"
-            yield Rejected(where, f"{source.text_key!r} is {type(text).__name__}")
+    ids = Ids(file.name)
+    records = iter(data.shard(data.num_shards, file.start))
+    number = 0
+    while True:
+        place = f":{file.start}-{number}"
+        try:
+            record = next(records)
+        except StopIteration:
+            return
+        except Exception as error:  # datasets raises its own, the Hub's, fsspec's and pyarrow's
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            raise BadFile(f"{file.path}{place}: can't be read from here on ({text})") from error
+        yield as_document(source, ids, record, place=place, where=file.path + place)
+        number += 1
 
 
 def _load(source: Source, path: str) -> IterableDataset:

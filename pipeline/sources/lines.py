@@ -1,4 +1,4 @@
-"""Text files and JSON lines; large plain ones in parts that begin and end with a document.
+"""Files of text by lines: cut into parts, and decoded.
 
 A record in a part is named by the part's first byte and the line from there: `FILE@BYTE:LINE`.
 """
@@ -6,38 +6,49 @@ A record in a part is named by the part's first byte and the line from there: `F
 from __future__ import annotations
 
 import codecs
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import pairwise
-from typing import Any
+from itertools import chain, pairwise
+from typing import NamedTuple
 
 from pipeline.config import Source
 from pipeline.errors import BadFile
-from pipeline.sources import files
-from pipeline.sources.records import Document, InputFile, Rejected
+from pipeline.sources import content, files
+from pipeline.sources.records import InputFile, Rejected
+
+Begins = Callable[[bytes, bytes], bool]  # whether a document begins between two lines
+_NOT_ITS_ENCODING = 10  # undecodable lines, if they are more than the decodable non-ASCII ones
 
 
-def find(source: Source, chunk_bytes: int) -> list[InputFile]:
-    """The files; plain ones of more than `chunk_bytes` in even parts of about that."""
-    in_parts = source.kind == "jsonl" or source.documents != "file"
+class Line(NamedTuple):
+    """A line with its line feed, and its number in its part of the file, from 1."""
+
+    number: int
+    text: str
+
+
+def in_parts(source: Source, found: list[InputFile], limit: int, begins: Begins) -> list[InputFile]:
+    """The files; plain ones of more than `limit` bytes in even parts of about that."""
     parts: list[InputFile] = []
-    for file in files.matching(source):
-        if in_parts and not files.is_compressed(file.path):
-            parts += _parts(source, file, chunk_bytes)
-        else:
-            parts.append(file)
+    for file in found:
+        is_whole = file.bytes <= limit or must_be_whole(source, files.head(file.path))
+        parts += [file] if is_whole else _parts(file, limit, begins)
     return parts
 
 
-def _parts(source: Source, file: InputFile, chunk_bytes: int) -> list[InputFile]:
-    by_blocks = source.kind == "text" and source.documents == "blank-lines"
-    count = -(-file.bytes // chunk_bytes)
+def must_be_whole(source: Source, head: bytes) -> bool:
+    """Whether a file that begins so can be read from its start only: compressed, or UTF-16."""
+    encoding = content.marked_encoding(head) or source.encoding
+    return content.decoder(head) is not None or _has_wide_units(encoding)
+
+
+def _parts(file: InputFile, limit: int, begins: Begins) -> list[InputFile]:
+    count = -(-file.bytes // limit)
     bounds = [0]
     for part in range(1, count):
         at = part * file.bytes // count
         if at > bounds[-1]:
-            bounds.append(_document_start(file.path, at, by_blocks))
+            bounds.append(_document_start(file.path, at, begins))
     bounds = [*(start for start in bounds if start < file.bytes), file.bytes]
     if len(bounds) <= 2:
         return [file]
@@ -47,76 +58,106 @@ def _parts(source: Source, file: InputFile, chunk_bytes: int) -> list[InputFile]
     ]
 
 
-def _document_start(path: str, at: int, by_blocks: bool) -> int:
-    """The first byte from `at` on that begins a line, and (`by_blocks`) stands behind a blank one.
+def _document_start(path: str, at: int, begins: Begins) -> int:
+    """The first byte from `at` on that begins a document.
 
     The line that `at` is in is passed over, since it may have begun before.
     """
-    for number, line in enumerate(files.lines(path, at)):
-        at += len(line)
-        if (number and not line.strip()) or not by_blocks:
+    following = files.lines(path, at)
+    before = next(following, b"")
+    at += len(before)
+    before = before.strip() or b"-"  # if it is blank, then perhaps by being cut
+    for line in following:
+        if begins(before, line):
             break
+        at += len(line)
+        before = line
     return at
 
 
-def _place(name: str, file: InputFile) -> str:
-    return f"{name}@{file.start}" if file.start else name
+def place(file: InputFile, number: int) -> str:
+    """Where a line of a part stands in its file."""
+    return f"@{file.start}:{number}" if file.start else f":{number}"
 
 
-def read_jsonl(source: Source, file: InputFile) -> Iterator[Document | Rejected]:
-    """A document for each object with a text under `text_key`."""
-    place = _place(file.path, file)
-    for number, line in enumerate(files.lines(file.path, file.start, file.stop), start=1):
-        where = f"{place}:{number}"
-        if not line.strip():
-            continue
+class Content(NamedTuple):
+    """Blocks of bytes, and their encoding, in which a line feed is a single byte."""
+
+    encoding: str
+    blocks: Iterator[bytes]
+
+
+def content_of(source: Source, file: InputFile) -> Content:
+    """What is in a file or a part: a byte order mark counts more than the source's `encoding`."""
+    found = files.blocks(file.path, file.start, file.stop)
+    first = next(found, b"")
+    mark = None if file.start else content.marked_encoding(first)
+    encoding = mark or source.encoding
+    if mark == "utf-8":
+        first = first.removeprefix(codecs.BOM_UTF8)
+    found = chain([first], found)
+    if _has_wide_units(encoding):
+        return Content("utf-8", _transcoded(found, encoding, file.path))
+    if content.is_binary(first[: content.HEAD_BYTES]):
+        raise BadFile(
+            f"{file.path}: binary data, or UTF-16 without a byte order mark: for that, set "
+            "`encoding: utf-16-le` of the source"
+        )
+    return Content(encoding, found)
+
+
+def read(source: Source, file: InputFile) -> Iterator[Line | Rejected]:
+    """`decoded` lines of a file or a part."""
+    return decoded(content_of(source, file), file)
+
+
+def decoded(found: Content, file: InputFile) -> Iterator[Line | Rejected]:
+    """The lines, decoded; a Rejected for each that isn't of this encoding.
+
+    Raises BadFile when most of what isn't ASCII can't be decoded: the file has another encoding.
+    """
+    at = file.start
+    undecodable = decodable = 0
+    for number, raw in enumerate(files.split_lines(found.blocks), start=1):
         try:
-            record: Any = json.loads(line)
-        except ValueError as error:
-            if not line.endswith(b"\n"):
+            text = raw.decode(found.encoding)
+        except UnicodeDecodeError as error:
+            where = file.path + place(file, number)
+            byte = f"byte {at + error.start + 1:,} is 0x{raw[error.start]:02x}"
+            reason = f"not {found.encoding}: {byte}"
+            if error.reason == "unexpected end of data" and not raw.endswith(b"\n"):
+                raise BadFile(f"{where}: cut off within a character; fetch it again") from error
+            undecodable += 1
+            if undecodable >= _NOT_ITS_ENCODING and undecodable > decodable:
                 raise BadFile(
-                    f"{where}: cut off in the last record ({error}); fetch it again"
+                    f"{where}: {reason}, as in {undecodable - 1} lines before; set `encoding` of "
+                    "the source to what the file has (cp1252, latin-1, …)"
                 ) from error
-            yield Rejected(where, f"not JSON: {error}")
-            continue
-        if not isinstance(record, dict):
-            yield Rejected(where, f"a JSON {type(record).__name__}, expected an object")
-        elif not isinstance(record.get(source.text_key), str):
-            keys = ", ".join(sorted(record)[:8])
-            yield Rejected(where, f"no text under {source.text_key!r}; it has {keys}")
+            yield Rejected(where, f"{reason}; `encoding` of the source says what files have")
         else:
-            own = record.get(source.id_key)
-            key = _place(file.name, file) + f":{number}" if own is None else f"{file.name}:{own}"
-            yield Document(key, record[source.text_key], source.label)
+            decodable += not text.isascii()
+            yield Line(number, text)
+        at += len(raw)
 
 
-def read_text(source: Source, file: InputFile) -> Iterator[Document | Rejected]:
-    """A document for the file, for each line, or for each block between blank lines."""
-    name, place = _place(file.name, file), _place(file.path, file)
-    if source.documents == "file":
-        raw = b"".join(files.blocks(file.path))
-        try:
-            yield Document(name, codecs.decode(raw, "utf-8-sig"), source.label)
-        except UnicodeDecodeError as error:
-            yield Rejected(place, f"not UTF-8: {error}")
-        return
-    block: list[str] = []
-    begin = 1
-    for number, line in enumerate(files.lines(file.path, file.start, file.stop), start=1):
-        first = number == 1 and not file.start
-        try:
-            text = codecs.decode(line, "utf-8-sig" if first else "utf-8")
-        except UnicodeDecodeError as error:
-            yield Rejected(f"{place}:{number}", f"not UTF-8: {error}")
-            continue
-        if source.documents == "line":
-            if text.strip():
-                yield Document(f"{name}:{number}", text, source.label)
-        elif text.strip():
-            begin = begin if block else number
-            block.append(text)
-        elif block:
-            yield Document(f"{name}:{begin}", "".join(block), source.label)
-            block = []
-    if block:
-        yield Document(f"{name}:{begin}", "".join(block), source.label)
+def utf8_blocks(found: Content, file: InputFile) -> Iterator[bytes]:
+    """The content in UTF-8. Raises BadFile when it can't be decoded."""
+    if found.encoding == "utf-8":
+        return found.blocks
+    return _transcoded(found.blocks, found.encoding, file.path)
+
+
+def _has_wide_units(encoding: str) -> bool:
+    return codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
+
+
+def _transcoded(found: Iterator[bytes], encoding: str, path: str) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    try:
+        for block in found:
+            yield decoder.decode(block).encode()
+        yield decoder.decode(b"", final=True).encode()
+    except UnicodeDecodeError as error:
+        raise BadFile(
+            f"{path}: not {encoding} ({error}); set `encoding` of the source to what the file has"
+        ) from error

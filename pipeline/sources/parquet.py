@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import Source
 from pipeline.errors import BadFile
-from pipeline.sources import files
-from pipeline.sources.records import Document, InputFile, Rejected
+from pipeline.sources import content, files
+from pipeline.sources.naming import Ids
+from pipeline.sources.records import Document, InputFile, Rejected, as_document
+
+_SUFFIXES = (".parquet", ".pq")
+_MAGIC = (b"PAR1", b"PARE")  # the second one's footer is encrypted
 
 
 def find(source: Source, chunk_bytes: int) -> list[InputFile]:
     """Parts of about `chunk_bytes` compressed bytes; a file that can't be opened is one part."""
     parts: list[InputFile] = []
-    for file in files.matching(source):
+    for file in files.matching(source, _SUFFIXES):
         try:
             with files.open_raw(file.path) as raw:
                 metadata = pq.ParquetFile(raw).metadata
@@ -41,6 +46,7 @@ def _compressed(group: pq.RowGroupMetaData) -> int:
 
 def read(source: Source, file: InputFile) -> Iterator[Document | Rejected]:
     """The rows of one part. Raises BadFile when the file is damaged or lacks the text's column."""
+    ids = Ids(file.name)
     try:
         with files.open_raw(file.path) as raw:
             table = pq.ParquetFile(raw)
@@ -52,17 +58,36 @@ def read(source: Source, file: InputFile) -> Iterator[Document | Rejected]:
                 )
             wanted = [c for c in (source.text_key, source.id_key) if c in columns]
             stop = table.num_row_groups if file.stop is None else file.stop
-            row = sum(table.metadata.row_group(i).num_rows for i in range(file.start))
+            number = sum(table.metadata.row_group(i).num_rows for i in range(file.start))
             for batch in table.iter_batches(1024, range(file.start, stop), wanted):
-                for record in batch.to_pylist():
-                    text, key = record[source.text_key], record.get(source.id_key, row)
-                    if isinstance(text, str):
-                        yield Document(f"{file.name}:{key}", text, source.label)
+                for record in _records(batch):
+                    place, where = f":{number}", f"{file.path}:{number}"
+                    if isinstance(record, UnicodeDecodeError):
+                        yield Rejected(where, f"not UTF-8: {record}")
                     else:
-                        found = type(text).__name__
-                        yield Rejected(f"{file.path}:{row}", f"{source.text_key!r} is {found}")
-                    row += 1
+                        yield as_document(source, ids, record, place=place, where=where)
+                    number += 1
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno:
             raise
-        raise BadFile(f"{file.path}: not a whole Parquet file ({error}); fetch it again") from error
+        raise BadFile(f"{file.path}: {_problem(file.path, error)}") from error
+
+
+def _records(batch: pa.RecordBatch) -> list[dict[str, Any] | UnicodeDecodeError]:
+    """The rows; for one with a string that isn't UTF-8 the error."""
+    try:
+        return list(batch.to_pylist())
+    except UnicodeDecodeError as error:
+        if batch.num_rows == 1:
+            return [error]
+        half = batch.num_rows // 2
+        return _records(batch.slice(0, half)) + _records(batch.slice(half))
+
+
+def _problem(path: str, error: Exception) -> str:
+    """What is wrong with a file that isn't Parquet, or isn't all of it."""
+    head = files.head(path)
+    if head.startswith(_MAGIC):
+        return f"not a whole Parquet file ({error}); fetch it again"
+    problem = None if content.decoder(head) else content.no_text(head, path.rsplit("/", 1)[-1])
+    return problem or f"begins with {head[:12]!r}, expected Parquet's b'PAR1'; check `kind`"

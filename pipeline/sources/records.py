@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from pipeline.config import Source
+    from pipeline.sources.naming import Ids
 
 
 class Document(NamedTuple):
@@ -43,7 +47,7 @@ class InputFile:
     path: str
     name: str
     bytes: int  # of this part; 0 where it isn't known
-    whole: int  # of the whole file; a file of another size is refused. -1: not a file
+    whole: int  # of the whole file; a file of another size is refused. -1: not known, or no file
     start: int = 0  # the part, in the reader's own units: bytes, row groups, data set shards
     stop: int | None = None  # None: to the end
 
@@ -55,3 +59,30 @@ class Chunk:
     index: int
     source: int  # position in config.sources
     files: tuple[InputFile, ...] = field(repr=False)
+
+
+def as_document(
+    source: Source, ids: Ids, record: Any, *, place: str, where: str
+) -> Document | Rejected:
+    """The document of a record of a data set, or why it is none.
+
+    Args:
+        source: names the keys of text and id.
+        ids: of the record's file.
+        record: a value as it was read; a dict with a text is a document.
+        place: names the record within the file, see `Ids.of`.
+        where: names the file and the record.
+    """
+    if not isinstance(record, dict):
+        return Rejected(where, f"{type(record).__name__}, expected an object")
+    text = record.get(source.text_key)
+    try:
+        if isinstance(text, bytes):  # Parquet's binary columns
+            text = text.decode()
+        key = ids.of(record.get(source.id_key), place)
+    except ValueError as error:  # bytes that aren't UTF-8, a number of too many digits
+        return Rejected(where, str(error))
+    if not isinstance(text, str):
+        keys = ", ".join(sorted(map(str, record))[:8])
+        return Rejected(where, f"no text under {source.text_key!r}; it has {keys}")
+    return Document(key, text, source.label)

@@ -21,6 +21,7 @@ TOKENIZER, SETTINGS, SPECIAL_TOKENS_MAP = FILES = (
     "tokenizer_config.json",
     "special_tokens_map.json",
 )
+ADDED_TOKENS = "added_tokens.json"
 _ROBERTAS_NAMES = {
     "cls": "<s>",
     "pad": "<pad>",
@@ -47,6 +48,8 @@ def copied_files(path: str) -> dict[str, bytes]:
     folder = _fetched(path)
     raw, tokenizer = _read(folder, path)
     settings = _settings(folder)
+    if _add_stated(tokenizer, settings, folder):
+        raw = tokenizer.to_str(pretty=True).encode()
     map_file = folder / SPECIAL_TOKENS_MAP
     special_tokens_map = _json(map_file)
     names = find_names(tokenizer, settings, special_tokens_map)
@@ -80,8 +83,8 @@ def _fetched(path: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(path, allow_patterns=[*FILES, "config.json", "vocab.json",
-                                                            "merges.txt"]))  # fmt: skip
+        read = [*FILES, ADDED_TOKENS, "config.json", "vocab.json", "merges.txt"]
+        return Path(snapshot_download(path, allow_patterns=read))
     except Exception as error:  # the Hub raises nothing narrower
         text = " ".join(str(error).split())
         raise PipelineError(
@@ -114,6 +117,33 @@ def _read(folder: Path, path: str) -> tuple[bytes, Tokenizer]:
         "transformers may make one of what it has: "
         f"AutoTokenizer.from_pretrained({path!r}).save_pretrained(FOLDER)"
     )
+
+
+def _add_stated(tokenizer: Tokenizer, settings: dict[str, Any], folder: Path) -> bool:
+    """Add the tokens that only other files than tokenizer.json name, as transformers does.
+
+    Returns whether there were any. Raises PipelineError when one can't have the id that it has.
+    """
+    special = set(find_names(tokenizer, settings, _json(folder / SPECIAL_TOKENS_MAP)).values())
+    stated = {
+        int(index): AddedToken(**token)
+        for index, token in settings.get("added_tokens_decoder", {}).items()
+    }
+    for token, index in _json(folder / ADDED_TOKENS).items():  # older than the settings' key
+        is_special = token in special
+        stated.setdefault(index, AddedToken(token, normalized=not is_special, special=is_special))
+    known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    missing = {i: token for i, token in sorted(stated.items()) if token.content not in known}
+    for index, token in missing.items():
+        add = tokenizer.add_special_tokens if token.special else tokenizer.add_tokens
+        add([token])
+        if (found := tokenizer.token_to_id(token.content)) != index:
+            raise PipelineError(
+                f"tokenizer.path: {folder}: the added token {token.content!r} has the id {index} "
+                f"there, but would get {found}; let transformers write the tokenizer anew: "
+                "AutoTokenizer.from_pretrained(…).save_pretrained(FOLDER)"
+            )
+    return bool(missing)
 
 
 def _settings(folder: Path) -> dict[str, Any]:

@@ -45,3 +45,15 @@ def test_what_is_not_there_is_told(tmp_path: Path) -> None:
         _texts(Source(kind="huggingface", paths=[str(tmp_path / "plain")]))
     with pytest.raises(PipelineError, match=r"absent.*can't be loaded"):
         _texts(Source(kind="huggingface", paths=[str(tmp_path / "absent")]))
+
+
+def test_data_sets_of_one_name_and_ids_that_say_nothing(tmp_path: Path) -> None:
+    for folder in ("ann", "bob"):
+        data = datasets.Dataset.from_dict({"id": [None, *["0"] * 29], "text": TEXTS})
+        data.save_to_disk(tmp_path / folder / "corpus")
+    paths = [str(tmp_path / folder / "corpus") for folder in ("ann", "bob")]
+    source = Source(kind="huggingface", name="h", paths=[*paths, paths[0]])
+    found = [i for c in plan([source], 100) for file in c.files for i in read(source, file)]
+    ids = [item.id for item in found if isinstance(item, Document)]
+    assert len(ids) == 60
+    assert {key.split(":")[0] for key in ids} == {"h/ann/corpus", "h/bob/corpus"}

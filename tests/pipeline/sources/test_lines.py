@@ -1,6 +1,7 @@
 import bz2
 import gzip
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,80 @@ def test_two_compressed_streams_are_one_file(tmp_path: Path, suffix: str) -> Non
     path = tmp_path / f"a{suffix}"
     path.write_bytes(stream * 2 + padding)
     assert len(_read(Source(kind="jsonl", paths=[str(path)]))) == 2
+
+
+SENTENCE = "Größe und Maß, née Müller"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-8-sig"])
+@pytest.mark.parametrize("documents", ["file", "line"])
+@pytest.mark.parametrize("chunk_bytes", [100, 10**6])
+def test_text_with_a_byte_order_mark_is_read(
+    tmp_path: Path, encoding: str, documents: str, chunk_bytes: int
+) -> None:
+    mark = "\ufeff" if encoding == "utf-16-le" else ""
+    text = "".join(f"{SENTENCE} {i}\r\n" for i in range(40))
+    (tmp_path / "a.txt").write_bytes((mark + text).encode(encoding))
+    source = Source(kind="text", paths=[str(tmp_path / "a.txt")], documents=documents)  # type: ignore[arg-type]
+    found = _read(source, chunk_bytes)
+    assert "".join(item.text for item in found) == text  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16-le", "shift_jis"])
+@pytest.mark.parametrize("kind", ["text", "jsonl"])
+@pytest.mark.parametrize("chunk_bytes", [300, 10**6])
+def test_another_encoding_is_read_when_the_source_names_it(
+    tmp_path: Path, encoding: str, kind: str, chunk_bytes: int
+) -> None:
+    sentence = "日本語の文" if encoding == "shift_jis" else SENTENCE
+    texts = [f"{sentence} {i}" for i in range(40)]
+    lines = [json.dumps({"text": text}, ensure_ascii=False) for text in texts]
+    content = "\n".join(texts if kind == "text" else lines)
+    (tmp_path / "a").write_bytes(content.encode(encoding))
+    source = Source(
+        kind=kind,  # type: ignore[arg-type]
+        paths=[str(tmp_path / "a")],
+        documents="line",
+        encoding=encoding,
+    )
+    found = _read(source, chunk_bytes)
+    assert [item.text.strip() for item in found] == texts  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("kind", ["text", "jsonl"])
+@pytest.mark.parametrize("documents", ["file", "line", "blank-lines"])
+def test_a_file_of_another_encoding_is_refused_naming_line_byte_and_remedy(
+    tmp_path: Path, kind: str, documents: str
+) -> None:
+    lines = [f"plain {i}" for i in range(5)] + [f"{SENTENCE} {i}" for i in range(40)]
+    if kind == "jsonl":
+        lines = [json.dumps({"text": line}, ensure_ascii=False) for line in lines]
+    content = "\n".join(lines).encode("cp1252")
+    (tmp_path / "a").write_bytes(content)
+    source = Source(kind=kind, paths=[str(tmp_path / "a")], documents=documents)  # type: ignore[arg-type]
+    with pytest.raises(PipelineError, match=r"a:15: not utf-8: byte .*set `encoding`") as raised:
+        _read(source)
+    at, value = re.findall(r"byte ([\d,]+) is 0x(\w\w)", str(raised.value))[0]
+    at = int(at.replace(",", "")) - 1
+    assert content[at] == int(value, 16) == ord("ö")
+    assert content[:at].count(b"\n") == 14
+
+
+def test_some_bad_lines_in_a_file_of_utf8_are_rejected_alone(tmp_path: Path) -> None:
+    lines = [SENTENCE.encode("cp1252" if i % 3 == 2 else "utf-8") for i in range(90)]
+    (tmp_path / "a.txt").write_bytes(b"\n".join(lines))
+    source = Source(kind="text", paths=[str(tmp_path / "a.txt")], documents="line")
+    found = _read(source)
+    assert [type(item) for item in found] == [Document, Document, Rejected] * 30
+    whole = Source(kind="text", paths=[str(tmp_path / "a.txt")])
+    (rejected,) = _read(whole)
+    assert rejected.where.endswith("a.txt:3")  # type: ignore[union-attr]
+
+
+def test_a_file_that_ends_within_a_character_is_cut_off(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("eins zwei dreiß".encode()[:-1])
+    with pytest.raises(PipelineError, match=r"a\.txt:1: cut off within a character"):
+        _read(Source(kind="text", paths=[str(tmp_path / "a.txt")]))
 
 
 def test_one_bad_record_is_set_aside(tmp_path: Path) -> None:

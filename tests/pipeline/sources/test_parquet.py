@@ -39,7 +39,7 @@ def test_ids_and_rows_without_text(tmp_path: Path) -> None:
     (part,) = _read(Source(kind="parquet", paths=[path], text_key="body", id_key="key"), 10**6)
     assert part == [
         Document("parquet/a.parquet:x", "a", "parquet"),
-        Rejected(f"{path}:1", "'body' is NoneType"),
+        Rejected(f"{path}:1", "no text under 'body'; it has body, key"),
     ]
 
 
@@ -56,3 +56,42 @@ def test_a_missing_column_and_a_cut_file_are_bad(tmp_path: Path) -> None:
     assert any(
         "bad file" in i.reason for part in _read(skipping) for i in part if isinstance(i, Rejected)
     )
+
+
+def test_null_constant_and_repeated_ids_give_documents_ids_of_their_own(tmp_path: Path) -> None:
+    for own in ([None] * 60, ["x"] * 60, [0.0, float("nan")] * 30, [i % 7 for i in range(60)]):
+        path = _write(tmp_path / "a.parquet", id=own, text=[f"text {i}" for i in range(60)])
+        for chunk_bytes in (1, 10**6):
+            found = [i for p in _read(Source(kind="parquet", paths=[path]), chunk_bytes) for i in p]
+            keys = [item.id for item in found if isinstance(item, Document)]
+            assert len(keys) == 60
+            assert len(set(keys)) >= 20 if chunk_bytes == 1 else len(set(keys)) == 60
+
+
+@pytest.mark.parametrize("kind", ["string", "large_string", "binary", "dictionary"])
+def test_texts_of_every_arrow_type(tmp_path: Path, kind: str) -> None:
+    texts = ["eins", "zwei ü", "eins", "drei"]
+    values = {
+        "string": pa.array(texts),
+        "large_string": pa.array(texts, pa.large_string()),
+        "binary": pa.array([text.encode() for text in texts]),
+        "dictionary": pa.array(texts).dictionary_encode(),
+    }
+    path = _write(tmp_path / "a.parquet", text=values[kind])
+    (part,) = _read(Source(kind="parquet", paths=[path]))
+    assert [item.text for item in part] == texts  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("as_binary", [True, False])
+def test_a_text_that_is_not_utf8_is_one_rejected_record(tmp_path: Path, as_binary: bool) -> None:
+    values = [f"text {i}".encode() for i in range(50)]
+    values[17] = b"caf\xe9"
+    array = pa.array(values, pa.binary())
+    if not as_binary:
+        array = pa.Array.from_buffers(pa.string(), len(array), array.buffers())
+    path = _write(tmp_path / "a.parquet", text=array)
+    found = [item for part in _read(Source(kind="parquet", paths=[path])) for item in part]
+    assert len(found) == 50
+    (rejected,) = [item for item in found if isinstance(item, Rejected)]
+    assert rejected.where == f"{path}:17"
+    assert "0xe9" in rejected.reason

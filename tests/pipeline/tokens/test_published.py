@@ -134,6 +134,49 @@ def test_robertas_first_files_keep_their_ids(tmp_path: Path) -> None:
     assert found.encode(TEXTS[1]).ids == model.encode(TEXTS[1]).ids
 
 
+ADDED = ["<med>", "cov19", "  "]
+
+
+@pytest.mark.parametrize("stated_in", ["added_tokens.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("layout", ["gpt2", "bert"])
+def test_tokens_that_were_added_outside_of_tokenizer_json_are_kept(
+    layout: str, stated_in: str, tmp_path: Path, make_config: Callable[..., Config]
+) -> None:
+    source = (write_gpt2 if layout == "gpt2" else write_bert)(tmp_path / "source")
+    if layout == "bert":
+        size = Tokenizer.from_file(str(source / "tokenizer.json")).get_vocab_size()
+    else:
+        size = len(json.loads((source / "vocab.json").read_text()))
+    ids = {token: size + i for i, token in enumerate(ADDED)}
+    if stated_in == "added_tokens.json":
+        (source / stated_in).write_text(json.dumps(ids))
+    else:
+        file = source / stated_in
+        settings = json.loads(file.read_text()) if file.exists() else {}
+        settings["added_tokens_decoder"] = {
+            str(index): {"content": token, "lstrip": False, "rstrip": False, "normalized": False,
+                         "single_word": False, "special": False}
+            for token, index in ids.items()
+        }  # fmt: skip
+        file.write_text(json.dumps(settings))
+    expected = AutoTokenizer.from_pretrained(source)
+    take(source, tmp_path / "data", make_config)
+    words = Words(tokenizer.load(tmp_path / "data/tokenizer.json"), "uint16")
+    loaded = AutoTokenizer.from_pretrained(tmp_path / "data")
+    for text in ("the cov19 mask", "a<med>b  c", "<med><med>", "covid cov190"):
+        plain = expected(text, add_special_tokens=False)["input_ids"]
+        assert set(plain) & set(ids.values()) or text.startswith("covid")
+        assert words.encode([text])[0].tolist() == plain
+        assert loaded(text, add_special_tokens=False)["input_ids"] == plain
+
+
+def test_added_tokens_that_cannot_keep_their_ids_are_told(tmp_path: Path) -> None:
+    source = write_bert(tmp_path / "source")
+    (source / "added_tokens.json").write_text(json.dumps({"<med>": 5000}))
+    with pytest.raises(PipelineError, match=r"'<med>' has the id 5000 there, but would get"):
+        copied_files(str(source))
+
+
 def test_a_trained_tokenizer_is_copied_byte_for_byte(tmp_path: Path) -> None:
     model = train.train_bpe(lambda: iter(TEXTS), Settings(vocab_size=400))
     tokenizer.write(model, Folder(str(tmp_path)), 64)

@@ -13,6 +13,10 @@ import sysconfig
 import threading
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.config import Source
+from pipeline.sources.records import Document, InputFile, Rejected
 
 STANDARD_LIBRARY = "python"  # the source that standard-library documents are counted under
 _SKIPPED = {"__pycache__", "site-packages", "dist-packages", "test", "tests"}
@@ -20,6 +24,22 @@ _OURS = {"pipeline", "pretrain", "finetune", "demo"}
 # Filters of warnings and the garbage collector belong to the process, and workers may be threads.
 # Parsing holds the interpreter's lock anyway.
 _PARSING = threading.Lock()
+
+
+def find(source: Source, chunk_bytes: int) -> list[InputFile]:
+    """Every installed file, whole."""
+    return [InputFile(path, name, size, size) for path, name, size in installed_files()]
+
+
+def read(source: Source, file: InputFile) -> Iterator[Document | Rejected]:
+    """The docstrings of a file, each counted under its library."""
+    library = library_of(file.name)
+    try:
+        content = Path(file.path).read_bytes()
+        for name, text in docstrings(content, source.min_docstring_characters):
+            yield Document(f"{file.name}:{name}", text, library)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        yield Rejected(file.path, f"not Python: {error}")
 
 
 def installed_files() -> list[tuple[str, str, int]]:

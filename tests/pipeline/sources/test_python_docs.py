@@ -5,7 +5,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pipeline.sources.docstrings import docstrings, installed_files
+from pipeline.sources.python_docs import docstrings, installed_files
 
 
 def test_docstrings_are_those_that_ast_finds() -> None:

@@ -1,0 +1,142 @@
+import json
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.config import Source
+from pipeline.errors import BadFile
+from pipeline.sources import Item, plan, read
+from pipeline.sources.records import Document, Rejected
+
+REPORT = Path(__file__).parents[4] / "shared/reports/27-json-oddities"
+RECORDS = [{"id": f"g{i}", "text": f"text {i} with ü"} for i in range(30)]
+
+
+def _read(path: Path, chunk_bytes: int = 10**6, **settings: str) -> list[Item]:
+    source = Source(kind="jsonl", paths=[str(path)], **settings)  # type: ignore[arg-type]
+    return [i for c in plan([source], chunk_bytes) for file in c.files for i in read(source, file)]
+
+
+def _good(items: list[Item]) -> list[tuple[str, str]]:
+    return [(item.id, item.text) for item in items if isinstance(item, Document)]
+
+
+EXPECTED = [(f"jsonl/a:{record['id']}", record["text"]) for record in RECORDS]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("chunk_bytes", [100, 10**6])
+def test_one_array_is_read(
+    tmp_path: Path, encoding: str, indent: int | None, chunk_bytes: int
+) -> None:
+    text = "\n " + json.dumps(RECORDS, indent=indent, ensure_ascii=False)
+    (tmp_path / "a").write_bytes(text.encode(encoding))
+    assert _good(_read(tmp_path / "a", chunk_bytes)) == EXPECTED
+
+
+@pytest.mark.parametrize("chunk_bytes", [100, 10**6])
+def test_objects_over_several_lines_are_read(tmp_path: Path, chunk_bytes: int) -> None:
+    (tmp_path / "a").write_text("\n".join(json.dumps(record, indent=1) for record in RECORDS))
+    assert _good(_read(tmp_path / "a", chunk_bytes)) == EXPECTED
+
+
+def test_an_array_is_never_in_memory(tmp_path: Path) -> None:
+    with (tmp_path / "a").open("w") as file:
+        file.write("[")
+        for i in range(300):
+            file.write(json.dumps({"text": f"{i} " * 20_000}) + ("," if i < 299 else "]"))
+    assert (tmp_path / "a").stat().st_size > 20_000_000
+    source = Source(kind="jsonl", paths=[str(tmp_path / "a")])
+    (chunk,) = plan([source], 10**6)
+    tracemalloc.start()
+    assert sum(isinstance(item, Document) for item in read(source, chunk.files[0])) == 300
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+
+
+def test_an_array_that_is_cut_off_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text(json.dumps(RECORDS)[:-100])
+    with pytest.raises(BadFile, match=r"a: damaged or cut off behind record 2\d"):
+        _read(tmp_path / "a")
+
+
+ODD = {
+    "a lone surrogate in the id": b'{"id": "x\\ud800y", "text": "odd"}',
+    "a lone surrogate in the text": b'{"id": "o", "text": "x\\udfffy"}',
+    "deep nesting": b'{"id": "o", "text": "x", "more": ' + b"[" * 200_000 + b"]" * 200_000 + b"}",
+    "a NUL": b'{"id": "o", "text": "x\x00y"}',
+    "an escaped NUL": b'{"id": "o\\u0000", "text": "x\\u0000y"}',
+    "a number of too many digits": b'{"id": ' + b"7" * 9999 + b', "text": "x"}',
+    "a large number": b'{"id": ' + b"7" * 4000 + b', "text": "x"}',
+    "infinity": b'{"id": 1e999, "text": "x"}',
+    "NaN": b'{"id": NaN, "text": "x"}',
+    "a byte that isn't UTF-8": b'{"id": "o", "text": "\xff"}',
+    "half a character": b'{"id": "o", "text": "\xc3"}',
+    "a list for a text": b'{"id": "o", "text": ["x"]}',
+    "an object for an id": b'{"id": {"a": [1]}, "text": "x"}',
+    "no object": b"[1, 2]",
+    "a cut record": b'{"id": "o", "te',
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("at", [0, 15])
+def test_an_odd_record_costs_no_other(tmp_path: Path, odd: str, at: int) -> None:
+    lines = [json.dumps(record).encode() for record in RECORDS]
+    if at == 0 and odd == "no object":
+        pytest.skip("an array")
+    (tmp_path / "a").write_bytes(b"\n".join([*lines[:at], ODD[odd], *lines[at:]]) + b"\n")
+    found = _read(tmp_path / "a")
+    assert len(found) == 31
+    assert [pair for pair in _good(found) if pair in EXPECTED] == EXPECTED
+    (other,) = [x for x in found if not isinstance(x, Document) or (x.id, x.text) not in EXPECTED]
+    if isinstance(other, Rejected):
+        assert other.where == f"{tmp_path / 'a'}:{at + 1}"
+    else:
+        other.id.encode()  # type: ignore[union-attr]
+
+
+def test_ids_that_say_nothing_are_lines(tmp_path: Path) -> None:
+    own = [0, 0, None, "", "x", 0]
+    lines = [json.dumps({"id": i, "text": "t"}) for i in own] + ['{"text": "t"}']
+    (tmp_path / "a").write_text("\n".join(lines))
+    assert [key for key, _ in _good(_read(tmp_path / "a"))] == [
+        "jsonl/a:0",
+        "jsonl/a:0:2",
+        "jsonl/a:3",
+        "jsonl/a:4",
+        "jsonl/a:x",
+        "jsonl/a:0:6",
+        "jsonl/a:7",
+    ]
+
+
+@given(
+    own=st.lists(st.one_of(st.none(), st.just("")), min_size=1, max_size=40),
+    chunk_bytes=st.integers(10, 200),
+)
+def test_ids_are_unique_in_parts_too(
+    own: list[str | None], chunk_bytes: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "a"
+    path.write_text("".join(json.dumps({"id": i, "text": "t"}) + "\n" for i in own))
+    keys = [key for key, _ in _good(_read(path, chunk_bytes))]
+    assert len(set(keys)) == len(keys) == len(own)
+
+
+def test_what_is_not_json_at_all_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("id,text\n" * 100)
+    with pytest.raises(BadFile, match=r"a:10: not JSON lines .*check `kind`"):
+        _read(tmp_path / "a")
+
+
+@pytest.mark.skipif(not REPORT.exists(), reason="needs shared/reports beside the checkout")
+@pytest.mark.parametrize("name", ["array.json", "bom", "latin1", "nul-in-text", "surrogate-in-id"])
+def test_reported_files_give_their_six_good_records(name: str) -> None:
+    path = REPORT / (name if "." in name else f"{name}.jsonl")
+    texts = {text for _, text in _good(_read(path)) if text.startswith("Report number")}
+    assert len(texts) >= 6

@@ -1,0 +1,158 @@
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tests.pipeline.s3 import Bucket
+
+from pipeline.config import Source
+from pipeline.errors import PipelineError
+from pipeline.sources import plan, read
+from pipeline.sources.files import matching
+from pipeline.sources.records import Document
+
+OBJECTS = {
+    "corpus/a.jsonl": b"".join(b'{"text": "text %d"}\n' % i for i in range(40)),
+    "corpus/deep/b.jsonl.gz": gzip.compress(b'{"text": "packed"}\n'),
+    "corpus/part[1] ~%20.jsonl": b'{"text": "odd name"}\n',
+    "corpus/_SUCCESS": b"",
+    "corpus/.hidden/c.jsonl": b"{",
+    "corpus/README.md": b"not JSON",
+}
+
+
+def _put(bucket: Bucket) -> None:
+    remote, root = fsspec.url_to_fs(bucket.url)
+    for name, content in OBJECTS.items():
+        remote.pipe_file(f"{root}/{name}", content)
+
+
+def _texts(source: Source, chunk_bytes: int = 10**6) -> list[str]:
+    found = [i for c in plan([source], chunk_bytes) for f in c.files for i in read(source, f)]
+    return [item.text for item in found if isinstance(item, Document)]
+
+
+def test_files_folders_and_patterns_on_s3(s3: Bucket) -> None:
+    _put(s3)
+    plain = [f"text {i}" for i in range(40)]
+    for path, texts in {
+        "corpus/a.jsonl": plain,
+        "corpus/part[1] ~%20.jsonl": ["odd name"],
+        "corpus/*.jsonl": [*plain, "odd name"],
+        "corpus/**/*.gz": ["packed"],
+        "corpus": [*plain, "packed", "odd name"],
+        "corp*": [*plain, "packed", "odd name"],
+    }.items():
+        assert _texts(Source(kind="jsonl", paths=[f"{s3.url}/{path}"])) == texts, path
+    source = Source(kind="jsonl", paths=[f"{s3.url}/corpus/a.jsonl"])
+    assert len(plan([source], 200)) == 5  # by byte ranges
+    assert _texts(source, 200) == plain
+    assert [file.name for file in matching(source)] == ["jsonl/a.jsonl"]
+
+
+def test_parquet_on_s3(s3: Bucket) -> None:
+    texts = [f"text {i}" for i in range(95)]
+    with fsspec.open(f"{s3.url}/a.parquet", "wb") as file:
+        pq.write_table(pa.table({"text": texts}), file, row_group_size=10)
+    assert _texts(Source(kind="parquet", paths=[f"{s3.url}/*.parquet"]), 100) == texts
+
+
+def test_a_fork_reads_what_its_parent_has_read(s3: Bucket) -> None:
+    _put(s3)
+    source = Source(kind="jsonl", paths=[f"{s3.url}/corpus/*.jsonl"])
+    files = [file for chunk in plan([source], 300) for file in chunk.files]
+    before = [item for file in files for item in read(source, file)]
+    inlet, outlet = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            again = [item for file in files for item in read(source, file)]
+            os.write(outlet, b"same" if again == before else b"other")
+        finally:
+            os._exit(0)
+    os.close(outlet)
+    with os.fdopen(inlet) as answer:
+        assert answer.read() == "same"
+    os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize("path", ["none", "none/*.jsonl", "*.txt"])
+def test_what_is_not_there_is_one_line(s3: Bucket, path: str) -> None:
+    with pytest.raises(PipelineError, match="no file matches") as raised:
+        plan([Source(kind="text", name="x", paths=[f"{s3.url}/{path}"])], 100)
+    assert "\n" not in str(raised.value)
+    assert f"{s3.url}/{path}" in str(raised.value)
+
+
+def test_an_object_that_has_changed_since_the_plan_is_refused(s3: Bucket) -> None:
+    _put(s3)
+    source = Source(kind="jsonl", paths=[f"{s3.url}/corpus/a.jsonl"])
+    (chunk,) = plan([source], 10**6)
+    remote, root = fsspec.url_to_fs(s3.url)
+    remote.pipe_file(f"{root}/corpus/a.jsonl", b"{}")
+    with pytest.raises(PipelineError, match=r"2 bytes, but .* when this run began"):
+        list(read(source, chunk.files[0]))
+
+
+def test_a_server_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("s3fs", reason="needs the extra `s3`")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    with pytest.raises(
+        PipelineError, match=r"s3://b/x: can't be read \(.*AWS_ENDPOINT_URL"
+    ) as told:
+        plan([Source(kind="text", paths=["s3://b/x"])], 100)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "module", "says"),
+    [
+        ("s3://b/x", "s3fs", "pip install 'latemask[s3]'"),
+        ("gs://b/x", "gcsfs", "pip install 'latemask[gcs]'"),
+        ("abfs://b/x", "adlfs", "adlfs"),
+        ("shelf://b/x", "none", "fsspec has no shelf://"),
+    ],
+)
+def test_what_a_url_needs_is_one_line_before_any_work(
+    url: str, module: str, says: str, tmp_path: Path
+) -> None:
+    program = (
+        "import sys; from pipeline.__main__ import main; "
+        f"sys.modules[{module!r}] = None; sys.exit(main(sys.argv[1:]))"
+    )
+    sources = json.dumps([{"kind": "text", "paths": [url]}])
+    done = subprocess.run(
+        [sys.executable, "-c", program, "--output", str(tmp_path / "data"), "--sources", sources],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode
+    (line,) = [line for line in done.stderr.splitlines() if "error: " in line]
+    assert says in line
+    assert url in line
+    assert "Traceback" not in done.stderr
+
+
+def test_http_is_read_too(tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp", reason="needs an extra")
+    import functools
+    import http.server
+    import threading
+
+    (tmp_path / "a.jsonl").write_bytes(OBJECTS["corpus/a.jsonl"])
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/a.jsonl"
+        assert _texts(Source(kind="jsonl", paths=[url])) == [f"text {i}" for i in range(40)]
+        server.shutdown()
