@@ -139,8 +139,10 @@ def _most_frequent(counts: Counter[str], number: int) -> list[str]:
 def _with_short_words(texts: Iterator[str]) -> Iterator[str]:
     """The texts, those with a longer word than `_LONGEST_WORD` cut within it, every so often."""
     for text in texts:
-        if max(map(len, text.split()), default=0) <= _LONGEST_WORD:
-            yield text  # nearly all, and at once
+        lengths = [len(word) for word in text.split()]
+        blanks = len(text) - sum(lengths)
+        if max(lengths, default=0) <= _LONGEST_WORD and blanks - len(lengths) < _LONGEST_WORD:
+            yield text  # nearly all, and told without the expression
             continue
         start = 0
         for word in _LONG_WORD.finditer(text):

@@ -147,6 +147,7 @@ def test_tokens_that_were_added_outside_of_tokenizer_json_are_kept(
         size = Tokenizer.from_file(str(source / "tokenizer.json")).get_vocab_size()
     else:
         size = len(json.loads((source / "vocab.json").read_text()))
+        (source / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
     ids = {token: size + i for i, token in enumerate(ADDED)}
     if stated_in == "added_tokens.json":
         (source / stated_in).write_text(json.dumps(ids))

@@ -91,14 +91,13 @@ def _long_words(size: int) -> dict[str, str]:
 @pytest.mark.parametrize("kind", ["bpe", "wordpiece"])
 @pytest.mark.parametrize("word", _long_words(1))
 def test_one_endless_word_is_no_endless_training(kind: str, word: str) -> None:
-    texts = ["Some words of a plain text.", _long_words(300_000)[word]]
-    start = time.monotonic()
+    texts = ["Some words of a plain text.", _long_words(100_000)[word]]
+    start = time.process_time()
     trainer = train.train_bpe if kind == "bpe" else train.train_wordpiece
-    model = trainer(lambda: iter(texts), Settings(kind=kind, vocab_size=2000))  # type: ignore[arg-type]
-    assert time.monotonic() - start < 20
+    model = trainer(lambda: iter(texts), Settings(kind=kind, vocab_size=3000))  # type: ignore[arg-type]
+    assert time.process_time() - start < 8
     longest = max(len(token) for token in model.get_vocab())
     assert longest <= 4 * 256  # characters, or three or four bytes of them
-    assert model.get_vocab_size() <= 2000
 
 
 def test_texts_of_ordinary_words_are_trained_on_as_they_are() -> None:
