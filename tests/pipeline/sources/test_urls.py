@@ -51,7 +51,7 @@ def test_files_folders_and_patterns_on_s3(s3: Bucket) -> None:
     }.items():
         assert _texts(Source(kind="jsonl", paths=[f"{s3.url}/{path}"])) == texts, path
     source = Source(kind="jsonl", paths=[f"{s3.url}/corpus/a.jsonl"])
-    assert len(plan([source], 200)) == 5  # by byte ranges
+    assert len(plan([source], 200)) == -(-len(OBJECTS["corpus/a.jsonl"]) // 200)  # byte ranges
     assert _texts(source, 200) == plain
     assert [file.name for file in matching(source)] == ["jsonl/a.jsonl"]
 
