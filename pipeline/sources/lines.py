@@ -17,6 +17,7 @@ from pipeline.sources import content, files
 from pipeline.sources.records import InputFile, Rejected
 
 Begins = Callable[[bytes, bytes], bool]  # whether a document begins between two lines
+_REMEDY = "set `encoding` of the source"
 _NOT_ITS_ENCODING = 10  # undecodable lines, if they are more than the decodable non-ASCII ones
 
 
@@ -130,10 +131,10 @@ def decoded(found: Content, file: InputFile) -> Iterator[Line | Rejected]:
             undecodable += 1
             if undecodable >= _NOT_ITS_ENCODING and undecodable > decodable:
                 raise BadFile(
-                    f"{where}: {reason}, as in {undecodable - 1} lines before; set `encoding` of "
-                    "the source to what the file has (cp1252, latin-1, …)"
+                    f"{where}: {reason}, as in {undecodable - 1} lines before; {_REMEDY} to what "
+                    "the file has (cp1252, latin-1, …)"
                 ) from error
-            yield Rejected(where, f"{reason}; `encoding` of the source says what files have")
+            yield Rejected(where, f"{reason}; {_REMEDY} if all lines have another")
         else:
             decodable += not text.isascii()
             yield Line(number, text)
@@ -159,5 +160,5 @@ def _transcoded(found: Iterator[bytes], encoding: str, path: str) -> Iterator[by
         yield decoder.decode(b"", final=True).encode()
     except UnicodeDecodeError as error:
         raise BadFile(
-            f"{path}: not {encoding} ({error}); set `encoding` of the source to what the file has"
+            f"{path}: not {encoding} ({error}); {_REMEDY} to what the file has"
         ) from error

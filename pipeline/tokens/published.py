@@ -129,9 +129,10 @@ def _add_stated(tokenizer: Tokenizer, settings: dict[str, Any], folder: Path) ->
         int(index): AddedToken(**token)
         for index, token in settings.get("added_tokens_decoder", {}).items()
     }
-    for token, index in _json(folder / ADDED_TOKENS).items():  # older than the settings' key
-        is_special = token in special
-        stated.setdefault(index, AddedToken(token, normalized=not is_special, special=is_special))
+    for content, index in _json(folder / ADDED_TOKENS).items():  # older than the settings' key
+        is_special = content in special
+        token = AddedToken(content, normalized=not is_special, special=is_special)
+        stated.setdefault(index, token)
     known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
     missing = {i: token for i, token in sorted(stated.items()) if token.content not in known}
     for index, token in missing.items():

@@ -45,8 +45,8 @@ def test_odd_records(tmp_path: Path) -> None:
         Document("p/a.fa:last", "G", "p"),
         Rejected(
             f"{path}:14",
-            f"not utf-8: byte {content.index(255) + 1} is 0xff; `encoding` of the source says what "
-            "files have",
+            f"not utf-8: byte {content.index(255) + 1} is 0xff; "
+            "set `encoding` of the source if all lines have another",
         ),
         Document("p/a.fa:good", "C", "p"),
     ]
