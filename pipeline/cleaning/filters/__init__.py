@@ -55,7 +55,8 @@ def problems(cleaning: Cleaning, prefix: str) -> Iterator[str]:
             yield f"{prefix}filters.{name}: has keys of its own in {prefix[:-1]}; set it there"
         elif name not in names():
             near = difflib.get_close_matches(name, names(), 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names())}"
+            file = f"{__path__[0]}/{name}.py"
+            hint = f"did you mean {near[0]!r}?" if near else f"{file} would be one, and isn't there"
             yield f"{prefix}filters.{name}: no filter of this name; {hint}"
         else:
             try:

@@ -2,7 +2,7 @@ import random
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.cleaning import filters
@@ -13,6 +13,7 @@ PIECE = st.sampled_from(["word", " ", "\n\n", "\n", ". ", "。", "नी", "é",
 TEXT = st.lists(PIECE, max_size=200).map("".join).map(str.strip)
 
 
+@settings(deadline=None)
 @given(TEXT, st.integers(1, 60))
 def test_parts_are_the_whole_text_and_never_too_long(text: str, most: int) -> None:
     parts = in_parts(text, most)

@@ -2,7 +2,7 @@ import re
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.cleaning import docstring
@@ -46,6 +46,7 @@ def _inline(line: str) -> str:
     return re.sub(r"`+([^`\n]*)`+_{0,2}", r"\1", line).replace("**", "")
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(["`", ":", "a", "~", ".", "<", ">", "_", " ", "b:", "**"])).map(
         "".join

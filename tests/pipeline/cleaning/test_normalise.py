@@ -1,12 +1,13 @@
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.cleaning.normalise import normalise, repaired, unwrapped
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_normalising_is_idempotent_and_tidy(text: str) -> None:
     result = normalise(text)

@@ -1,12 +1,13 @@
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.cleaning.filters.not_prose import Filter, letters
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_letters_and_marks_are_counted_as_python_has_them(text: str) -> None:
     def is_letter(character: str) -> bool:

@@ -1,7 +1,7 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.cleaning.filters.repetitive import Filter
@@ -26,6 +26,7 @@ def _repeated(words: list[str], n: int) -> int:
     return len(covered)
 
 
+@settings(deadline=None)
 @given(WORDS, st.integers(1, 3), st.sampled_from([0.1, 0.3, 0.6]))
 def test_ngram_rules_agree_with_counting(words: list[str], n: int, share: float) -> None:
     text = " ".join(words)
@@ -35,6 +36,7 @@ def test_ngram_rules_agree_with_counting(words: list[str], n: int, share: float)
     assert repeats.drops(text) == (_repeated(words, n) > share * len(words))
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from("中文字典ก"), max_size=40), st.sampled_from([0.1, 0.3, 0.6]))
 def test_two_characters_without_blanks_count_as_a_word(characters: list[str], share: float) -> None:
     top = Filter(max_top_ngram={2: share}, max_duplicate_ngrams={})
