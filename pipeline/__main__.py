@@ -33,6 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
     )
+    for library in ("aiobotocore", "botocore"):  # they tell where they found the credentials
+        logging.getLogger(library).setLevel(logging.WARNING)
     commands = {"inspect": _inspect, "verify": _verify}
     try:
         if arguments and arguments[0] in commands:

@@ -15,6 +15,8 @@ if __name__ == "__main__":
     handler.setLevel(logging.ERROR)  # on the handler, since Beam sets the root's level itself
     # How a worker ends is told by its exit code, or by Python's own traceback.
     handler.addFilter(lambda record: record.levelno < logging.CRITICAL)
+    # The run tells a user's error that can't be left in the folder, as when its store is down.
+    handler.addFilter(lambda record: "PipelineError: " not in record.getMessage())
     logging.basicConfig(handlers=[handler])
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one process a core is Beam's business
 

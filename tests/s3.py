@@ -74,6 +74,7 @@ class Server:
             "-volume.minFreeSpacePercent": 0,
             "-master.volumeSizeLimitMB": 64,
             "-s3.config": identities,
+            "-s3.autoCreateBucket": "false",  # as S3: a bucket that doesn't exist is an error
             "-s3.port.iceberg": 0,
             "-s3.port.lance": 0,
             **self._ports,
