@@ -84,8 +84,8 @@ def test_a_store_gets_the_bytes_of_a_disk(
     _run(config)
     assert _hashes(folder) == on_disk
     assert problems(folder) == []
-    report = inspect(folder, tmp_path / "picture.png", rows=2)
-    assert report.startswith(f"{config.output}: rows of 32 tokens")
+    report = inspect(folder, tmp_path / "picture.png", sequences=2)
+    assert report.startswith(f"{config.output}: sequences of 32 tokens")
     began = time.monotonic()
     run(config, ["--runner=none"], False, lambda *_: None)  # finished: no runner is asked
     assert time.monotonic() - began < 5

@@ -273,8 +273,8 @@ def test_books_longer_than_the_limit_are_in_the_data_and_in_its_balance(
     assert (total["read"], total["cut"]) == (12, 12)
     assert total["further_parts"] >= 12
     assert total["train"] + total["valid"] == 12 + total["further_parts"]
-    assert problems(Path(config.output)) == []
-    report = inspect(Path(config.output), tmp_path / "picture.png", 1)
+    assert problems(Folder(config.output)) == []
+    report = inspect(Folder(config.output), tmp_path / "picture.png", 1)
     assert (
         f"12 documents read + {total['further_parts']} further parts of 12 that were cut" in report
     )
@@ -314,8 +314,9 @@ def test_a_small_corpus_has_a_validation_split_and_fewer_shards(
     rng = random.Random(0)
     words = ["river", "garden", "letter", "mask", "layer", "token"]
     texts = [" ".join(rng.choices(words, k=80)) for _ in range(30)]
-    (tmp_path / "a.txt").write_text("\n\n".join(texts))
-    source = Source(kind="text", paths=[str(tmp_path / "a.txt")], documents="blank-lines")
+    lines = [json.dumps({"id": number, "text": text}) + "\n" for number, text in enumerate(texts)]
+    (tmp_path / "a.jsonl").write_text("".join(lines))
+    source = Source(kind="jsonl", paths=[str(tmp_path / "a.jsonl")])
     changes = {"sources": [source], "split": Split(), "shards": Shards(train=64, valid=2)}
     manifests = []
     with caplog.at_level("INFO"):
