@@ -176,7 +176,8 @@ def test_a_job_server_gets_the_options_that_it_alone_knows(
     got: dict[str, Any] = {}
     server = JavaLike(None)
     endpoint = f"--job_endpoint=localhost:{server.start_grpc_server(0)}"
-    options = ["--runner=PortableRunner", endpoint, "--executionModeForBatch=BATCH_FORCED"]
+    options = ["--runner=PortableRunner", endpoint, "--environment_type=LOOPBACK"]
+    options += ["--executionModeForBatch=BATCH_FORCED"]
     try:
         with pytest.raises(WorkerLostError, match="that is enough"):
             run(make_config(), options, False, lambda *_: None)
