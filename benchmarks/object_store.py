@@ -1,6 +1,6 @@
 """Training steps with data in an object store against the same data in a folder, in turn.
 
-    python -m benchmarks.object_store s3://BUCKET/FOLDER [--segments 6] [--steps 64]
+    python -m benchmarks.object_store s3://BUCKET/FOLDER [--segments 6] [--steps 16]
 
 Writes a small data set to a temporary folder and to the URL (whose server the environment names),
 and trains one small model from both, a segment of steps from the one, then from the other. The
@@ -36,7 +36,7 @@ from pretrain.model import LateMaskModel
 from pretrain.ranks import Launch, join
 from pretrain.recipe import MaskingConfig, ModelConfig
 
-SHARDS, SEQUENCES, SEQ_LEN, VOCAB = 24, 8192, 128, 4096
+SHARDS, SEQUENCES, SEQ_LEN, VOCAB = 24, 512, 128, 2048
 WINDOW = 2
 
 
@@ -48,7 +48,7 @@ def write(folder: Path, url: str) -> None:
         split: [markov_sequences(draw, SEQUENCES, SEQ_LEN, follows) for _ in range(count)]
         for split, count in (("train", SHARDS), ("valid", 1))
     }
-    write_folder(folder, splits, VOCAB, 1024)
+    write_folder(folder, splits, VOCAB, 256)
     filesystem, root = fsspec.url_to_fs(url)
     for file in folder.iterdir():
         filesystem.put_file(str(file), f"{root}/{file.name}")
@@ -61,8 +61,8 @@ def config_for(path: str, folder: Path) -> PretrainConfig:
             path=path,
             cache_dir=str(folder / "cache"),
             shuffle_shards=WINDOW,
-            global_batch_size=256,
-            micro_batch_size=64,
+            global_batch_size=64,
+            micro_batch_size=32,
         ),
         run=RunConfig(output_dir=str(folder / "run"), precision="fp32"),
         budget=BudgetConfig(steps=10**6),
@@ -130,7 +130,7 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.object_store", description=__doc__)
     parser.add_argument("url", help="an empty folder in a bucket")
     parser.add_argument("--segments", type=int, default=6)
-    parser.add_argument("--steps", type=int, default=64, help="of each segment")
+    parser.add_argument("--steps", type=int, default=16, help="of each segment")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
