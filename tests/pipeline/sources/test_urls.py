@@ -9,7 +9,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.pipeline.s3 import Bucket
+from tests.s3 import Bucket
 
 from pipeline.config import Source
 from pipeline.errors import PipelineError
