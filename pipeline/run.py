@@ -22,14 +22,16 @@ from pipeline.dedup import decontaminate
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress, Step, watched
 from pipeline.report import balance, examples, sources
+from pipeline.shards import assign
 from pipeline.shards.shard import data_set, shard_list
 from pipeline.sources.records import Chunk
 from pipeline.store import pieces, plans, splits, work
+from pipeline.store.catalog import Catalog
 from pipeline.store.folder import Folder
 from pipeline.store.lock import lock
 from pipeline.tasks import FILES as TASK_FILES
 from pipeline.tokens import tokenizer
-from pipeline.tokens.encoded import SHARD_BOUNDS, shard_counts, tokens_name
+from pipeline.tokens.encoded import tokens_name
 
 log = logging.getLogger(__name__)
 
@@ -118,22 +120,21 @@ def _make(
             raise
         _tell_outcome(folder, config, chunks)
         _raise_errors(folder, LAST)
-    cleaned = balance.cleaned(folder, len(chunks))
-    names = cleaned["pieces"]
+    totals = balance.deduplicated(folder, config, len(chunks))
     size = tokenizer.size_of(tokenizer.load(folder))
     special = tokenizer.special_tokens(folder)
     if config.tasks:
-        tasks.write(folder, splits.decided(folder, config), names)
+        tasks.write(folder, splits.decided(folder, config))
     rejected = b"".join(
         folder.read(name)
         for chunk in chunks
         if folder.exists(name := pieces.rejected_name(chunk.index))
     )
     folder.write("rejected.jsonl", rejected)
-    work.write_json(folder, "dropped.json", examples.collect(folder, len(chunks)))
+    work.write_json(folder, "dropped.json", examples.collect(folder, config, len(chunks)))
     return {
         data_set(config, seq_len): balance.manifest(
-            folder, config, seq_len, cleaned, files=files, vocab_size=size, special=special
+            folder, config, seq_len, totals, files=files, vocab_size=size, special=special
         )
         for seq_len in config.seq_lens
     }
@@ -147,7 +148,7 @@ def _tell_outcome(folder: Folder, config: Config, chunks: list[Chunk]) -> None:
     log.info("documents by source\n%s", sources.table(outcomes))
     _warn(sources.alarms(outcomes, config))
     asked = {"train": config.shards.train, "valid": config.shards.valid}
-    for split, count in shard_counts(folder, config).items():
+    for split, count in assign.shard_counts(folder, config.shards).items():
         if count < asked[split]:
             log.info(
                 "shards.%s: %d instead of %d, which are too many for so few tokens",
@@ -167,18 +168,20 @@ def _steps(folder: Folder, config: Config, chunks: list[Chunk]) -> list[Step]:
         _warn(sources.alarms(sources.outcomes(folder, config, chunks) or [], config))
 
     def tokens() -> list[str]:
-        names = pieces.pieces(folder, len(chunks))
-        return [work.receipt_name(tokens_name(name)) for name in names]
+        groups = range(Catalog.load(folder).groups)
+        return [work.receipt_name(tokens_name(group)) for group in groups]
 
     def shards() -> list[str]:
         return [work.receipt_name(shard.name) for shard in shard_list(folder, config)]
 
+    deduplicated = balance.NEAR_DUPLICATES if config.near_duplicates else balance.DUPLICATES
     chunk_names = [pieces.chunk_name(chunk.index) for chunk in chunks]
     return [
         Step("read and clean", lambda: chunk_names, partial(_chunk_facts, folder), warn_early),
+        Step("deduplicate", lambda: [work.sum_name(deduplicated)]),
         Step("tokenizer", lambda: [tokenizer.FILES[0]]),
         Step("tokenize", tokens, partial(_token_facts, folder)),
-        Step("assign documents to shards", lambda: [SHARD_BOUNDS]),
+        Step("assign documents to shards", lambda: [work.sum_name(assign.STAGE)]),
         Step("pack and write", shards),
     ]
 

@@ -24,8 +24,9 @@ from pipeline.config import Config, Tasks
 from pipeline.errors import PipelineError
 from pipeline.sources.records import Document
 from pipeline.split import document_hash, split_of
+from pipeline.store.catalog import Catalog
+from pipeline.store.dropped import kept_documents
 from pipeline.store.folder import Folder
-from pipeline.store.pieces import kept_documents
 
 FILES = tuple(
     f"{t}/{s}.tsv" for t in ("library", "same_docstring") for s in ("train", "dev", "test")
@@ -44,13 +45,14 @@ class Pair(NamedTuple):
     library: str
 
 
-def write(folder: Folder, config: Config, pieces: list[str]) -> None:
-    """Write both tasks under `tasks/`."""
+def write(folder: Folder, config: Config) -> None:
+    """Write both tasks under `folder`/tasks."""
     assert config.tasks
+    catalog = Catalog.load(folder)
     documents = [
         document
-        for piece in pieces
-        for document in kept_documents(folder, piece)
+        for piece in range(len(catalog))
+        for document in kept_documents(folder, config, catalog, piece)
         if split_of(document_hash(document.id), config.split) == "tasks"
     ]
     documents.sort(key=lambda d: document_hash(d.id))

@@ -7,13 +7,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from pipeline.cleaning import filters
 from pipeline.cleaning.clean import clean, in_parts
 from pipeline.config import Config
 from pipeline.dedup import decontaminate, duplicates
-from pipeline.dedup.minhash import signatures
 from pipeline.errors import PipelineError
 from pipeline.sources import read
 from pipeline.sources.records import Chunk, Document, Rejected, Removed, Skipped
@@ -63,10 +60,10 @@ def clean_chunk(folder: Folder, chunk: Chunk, config: Config) -> dict[str, Any]:
         waiting.append(document)
         size += len(document.text)
         if size >= config.chunk_bytes:
-            names.append(_write(folder, chunk, len(names), waiting, config))
+            names.append(_write(folder, chunk, len(names), waiting))
             waiting, size = [], 0
     if waiting:
-        names.append(_write(folder, chunk, len(names), waiting, config))
+        names.append(_write(folder, chunk, len(names), waiting))
     if tally.rejected:
         lines = "".join(line + "\n" for line in tally.rejected)
         # Half a character of UTF-16, as file names may hold it, is written as JSON's escape of it.
@@ -78,7 +75,6 @@ def clean_chunk(folder: Folder, chunk: Chunk, config: Config) -> dict[str, Any]:
         "rejected": len(tally.rejected),
         "examples": tally.examples,
         "pieces": names,
-        "arrays": ["keys", "facts", *(["signatures"] if config.near_duplicates else [])],
     }
     work.write_json(folder, pieces.chunk_name(chunk.index), found)
     return found
@@ -141,17 +137,7 @@ def _left_out(document_id: str, weight: float) -> bool:
     return int.from_bytes(lot[:8], "big") / 2**64 >= weight
 
 
-def _write(
-    folder: Folder, chunk: Chunk, number: int, documents: list[Document], config: Config
-) -> str:
-    name = f"{chunk.index:05}-{number:03}"
-    near = config.near_duplicates
-    signed = signatures([d.text for d in documents], near) if near else None
-    arrays: dict[str, np.ndarray] = {
-        "keys": duplicates.records(documents, signed, near),
-        "facts": duplicates.facts(documents),
-    }
-    if signed is not None:
-        arrays["signatures"] = signed
-    pieces.write_piece(folder, name, documents, arrays)
+def _write(folder: Folder, chunk: Chunk, number: int, documents: list[Document]) -> str:
+    name = pieces.piece_name(chunk.index, number)
+    pieces.write_piece(folder, name, documents, duplicates.records(documents))
     return name

@@ -12,7 +12,7 @@ import numpy as np
 from rensa import RMinHash
 
 from pipeline.config import NearDuplicates
-from pipeline.dedup.shingles import Words
+from pipeline.dedup.shingles import Words, mixed
 
 
 def signatures(texts: list[str], settings: NearDuplicates) -> np.ndarray:
@@ -40,13 +40,13 @@ def signatures(texts: list[str], settings: NearDuplicates) -> np.ndarray:
 
 
 def band_keys(signatures: np.ndarray, settings: NearDuplicates) -> np.ndarray:
-    """uint64 [texts, bands]: equal where all rows of a band are equal."""
+    """uint64 [texts, bands]: equal where all rows of a band are equal, and the band is the same."""
     rows = signatures.astype(np.uint64).reshape(len(signatures), settings.bands, settings.rows)
     factors = np.random.default_rng(settings.seed).integers(
         0, 2**63, settings.rows, np.uint64
     ) | np.uint64(1)
     keys = (rows * factors).sum(axis=2, dtype=np.uint64)
-    return keys ^ (keys >> np.uint64(29))
+    return mixed(keys + np.arange(settings.bands, dtype=np.uint64))
 
 
 def estimated_jaccard(a: np.ndarray, b: np.ndarray) -> np.ndarray:

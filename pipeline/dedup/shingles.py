@@ -90,7 +90,7 @@ class Words:
         ends = self._ends[n - 1 :] if self._halves is None else self._ends[self.stops(n) - 1]
         count = len(ends)
         sums = self._sums[ends] - self._sums[self._starts[:count]]
-        return _mixed(sums * self._inverses[:count])
+        return mixed(sums * self._inverses[:count])
 
 
 def _in_any_script(raw: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -148,7 +148,7 @@ def _first(powers: tuple[np.ndarray, int], count: int) -> np.ndarray:
     return np.multiply.outer(blocks, block).reshape(-1)[:count]
 
 
-def _mixed(x: np.ndarray) -> np.ndarray:
+def mixed(x: np.ndarray) -> np.ndarray:
     """The finaliser of splitmix64."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -14,11 +14,11 @@ from typing import Any
 
 from pipeline.cleaning import filters
 from pipeline.config import Config
-from pipeline.dedup import duplicates
 from pipeline.errors import PipelineError
 from pipeline.shards.shard import shard_list
 from pipeline.split import SPLITS
-from pipeline.store import work
+from pipeline.store import dropped, work
+from pipeline.store.catalog import Catalog
 from pipeline.store.folder import Folder
 from pipeline.store.pieces import piece_receipt, pieces, read_chunk
 from pipeline.tokens.encoded import tokens_name
@@ -26,7 +26,8 @@ from pipeline.tokens.special import SpecialTokens
 
 FORMAT, VERSION = "latemask-shards", 2
 READABLE = (1, VERSION)  # 1 has no special_tokens: they are RoBERTa's
-SETTLE = "settle duplicates"  # the stage whose sum says how many were kept and dropped
+DUPLICATES = "drop duplicates"  # the stages whose sums say how many were kept and dropped
+NEAR_DUPLICATES = "drop near-duplicates"
 # Counts of a source that say nothing of what became of its documents. Those that were read, and the
 # further parts of those that were cut, are dropped for a reason or in a split.
 READ = ("read", "further_parts")
@@ -39,7 +40,7 @@ def drop_reasons() -> list[str]:
         *("redirect", "not_article"),
         *filters.names(),
         *("not_sampled", "contaminated"),
-        *duplicates.DROPS,
+        *dropped.REASONS,
     ]
 
 
@@ -54,7 +55,7 @@ def fates(count: dict[str, int]) -> dict[str, int]:
 
 
 def cleaned(folder: Folder, chunks: int) -> dict[str, Any]:
-    """Totals of cleaning and deduplication; what all chunks found against what was settled."""
+    """Totals of cleaning: what all chunks found, against what is in their pieces."""
     counts: dict[str, Counter[str]] = {}
     contaminated: Counter[str] = Counter()
     rejected = 0
@@ -75,41 +76,50 @@ def cleaned(folder: Folder, chunks: int) -> dict[str, Any]:
         )
     stored = sum(piece_receipt(folder, name)["documents"] for name in names)
     _equal("documents in the pieces", stored, clean_documents)
-    leaf = work.load_json(folder, work.sum_name(SETTLE)) or {}
-    kept_and_dropped = sum(leaf.get(key, 0) for key in ("kept", *duplicates.DROPS))
-    _equal("kept + duplicates", kept_and_dropped, clean_documents)
     for source, count in counts.items():
         found_again = sum(count[k] for k in ("clean", *drop_reasons()))
         _equal(f"clean + dropped of {source}", found_again, documents_of(count))
-    dropped = {key: leaf.get(key, 0) for key in duplicates.DROPS}
     return {
         "counts": counts,
+        "clean": clean_documents,
         "rejected": rejected,
         "contaminated": contaminated,
-        "dropped": dropped,
-        "pieces": names,
     }
+
+
+def deduplicated(folder: Folder, config: Config, chunks: int) -> dict[str, Any]:
+    """Totals of cleaning and deduplication; what all chunks found against what is kept."""
+    totals = cleaned(folder, chunks)
+    kept = totals["clean"]
+    drops = dict.fromkeys(dropped.REASONS, 0)
+    stages = {dropped.DUPLICATE: DUPLICATES, dropped.NEAR_DUPLICATE: NEAR_DUPLICATES}
+    for reason in dropped.reasons(config):
+        found = work.load_json(folder, work.sum_name(stages[reason])) or {}
+        drops[reason] = found.get(reason, 0)
+        _equal(f"kept + {reason}", found.get("kept", 0) + drops[reason], kept)
+        kept -= drops[reason]
+    return {**totals, "dropped": drops}
 
 
 def manifest(
     folder: Folder,
     config: Config,
     seq_len: int,
-    cleaned: dict[str, Any],
+    totals: dict[str, Any],
     *,
     files: int,
     vocab_size: int,
     special: SpecialTokens,
 ) -> dict[str, Any]:
     """The content of manifest.json (docs/formats.md, section A); PipelineError when unbalanced."""
-    sources: dict[str, Counter[str]] = {s: Counter(c) for s, c in cleaned["counts"].items()}
+    sources: dict[str, Counter[str]] = {s: Counter(c) for s, c in totals["counts"].items()}
     for source in config.sources:
         if source.kind != "python-docs":  # counted under its libraries
             sources.setdefault(source.label, Counter())  # one that gave no document
     lengths: Counter[int] = Counter()
     tokens = copies = 0
-    for piece in cleaned["pieces"]:
-        receipt = _receipt(folder, tokens_name(piece))
+    for group in range(Catalog.load(folder).groups):
+        receipt = _receipt(folder, tokens_name(group))
         lengths.update({int(k): n for k, n in receipt["lengths"].items()})
         tokens += receipt["tokens"]
         copies += receipt["copies"]
@@ -119,7 +129,7 @@ def manifest(
         found_again = sum(count[k] for k in (*drop_reasons(), *SPLITS))
         _equal(f"documents of {name}, dropped or in a split", found_again, documents_of(count))
     total: Counter[str] = sum(sources.values(), Counter())
-    for key, number in cleaned["dropped"].items():
+    for key, number in totals["dropped"].items():
         _equal(f"{key} of all sources", total[key], number)
 
     splits = _splits(folder, config, seq_len)
@@ -151,10 +161,10 @@ def manifest(
         "splits": splits,
         "counts": {
             "files": files,
-            "rejected": cleaned["rejected"],
+            "rejected": totals["rejected"],
             "total": _ordered(total),
             "sources": {name: _ordered(sources[name]) for name in sorted(sources)},
-            "contaminated": dict(sorted(cleaned["contaminated"].items())),
+            "contaminated": dict(sorted(totals["contaminated"].items())),
             "document_tokens_below": {str(k): lengths[k] for k in sorted(lengths)},
         },
         "config": config.content(),

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.cleaning.documents import EXAMPLES, EXCERPT
-from pipeline.store import work
+from pipeline.config import Config
+from pipeline.store import dropped
 from pipeline.store.folder import Folder
-from pipeline.store.pieces import dropped_name, read_chunk, read_document
+from pipeline.store.pieces import read_chunk, read_document
 
 
-def collect(folder: Folder, chunks: int) -> dict[str, list[dict[str, Any]]]:
+def collect(folder: Folder, config: Config, chunks: int) -> dict[str, list[dict[str, Any]]]:
     """`{reason: [{"id", "text"}]}`; duplicates also say which document was kept, `"kept"`."""
     by_reason: dict[str, list[list[str]]] = {}
     for chunk in range(chunks):
@@ -22,13 +23,11 @@ def collect(folder: Folder, chunks: int) -> dict[str, list[dict[str, Any]]]:
         reason: [{"id": name, "text": text} for _, name, text in some]
         for reason, some in sorted(by_reason.items())
     }
-    pairs = work.load_json(folder, dropped_name("examples")) or {}
-    for reason, some in pairs.items():
-        shown[reason] = []
-        for piece, ordinal, kept_piece, kept_ordinal in some[:EXAMPLES]:
-            dropped = read_document(folder, piece, ordinal)
+    for reason in dropped.reasons(config):
+        for piece, ordinal, kept_piece, kept_ordinal in dropped.examples(folder, reason)[:EXAMPLES]:
+            document = read_document(folder, piece, ordinal)
             kept = read_document(folder, kept_piece, kept_ordinal)
-            shown[reason].append(
-                {"id": dropped.id, "text": dropped.text[:EXCERPT], "kept": kept.id}
+            shown.setdefault(reason, []).append(
+                {"id": document.id, "text": document.text[:EXCERPT], "kept": kept.id}
             )
     return shown

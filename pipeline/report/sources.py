@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.config import Config
 from pipeline.report.balance import documents_of, fates
 from pipeline.sources.records import Chunk
-from pipeline.store import pieces
+from pipeline.store import dropped, pieces
+from pipeline.store.catalog import Catalog
 from pipeline.store.folder import Folder
 
 _SHOWN = 15  # sources by name; the rest is summed up
@@ -52,7 +53,7 @@ class Outcome:
         return sorted(lost.items(), key=lambda item: (-item[1], item[0]))
 
 
-def outcomes(folder: Folder, config: Config, chunks: Iterable[Chunk]) -> list[Outcome] | None:
+def outcomes(folder: Folder, config: Config, chunks: list[Chunk]) -> list[Outcome] | None:
     """The outcome of every source of the config; None while a chunk isn't cleaned yet.
 
     Duplicates count as kept until deduplication has found them.
@@ -72,11 +73,15 @@ def outcomes(folder: Folder, config: Config, chunks: Iterable[Chunk]) -> list[Ou
             outcome.read += documents_of(counts)
             outcome.kept += counts.get("clean", 0)
             outcome.dropped.update({k: n for k, n in fates(counts).items() if k != "clean"})
-        for piece in facts["pieces"]:
-            if folder.exists(pieces.dropped_name(piece)):
-                duplicates = pieces.dropped(folder, piece).values()
-                outcome.dropped.update(duplicates)
-                outcome.kept -= len(duplicates)
+    for reason in dropped.reasons(config):
+        if folder.exists(dropped.name(reason)):
+            catalog = Catalog.load(folder)
+            marks = dropped.marks(folder, reason)
+            for piece in range(len(catalog)):
+                outcome = found[chunks[catalog.array["chunk"][piece]].source]
+                number = int(marks[catalog.numbers(piece)].sum())
+                outcome.dropped[reason] += number
+                outcome.kept -= number
     return found
 
 

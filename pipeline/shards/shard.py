@@ -15,12 +15,12 @@ import numpy as np
 
 from pipeline.config import Config
 from pipeline.errors import PipelineError
+from pipeline.shards.assign import shard_counts, shard_documents
 from pipeline.shards.pack import pack
 from pipeline.split import SplitName
 from pipeline.store import work
 from pipeline.store.folder import Folder
 from pipeline.tokens import tokenizer
-from pipeline.tokens.encoded import shard_counts, shard_documents
 from pipeline.tokens.special import SpecialTokens
 
 
@@ -40,7 +40,7 @@ def data_set(config: Config, seq_len: int) -> str:
 
 def shard_list(folder: Folder, config: Config) -> list[Shard]:
     """Every shard of a data folder, by length, split and number."""
-    counts = shard_counts(folder, config)
+    counts = shard_counts(folder, config.shards)
     return [
         Shard(
             seq_len,
@@ -54,7 +54,7 @@ def shard_list(folder: Folder, config: Config) -> list[Shard]:
     ]
 
 
-def write_shard(folder: Folder, number: int, config: Config, pieces: list[str]) -> dict[str, Any]:
+def write_shard(folder: Folder, number: int, config: Config) -> dict[str, Any]:
     """Pack and write the shard at `number` in `shard_list`; its receipt, at once when it is there.
 
     The receipt is what manifest.json says of the shard, and its documents and leftover tokens.
@@ -63,7 +63,7 @@ def write_shard(folder: Folder, number: int, config: Config, pieces: list[str]) 
     if receipt := work.read_receipt(folder, shard.name):
         return receipt
     packing = config.packing
-    documents = shard_documents(folder, pieces, shard.split, shard.number, packing.whole_sentences)
+    documents = shard_documents(folder, shard.split, shard.number, packing.whole_sentences)
     special = tokenizer.special_tokens(folder)
     packed = pack(
         documents.tokens,

@@ -1,15 +1,13 @@
 """The cleaned documents of a chunk, on disk in pieces of bounded size.
 
 `.work/documents/00012-000.jsonl.zst` holds `{"id", "text", "source"}` a line, in the order of the
-input; a document's ordinal is its line. Beside it `….keys.npy` holds what deduplication compares,
-and `….facts.npy` what it chooses by. `.work/chunks/00012.json`, written last, names the pieces of a
-chunk and holds its counts and examples of what was dropped; `.work/dropped/00012-000.json` the
-ordinals that fell to deduplication, by reason.
+input; a document's ordinal is its line. Beside it `….hashes.npy` holds what finds equal texts.
+`.work/chunks/00012.json`, written last, names the pieces of a chunk and holds its counts and
+examples of what was dropped.
 """
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -23,14 +21,19 @@ from pipeline.store import work
 from pipeline.store.folder import Folder
 
 
+def piece_name(chunk: int, number: int) -> str:
+    """Of a piece's files."""
+    return f"{chunk:05}-{number:03}"
+
+
 def documents_name(piece: str) -> str:
     """File of a piece's cleaned documents."""
     return f"{work.WORK}/documents/{piece}.jsonl.zst"
 
 
-def array_name(piece: str, kind: str) -> str:
-    """File of one array beside the documents: `keys`, `facts`, `signatures`."""
-    return f"{work.WORK}/documents/{piece}.{kind}.npy"
+def hashes_name(piece: str) -> str:
+    """File of the hashes of a piece's documents."""
+    return f"{work.WORK}/documents/{piece}.hashes.npy"
 
 
 def chunk_name(chunk: int) -> str:
@@ -43,26 +46,15 @@ def rejected_name(chunk: int) -> str:
     return f"{work.WORK}/chunks/{chunk:05}.rejected.jsonl"
 
 
-def dropped_name(piece: str) -> str:
-    """File of the ordinals that deduplication drops from a piece."""
-    return f"{work.WORK}/dropped/{piece}.json"
-
-
-def write_piece(
-    folder: Folder, piece: str, documents: list[Document], arrays: dict[str, np.ndarray]
-) -> None:
-    """Write documents and arrays of a piece, and a receipt: documents, records, text_bytes."""
-    for kind, array in arrays.items():
-        content = io.BytesIO()
-        np.save(content, array)
-        work.write_certified(folder, array_name(piece, kind), content.getvalue())
+def write_piece(folder: Folder, piece: str, documents: list[Document], hashes: np.ndarray) -> None:
+    """Write a piece's documents and their hashes, and a receipt: documents, text_bytes."""
+    work.write_certified(folder, hashes_name(piece), work.array_bytes(hashes))
     text = "".join(json.dumps(d._asdict(), ensure_ascii=False) + "\n" for d in documents).encode()
     work.write_certified(
         folder,
         documents_name(piece),
         zstandard.compress(text, 3),
         documents=len(documents),
-        records=len(arrays["keys"]),
         text_bytes=len(text),
     )
 
@@ -72,25 +64,25 @@ def read_chunk(folder: Folder, chunk: int, check: bool = True) -> dict[str, Any]
     found = work.load_json(folder, chunk_name(chunk))
     if found and check:
         for piece in found["pieces"]:
-            files = [documents_name(piece)]
-            files += [array_name(piece, kind) for kind in found["arrays"]]
-            if not all(work.read_receipt(folder, name) for name in files):
+            paths = [documents_name(piece), hashes_name(piece)]
+            if not all(work.read_receipt(folder, path) for path in paths):
                 return None
     return found
 
 
 def pieces(folder: Folder, chunks: int) -> list[str]:
     """The pieces of all chunks, in order. Raises PipelineError when a chunk isn't done."""
-    names: list[str] = []
-    for chunk in range(chunks):
-        found = read_chunk(folder, chunk, check=False)
-        if found is None:
-            raise PipelineError(
-                f"{folder.path(chunk_name(chunk))}: not written; the runner lost it, "
-                "use another --runner"
-            )
-        names += found["pieces"]
-    return names
+    return [name for chunk in range(chunks) for name in of_chunk(folder, chunk)]
+
+
+def of_chunk(folder: Folder, chunk: int) -> list[str]:
+    """The pieces of a chunk, in order. Raises PipelineError when it isn't done."""
+    found = read_chunk(folder, chunk, check=False)
+    if found is None:
+        raise PipelineError(
+            f"{chunk_name(chunk)}: not written; the runner lost it, use another --runner"
+        )
+    return list(found["pieces"])
 
 
 def piece_receipt(folder: Folder, piece: str) -> dict[str, Any]:
@@ -114,20 +106,3 @@ def read_document(folder: Folder, piece: str, ordinal: int) -> Document:
 def _lines(folder: Folder, piece: str) -> list[bytes]:
     text = zstandard.decompress(folder.read(documents_name(piece)))
     return text.split(b"\n")[:-1]
-
-
-def dropped(folder: Folder, piece: str) -> dict[int, str]:
-    """Reason by ordinal of the documents of a piece that deduplication dropped."""
-    name = dropped_name(piece)
-    reasons = work.load_json(folder, name)
-    if reasons is None:
-        raise PipelineError(f"{folder.path(name)}: missing; run the same command again")
-    return {ordinal: reason for reason, ordinals in reasons.items() for ordinal in ordinals}
-
-
-def kept_documents(folder: Folder, piece: str) -> Iterator[Document]:
-    """The cleaned documents of a piece that deduplication kept."""
-    drops = dropped(folder, piece)
-    for ordinal, document in enumerate(read_documents(folder, piece)):
-        if ordinal not in drops:
-            yield document

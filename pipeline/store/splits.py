@@ -9,22 +9,26 @@ import numpy as np
 
 from pipeline.config import Config, Split
 from pipeline.split import with_validation
-from pipeline.store import work
+from pipeline.store import dropped, work
+from pipeline.store.catalog import Catalog
 from pipeline.store.folder import Folder
-from pipeline.store.pieces import array_name, dropped
+from pipeline.store.pieces import hashes_name
 
 _NAME = f"{work.WORK}/split.json"
 
 
-def decide(folder: Folder, config: Config, pieces: list[str]) -> None:
+def decide(folder: Folder, config: Config) -> None:
     """Write the shares by which the kept documents of all pieces are split."""
+    catalog = Catalog.load(folder)
 
     def kept() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for piece in pieces:
-            facts = folder.array(array_name(piece, "facts"))[:]
-            is_kept = np.ones(len(facts), bool)
-            is_kept[list(dropped(folder, piece))] = False
-            yield facts["hash"][is_kept, 0], facts["characters"][is_kept]
+        for piece in range(len(catalog)):
+            records = folder.array(hashes_name(catalog.name(piece)))[:]
+            is_kept = np.ones(len(records), bool)
+            for reason in dropped.reasons(config):
+                is_kept &= ~dropped.marks(folder, reason)[catalog.numbers(piece)]
+            records = records[is_kept[records["ordinal"]]]
+            yield records["document"][:, 0], records["characters"]
 
     split = with_validation(config.split, kept(), max(config.seq_lens))
     work.write_json(folder, _NAME, asdict(split))

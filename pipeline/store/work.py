@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import io
 import json
 import logging
 import shutil
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pipeline.config import Config, differing_keys
 from pipeline.errors import PipelineError
@@ -29,8 +32,9 @@ _LEFTOVERS = (*_SHARDS, *_TOKENIZER, "rejected.jsonl", "dropped.json", "*.tmp")
 _FOLDERS = ("tasks/", "seq-*/")
 # What the stages up to deduplication write into `.work`.
 _DOCUMENTS = (
-    *("plan.json", "decontamination.npz", "config.json"),
-    *("chunks/", "documents/", "pairs/", "dropped/", "sums/"),
+    *("plan.json", "decontamination.npz", "config.json", "pieces.npy"),
+    *("chunks/", "documents/", "duplicates/", "signatures/", "candidates/", "pairs/", "dropped/"),
+    "sums/",
 )
 
 log = logging.getLogger(__name__)
@@ -39,6 +43,13 @@ log = logging.getLogger(__name__)
 def write_json(folder: Folder, name: str, content: Any) -> None:
     """`Folder.write`, readable, keys in the order given."""
     folder.write(name, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def array_bytes(array: np.ndarray) -> bytes:
+    """The .npy file of an array."""
+    content = io.BytesIO()
+    np.save(content, array)
+    return content.getvalue()
 
 
 def write_certified(folder: Folder, name: str, content: bytes, /, **facts: Any) -> dict[str, Any]:

@@ -29,17 +29,17 @@ _SPECIAL_TOKENS = f"{work.WORK}/special_tokens.json"
 
 def take(folder: Folder, config: Config) -> None:
     """Put the tokenizer of `tokenizer.path`, if the config has one, into the data folder."""
-    if config.tokenizer.path and not _is_there(folder):
+    if config.tokenizer.path and not exists(folder):
         _write_files(published.copied_files(config.tokenizer.path), folder, config.seq_len)
-    if _is_there(folder):
+    if exists(folder):
         _check(folder, config)
 
 
-def provide(folder: Folder, config: Config, pieces: list[str]) -> None:
-    """Train the tokenizer, unless it is there."""
-    if not _is_there(folder):
+def train_tokenizer(folder: Folder, config: Config) -> None:
+    """Train the tokenizer on the sample, unless it is there."""
+    if not exists(folder):
         command = [sys.executable, "-m", "pipeline.tokens.train"]
-        told = pickle.dumps((folder, config, pieces))
+        told = pickle.dumps((folder, config))
         done = subprocess.run(command, input=told, stderr=subprocess.PIPE)
         if done.returncode:
             raise PipelineError(f"no tokenizer was trained: {done.stderr.decode().strip()}")
@@ -66,7 +66,7 @@ def size_of(tokenizer: Tokenizer) -> int:
 
 
 def special_tokens(folder: Folder) -> SpecialTokens:
-    """Of the tokenizer in a data folder, as `take` or `provide` has found them."""
+    """Of the tokenizer in a data folder, as `take` or `train_tokenizer` has found them."""
     return SpecialTokens(**work.load_json(folder, _SPECIAL_TOKENS))
 
 
@@ -99,7 +99,8 @@ def write(tokenizer: Tokenizer, folder: Folder, seq_len: int) -> None:
     _write_files(files, folder, seq_len)
 
 
-def _is_there(folder: Folder) -> bool:
+def exists(folder: Folder) -> bool:
+    """Whether the data folder has a tokenizer."""
     return all(folder.exists(name) for name in FILES)
 
 

@@ -32,9 +32,8 @@ from tokenizers import (
 from pipeline.config import Config
 from pipeline.config import Tokenizer as TokenizerConfig
 from pipeline.errors import PipelineError
-from pipeline.split import document_hash, split_of
 from pipeline.store.folder import Folder
-from pipeline.store.pieces import kept_documents, piece_receipt
+from pipeline.tokens import sample
 from pipeline.tokens.tokenizer import write
 
 Texts = Callable[[], Iterator[str]]  # gives the same texts each time
@@ -49,10 +48,10 @@ _LONG_WORD = re.compile(
 )
 
 
-def train(folder: Folder, config: Config, pieces: list[str]) -> None:
-    """Train on a sample of the training documents and write both files into `folder`."""
-    sample = partial(_sample, folder, config, pieces)
-    write(_TRAINERS[config.tokenizer.kind](sample, config.tokenizer), folder, config.seq_len)
+def train(folder: Folder, config: Config) -> None:
+    """Train on the sample and write both files into `folder`."""
+    texts = partial(sample.read, folder, config)
+    write(_TRAINERS[config.tokenizer.kind](texts, config.tokenizer), folder, config.seq_len)
 
 
 def train_bpe(texts: Texts, settings: TokenizerConfig) -> Tokenizer:
@@ -169,20 +168,6 @@ def _finished(tokenizer: Tokenizer, mask: AddedToken = _MASK) -> Tokenizer:
             special_tokens=[("<s>", 0), ("</s>", 2)],
         )
     return tokenizer
-
-
-def _sample(folder: Folder, config: Config, pieces: list[str]) -> Iterator[str]:
-    """Training documents of about `sample_bytes` in all, chosen by a seeded hash of their ids."""
-    available = sum(piece_receipt(folder, piece)["text_bytes"] for piece in pieces)
-    wanted = config.tokenizer.sample_bytes / max(available, 1)
-    train_share = 1 - config.split.valid - config.split.tasks
-    for piece in pieces:
-        for document in kept_documents(folder, piece):
-            digest = document_hash(document.id)
-            if split_of(digest, config.split) == "train":
-                lot = document_hash(f"{config.tokenizer.seed}:{document.id}")
-                if int.from_bytes(lot[:8], "big") / 2**64 < wanted / train_share:
-                    yield document.text
 
 
 _TRAINERS = {

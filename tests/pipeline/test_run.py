@@ -159,6 +159,26 @@ def test_a_deleted_shard_comes_back_with_the_same_bytes(
     assert _bytes(folder) == before
 
 
+def test_work_that_another_release_began_is_refused(
+    make_config: Callable[..., Config], finished: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(finished, folder)
+    plan = folder / ".work" / "plan.json"
+    plan.write_text(json.dumps(json.loads(plan.read_text())["chunks"]))
+    before = _bytes(folder)
+    _run(make_config())  # finished already: nothing of the work is needed
+    lost = folder / "train-00001-of-00003.tar"
+    content = before.pop(lost.name)
+    lost.unlink()
+    with pytest.raises(PipelineError, match=r"plan\.json: layout 1, expected 2.*remove .*\.work"):
+        _run(make_config(), *IN_MEMORY)
+    assert _bytes(folder) == before
+    shutil.rmtree(folder / ".work")
+    _run(make_config(), *IN_MEMORY)
+    assert lost.read_bytes() == content
+
+
 def test_another_config_is_refused_by_key_and_foreign_files_stay(
     make_config: Callable[..., Config], finished: Path, tmp_path: Path
 ) -> None:

@@ -9,13 +9,13 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.s3 import Bucket
 
 from pipeline.config import Source
 from pipeline.errors import PipelineError
 from pipeline.sources import plan, read
 from pipeline.sources.files import matching
 from pipeline.sources.records import Document
+from tests.s3 import Bucket
 
 OBJECTS = {
     "corpus/a.jsonl": b"".join(b'{"text": "text %d"}\n' % i for i in range(40)),

@@ -1,9 +1,21 @@
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.cleaning.documents import clean_chunk
+from pipeline.config import Config, Packing, Shards, Source
 from pipeline.config import Tokenizer as Settings
-from pipeline.tokens.encoded import _encoded, copies_of, split_sentences
+from pipeline.dedup import duplicates
+from pipeline.shards.assign import assign_shards, shard_documents
+from pipeline.store import catalog, plans
+from pipeline.store.catalog import Catalog
+from pipeline.store.folder import Folder
+from pipeline.tokens.encoded import _encoded, copies_of, split_sentences, tokenize_group
 from pipeline.tokens.train import train_bpe, train_wordpiece
 from pipeline.tokens.words import Words
 
@@ -49,3 +61,37 @@ def test_copies_are_the_weight_on_average() -> None:
         copies = [copies_of(f"document {i}", weight) for i in range(5000)]
         assert abs(np.mean(copies) - weight) < 0.03
         assert set(copies) <= {int(weight), int(weight) + 1}
+
+
+def test_groups_of_any_size_give_the_same_shards(
+    make_config: Callable[..., Config],
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = Source(kind="jsonl", name="words", paths=[f"{corpus}/*.zst"], weight=1.5)
+    packing = Packing(whole_sentences=True)
+    config = make_config(sources=[source], packing=packing, shards=Shards(train=3, valid=1))
+    found = []
+    for most in (4096, 5, 1):
+        monkeypatch.setattr(catalog, "GROUPS", most)
+        folder = Folder(str(tmp_path / str(most)))
+        chunks = plans.make(folder, config)
+        for chunk in chunks:
+            clean_chunk(folder, chunk, config)
+        catalog.write(folder, len(chunks))
+        duplicates.match(folder, 0, 1)
+        duplicates.drop(folder, 1)
+        groups = Catalog.load(folder).groups
+        assert groups == min(most, 60)
+        words = Words(BPE, config.dtype)
+        receipts = [tokenize_group(folder, group, config, words) for group in range(groups)]
+        assert tokenize_group(folder, 0, config, words) == receipts[0]
+        assign_shards(folder, groups, config.shards)
+        counts = sum((Counter(r["counts"]["words"]) for r in receipts), Counter())
+        shards = [shard_documents(folder, "train", shard, True) for shard in range(3)]
+        shards.append(shard_documents(folder, "valid", 0, True))
+        assert sum(len(shard.tokens) for shard in shards) == sum(r["copies"] for r in receipts)
+        found.append((counts, [[[*map(bytes, a)] for a in shard if a] for shard in shards]))
+    assert found[0] == found[1] == found[2]
+    assert found[0][0]["repeated"] > 100
