@@ -24,6 +24,8 @@ from pipeline.store.stored_array import StoredArray
 
 _EXTRAS = {"s3": "s3", "gs": "gcs"}  # schemes that can be written, and what each needs installed
 _CREATE_ATTEMPTS = 5
+# s3fs asks for the size of an object before it reads it, unless it may not read parts side by side.
+_READ_OPTIONS = {"s3": {"max_concurrency": 1}}
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,9 @@ class Folder:
     def read(self, name: str, start: int | None = None, stop: int | None = None) -> bytes:
         """The bytes of a file, or those from `start` to `stop`. Raises FileNotFoundError."""
         with self._reading(name):
-            content: bytes = self._system.cat_file(self.path(name), start=start, end=stop)
+            path = self.path(name)
+            options = _READ_OPTIONS.get(self._scheme, {})
+            content: bytes = self._system.cat_file(path, start=start, end=stop, **options)
         return content
 
     def array(self, name: str) -> np.ndarray | StoredArray:
@@ -210,8 +214,11 @@ class Folder:
 
         Listings aren't kept: other processes write, too.
         """
-        scheme = "file" if self.local else self.url.partition("://")[0]
-        return fsspec.filesystem(scheme, use_listings_cache=False)
+        return fsspec.filesystem(self._scheme, use_listings_cache=False)
+
+    @property
+    def _scheme(self) -> str:
+        return "file" if self.local else self.url.partition("://")[0]
 
     @contextlib.contextmanager
     def _reading(self, name: str) -> Iterator[None]:
