@@ -1,4 +1,5 @@
 import fcntl
+import gzip
 import json
 import os
 import pickle
@@ -244,7 +245,7 @@ def test_a_finished_folder_stays_until_its_successor_is_whole(
     shutil.copytree(finished, folder)
     before = _bytes(folder)
     bad = Source(kind="text", name="bad", paths=[str(tmp_path / "bad.gz")])
-    (tmp_path / "bad.gz").write_bytes(b"no gzip")
+    (tmp_path / "bad.gz").write_bytes(gzip.compress(b"cut off")[:-4])
     with pytest.raises(PipelineError, match=r"bad\.gz"):
         _run(make_config(sources=[bad]), *IN_MEMORY, overwrite=True)
     assert _bytes(folder) == before

@@ -162,7 +162,7 @@ def test_tokens_that_were_added_outside_of_tokenizer_json_are_kept(
         file.write_text(json.dumps(settings))
     expected = AutoTokenizer.from_pretrained(source)
     take(source, tmp_path / "data", make_config)
-    words = Words(tokenizer.load(tmp_path / "data/tokenizer.json"), "uint16")
+    words = Words(tokenizer.load(Folder(str(tmp_path / "data"))), "uint16")
     loaded = AutoTokenizer.from_pretrained(tmp_path / "data")
     for text in ("the cov19 mask", "a<med>b  c", "<med><med>", "covid cov190"):
         plain = expected(text, add_special_tokens=False)["input_ids"]

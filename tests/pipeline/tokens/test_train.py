@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from pipeline.config import Tokenizer as Settings
+from pipeline.store.folder import Folder
 from pipeline.tokens import tokenizer, train
 from pipeline.tokens.words import Words
 
@@ -21,7 +22,8 @@ SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
 
 
 def _loaded(folder: Path, texts: list[str], settings: Settings):  # type: ignore[no-untyped-def]
-    tokenizer.write(train.train_alphabet(lambda: iter(texts), settings), folder, 64)
+    made = train.train_alphabet(lambda: iter(texts), settings)
+    tokenizer.write(made, Folder(str(folder)), 64)
     return AutoTokenizer.from_pretrained(folder)
 
 
@@ -65,7 +67,7 @@ def test_kmers_load_and_keep_lines_apart(tmp_path: Path) -> None:
     assert loaded.tokenize("ACGTACGT\nggg") == ["acg", "tac", "g", "t", "\n", "ggg"]
     ids = loaded("acgtac\nggg", add_special_tokens=False)["input_ids"]
     assert loaded.decode(ids) == "acgtac\nggg"
-    words = Words(tokenizer.load(tmp_path / "tokenizer.json"), "uint16")
+    words = Words(tokenizer.load(Folder(str(tmp_path))), "uint16")
     assert words.encode(["acgtac\nggg"])[0].tolist() == ids
 
 
