@@ -69,6 +69,7 @@ def parse(arguments: list[str]) -> tuple[Config, Any]:
         description="Corpora to tar shards. Other commands: `inspect DATA`, `verify DATA`. "
         "Beam's own options (--direct_num_workers, …) pass through.",
         exit_on_error=False,
+        allow_abbrev=False,
     )
     parser.add_argument("--config", action="config", help="YAML file; other options override it.")
     parser.add_class_arguments(Config)
@@ -104,9 +105,10 @@ def _files(arguments: list[str]) -> str:
 
 def _did_you_mean(message: str) -> str:
     """The nearest key to the one that isn't accepted."""
-    words = re.findall(r"Option '([\w.]+)'", message)
+    words = re.findall(r"[Oo]ption '([\w.]+)'", message)
     for word in words:
-        near = difflib.get_close_matches(word, option_names(sections=True), 1)
+        others = [name for name in option_names(sections=True) if name != word]
+        near = difflib.get_close_matches(word, others, 1)
         if near:
             return f"; did you mean {near[0]!r}?"
     return ""

@@ -70,9 +70,10 @@ def cleaned(folder: Folder, chunks: int) -> dict[str, Any]:
     clean_documents = sum(count["clean"] for count in counts.values())
     if clean_documents == 0:
         read = sum(count["read"] for count in counts.values())
+        remedy = "see `cleaning` in the config" if read else "see `kind` and `paths` of the sources"
         raise PipelineError(
             f"no document is left after cleaning ({read:,} were read, {rejected:,} records were "
-            "unreadable): see `cleaning` in the config, and the sources"
+            f"unreadable): {remedy}"
         )
     stored = sum(piece_receipt(folder, name)["documents"] for name in names)
     _equal("documents in the pieces", stored, clean_documents)

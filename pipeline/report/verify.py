@@ -16,6 +16,8 @@ from pipeline.tokens.special import SpecialTokens
 
 def load_manifest(folder: Folder) -> dict[str, Any]:
     """The manifest of a finished data folder; PipelineError when it is none."""
+    if folder.local is not None and folder.local.is_file():
+        raise PipelineError(f"{folder}: a file; give the data folder that it lies in")
     path = folder.path(work.MANIFEST)
     manifest: dict[str, Any] | None = work.load_json(folder, work.MANIFEST)
     if manifest is None:

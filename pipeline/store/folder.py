@@ -51,7 +51,9 @@ class Folder:
         """
         scheme, is_url, rest = output.partition("://")
         if not is_url:
-            return cls(output)
+            path = os.path.expanduser(output)  # noqa: PTH111  (pathlib's raises for unknown users)
+            # fsspec would expand the tilde of a folder that is called so.
+            return cls(os.path.abspath(path) if path.startswith("~") else path)  # noqa: PTH100
         if scheme == "file":
             return cls(url2pathname(rest))
         if scheme not in _EXTRAS:

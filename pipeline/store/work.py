@@ -108,6 +108,17 @@ def replace(path: Path) -> None:
     if path.exists():
         path.rename(old)
     new.rename(path)
+    if old.exists():
+        _remove_replaced(old, path)
+
+
+def _remove_replaced(old: Path, new: Path) -> None:
+    """Remove a replaced folder; what no run has written there moves into its successor."""
+    ours = (MANIFEST, f"{WORK}/", *_LEFTOVERS, *_FOLDERS)
+    for path in old.iterdir():
+        name = f"{path.name}/" if path.is_dir() else path.name
+        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in ours):
+            path.rename(new / path.name)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -118,7 +129,7 @@ def recover(path: Path) -> None:
     if not path.exists() and old.exists() and (new / MANIFEST).exists():
         new.rename(path)
     if path.exists() and old.exists():
-        shutil.rmtree(old)
+        _remove_replaced(old, path)
 
 
 def is_of(folder: Folder, config: Config) -> bool:

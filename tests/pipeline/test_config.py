@@ -22,6 +22,7 @@ def test_configs_of_the_repository_are_valid(name: str) -> None:
     [
         ("outputt: a\nsources: [{kind: python-docs}]", ["outputt", "did you mean 'output'"]),
         ("sources: [{kind: jsonl, pats: [a]}]", ["pats", "did you mean 'paths'"]),
+        ("sources: [{kind: jsonl, path: [a]}]", ["path", "did you mean 'paths'"]),
         ("sources: [{kind: python-docs}]\nseq_len: many", ["seq_len", "many"]),
         ("sources: [{kind: jsonl}]", ["sources[0].paths"]),
         ("sources: [{kind: python-docs}]\nseq_len: 2", ["seq_len: 2", "at least 3"]),
@@ -85,6 +86,8 @@ def test_an_option_of_nobody_is_an_error(capsys: pytest.CaptureFixture[str]) -> 
     config = str(ROOT / "configs/pipeline/demo.yaml")
     assert main(["--config", config, "--direct_num_worker=2"]) == 2
     assert "did you mean --direct_num_workers" in capsys.readouterr().err
+    assert main(["--config", config, "--cleaning.min_character", "3", "--output", "data"]) == 2
+    assert "cleaning.min_character" in capsys.readouterr().err
     assert main(["--config", config, "--executionModeForBatch=BATCH_FORCED"]) == 2
     assert "--executionModeForBatch: neither" in capsys.readouterr().err
 

@@ -244,11 +244,13 @@ def test_a_finished_folder_stays_until_its_successor_is_whole(
     folder = tmp_path / "data"
     shutil.copytree(finished, folder)
     before = _bytes(folder)
+    (folder / "notes.txt").write_text("somebody's")
+    (folder / "notes").mkdir()
     bad = Source(kind="text", name="bad", paths=[str(tmp_path / "bad.gz")])
     (tmp_path / "bad.gz").write_bytes(gzip.compress(b"cut off")[:-4])
     with pytest.raises(PipelineError, match=r"bad\.gz"):
         _run(make_config(sources=[bad]), *IN_MEMORY, overwrite=True)
-    assert _bytes(folder) == before
+    assert {name: _bytes(folder)[name] for name in before} == before
     assert problems(Folder(str(folder))) == []
     _run(make_config(shards=Shards(train=2, block_sequences=16)), *IN_MEMORY, overwrite=True)
     assert sorted(p.name for p in folder.glob("*.tar")) == [
@@ -258,6 +260,8 @@ def test_a_finished_folder_stays_until_its_successor_is_whole(
     ]
     assert problems(Folder(str(folder))) == []
     assert not list(tmp_path.glob(".data*"))
+    assert (folder / "notes.txt").read_text() == "somebody's"
+    assert (folder / "notes").is_dir()
 
 
 def test_a_replacement_that_was_killed_half_way_is_finished(

@@ -12,6 +12,7 @@ import argparse
 import difflib
 import importlib
 import pkgutil
+import threading
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -27,6 +28,7 @@ class Filter(Protocol):
         """Whether a clean text is not kept."""
 
 
+_PARSING = threading.Lock()  # jsonargparse's state is its module's, and workers may be threads
 _WITH_KEYS = ("too_short", "not_prose", "repetitive", "other_language")
 
 
@@ -91,7 +93,8 @@ def _build(name: str, settings: dict[str, Any]) -> Filter:
     if not isinstance(settings, dict):
         raise TypeError(f"{settings!r}, expected settings as `SETTING: VALUE`")
     made = importlib.import_module(f"{__name__}.{name}").Filter
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(made)
-    built: Filter = made(**vars(parser.instantiate(parser.parse_object(settings))))
+    with _PARSING:
+        parser = jsonargparse.ArgumentParser(exit_on_error=False)
+        parser.add_class_arguments(made)
+        built: Filter = made(**vars(parser.instantiate(parser.parse_object(settings))))
     return built

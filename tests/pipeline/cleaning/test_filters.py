@@ -1,3 +1,5 @@
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,15 @@ def test_what_a_filter_does_not_take_is_named(asked: dict[str, object], words: l
         Config(output="a", sources=[Source(kind="python-docs")], cleaning=Cleaning(filters=asked))
     for word in words:
         assert word in str(error.value)
+
+
+def test_workers_may_be_threads() -> None:
+    cleaning = Cleaning(repetition=Repetition(), languages=["en"])
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            found = list(threads.map(lambda _: list(filters.load(cleaning)), range(24)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert found == [["too_short", "not_prose", "repetitive", "other_language"]] * 24

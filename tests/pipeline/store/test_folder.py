@@ -108,6 +108,18 @@ def test_a_folder_is_sent_and_compared_by_its_path(folder: Folder) -> None:
     assert sent.read("a") == b"x"
 
 
+def test_a_tilde_is_the_home_folder_unless_a_folder_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    for output, place in (("~/data", "home/data"), ("~nobody-here/data", "~nobody-here/data")):
+        folder = Folder.at(output)
+        folder.write("a", b"content")
+        assert (tmp_path / place / "a").read_bytes() == folder.read("a") == b"content"
+        assert folder.list() == {"a": 7}
+
+
 def test_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
     folder = Folder(str(tmp_path))
     contents = [bytes([65 + i]) * 100_000 for i in range(8)]
