@@ -70,7 +70,7 @@ def test_wikipedia_books_and_wikitext_go_through(
     dropped = json.loads(folder.read("dropped.json"))
     reasons = {"too_short", "repetitive", "other_language", "contaminated", "near_duplicate"}
     assert reasons <= set(dropped)
-    report = inspect(folder, tmp_path / "picture.png", rows=8)
+    report = inspect(folder, tmp_path / "picture.png", sequences=8)
     assert (tmp_path / "picture.png").stat().st_size > 10_000
     for markup in ("[[", "{{", "<ref", "\\x00"):
         assert markup not in report
