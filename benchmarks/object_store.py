@@ -19,11 +19,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import fsspec
-import numpy as np
 import torch
 
 from benchmarks.machine import describe
-from benchmarks.tiny_run import markov_sequences, write_folder
+from benchmarks.tiny_run import write_random_folder
 from pretrain.batches import Batches
 from pretrain.budget import BudgetConfig
 from pretrain.config import DataConfig, PretrainConfig, RunConfig
@@ -42,13 +41,9 @@ WINDOW = 2
 
 def write(folder: Path, url: str) -> None:
     """The data set, to a folder and to a URL."""
-    draw = np.random.default_rng(0)
-    follows = draw.integers(4, VOCAB - 1, size=(VOCAB, 2))
-    splits = {
-        split: [markov_sequences(draw, SEQUENCES, SEQ_LEN, follows) for _ in range(count)]
-        for split, count in (("train", SHARDS), ("valid", 1))
-    }
-    write_folder(folder, splits, VOCAB, 256)
+    write_random_folder(
+        folder, shards=SHARDS, sequences=SEQUENCES, seq_len=SEQ_LEN, vocab_size=VOCAB, block=256
+    )
     filesystem, root = fsspec.url_to_fs(url)
     for file in folder.iterdir():
         filesystem.put_file(str(file), f"{root}/{file.name}")

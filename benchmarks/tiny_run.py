@@ -82,6 +82,19 @@ def markov_sequences(
     return rows
 
 
+def write_random_folder(
+    folder: Path, *, shards: int, sequences: int, seq_len: int, vocab_size: int, block: int
+) -> Path:
+    """A data set of `shards` training shards and one for validation, of `sequences` each."""
+    draw = np.random.default_rng(0)
+    follows = draw.integers(4, vocab_size - 1, size=(vocab_size, 2))
+    splits = {
+        split: [markov_sequences(draw, sequences, seq_len, follows) for _ in range(count)]
+        for split, count in (("train", shards), ("valid", 1))
+    }
+    return write_folder(folder, splits, vocab_size, block)
+
+
 def write_folder(
     folder: Path, splits: Mapping[str, Sequence[np.ndarray]], vocab_size: int, block_sequences: int
 ) -> Path:

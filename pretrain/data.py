@@ -7,7 +7,6 @@ it lies. The shards of a URL come into a local cache as they are needed (`shard_
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 from bisect import bisect_right
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from pretrain.config import DataConfig, is_url
 from pretrain.errors import PretrainError
-from pretrain.manifest import content_sha256, parse_manifest, vocabulary_of
+from pretrain.manifest import content_sha256, file_sha256, parse_manifest, vocabulary_of
 from pretrain.remote import RETRY_SECONDS, ObjectStore
 from pretrain.shard_cache import ReadAhead, ShardCache
 
@@ -133,7 +132,7 @@ class ShardFolder:
         file = self.path / "tokenizer.json"
         if not file.is_file():
             raise PretrainError(f"{file} is missing; run the pipeline again to restore it")
-        found = hashlib.sha256(file.read_bytes()).hexdigest()
+        found = file_sha256(file)
         if found != self.tokenizer_sha256:
             raise PretrainError(
                 f"{file} is not the tokenizer that these shards were made with: sha256 is {found}, "
@@ -292,8 +291,7 @@ class ShardHashes:
         for shard in self._mine:
             file = self._path / shard["name"]
             try:
-                with file.open("rb") as stream:
-                    found = hashlib.file_digest(stream, "sha256").hexdigest()
+                found = file_sha256(file)
             except OSError as error:
                 found = f"unknown ({error})"
             if found != shard["sha256"]:

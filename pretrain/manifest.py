@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 from pretrain.errors import PretrainError
@@ -20,6 +21,12 @@ _RESERVED_NAMES = {"manifest.json", *TOKENIZER_FILES}
 _DTYPES = ("uint16", "uint32")
 _KINDS = {dict: "an object", list: "a list", str: "a string", int: "a whole number, 0 or more"}
 _REMEDY = "make the data set again with `python -m pipeline --config FILE --output FOLDER`"
+
+
+def file_sha256(file: Path) -> str:
+    """SHA-256 of a file's content, as manifests and checkpoints state it."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def parse_manifest(raw: bytes, file: str) -> dict[str, Any]:

@@ -13,7 +13,6 @@ Locks (flock) say who does what, and end with their process, however it ends:
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import logging
 import os
 import time
@@ -28,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pretrain.errors import PretrainError
-from pretrain.manifest import TOKENIZER_FILES, content_sha256, parse_manifest
+from pretrain.manifest import TOKENIZER_FILES, content_sha256, file_sha256, parse_manifest
 from pretrain.remote import ObjectStore, StoreError
 
 logger = logging.getLogger(__name__)
@@ -267,8 +266,7 @@ def _difference(file: Path, shard: dict[str, Any]) -> str | None:
         return f"has {size:,} bytes, manifest.json says {shard['bytes']:,}"
     if "sha256" not in shard:
         return None
-    with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    found = file_sha256(file)
     if found != shard["sha256"]:
         return f"has sha256 {found}, manifest.json says {shard['sha256']}"
     return None

@@ -45,7 +45,7 @@ def unwrapped(text: str) -> str:
 
 
 def repaired(text: str) -> str:
-    """The text with lines mended that were decoded with a wrong encoding."""
+    """The text with lines repaired that were decoded with a wrong encoding."""
     if text.isascii() or not _TWO_NON_ASCII.search(text):
         return text
     from ftfy import fix_encoding

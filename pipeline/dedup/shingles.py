@@ -2,9 +2,9 @@
 
 A word is a run of letters, marks and digits, without case; in a script without blanks between words
 (`pipeline/characters.py`) each character is one, and counts as half a word: an n-gram that begins
-with it goes on until it has `n` words. Everything else parts words.
+with it extends until it has `n` words. Everything else separates words.
 
-An n-gram's number is a polynomial hash (mod 2^64) of its UTF-8 bytes, words parted by one blank,
+An n-gram's number is a polynomial hash (mod 2^64) of its UTF-8 bytes, words separated by one blank,
 taken from prefix sums: H[end] − H[start], divided by the power of the start; then mixed, so that
 every bit counts. Nothing is shared between texts, so threads don't meet.
 """

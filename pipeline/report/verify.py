@@ -48,8 +48,8 @@ def problems(folder: Folder, output: Folder | None = None) -> list[str]:
         for shard in entry["shards"]:
             if problem := shard_problem(folder, shard, manifest):
                 path = folder.path(shard["name"])
-                anew = f"{remove.format(path)} {rebuild}"
-                found.append(f"{path} {problem}\n  to rebuild it alone: {anew}")
+                again = f"{remove.format(path)} {rebuild}"
+                found.append(f"{path} {problem}\n  to rebuild it alone: {again}")
         for key in ("sequences", "tokens"):
             total = sum(shard[key] for shard in entry["shards"])
             if total != entry[key]:

@@ -69,7 +69,7 @@ def _prefix(head: bytes) -> str | None:
         json.loads(first)
     except json.JSONDecodeError as error:
         if newline and first.startswith(b"{") and error.pos >= len(error.doc.rstrip()):
-            return ""  # an object that goes on in the next line
+            return ""  # an object that continues in the next line
     except (ValueError, RecursionError):
         return None
     return None

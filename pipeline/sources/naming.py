@@ -1,7 +1,7 @@
 """What files and documents are called: names that are unique, and the same in every run.
 
 A document's split, its position in the shards and whether a `weight` below 1 keeps it follow from
-its id alone. Ids that a data set brings are often none: null, empty, constant, or counted anew in
+its id alone. Ids that a data set brings are often none: null, empty, constant, or counted again in
 each part. So an id counts once: a document with none of its own is named by where it stands, and
 one whose id was met before in its file (or its part of a large file) by both.
 """

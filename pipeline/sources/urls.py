@@ -2,7 +2,7 @@
 
 The environment says how to reach them (AWS_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS,
 FSSPEC_S3_ANON, …), so driver and workers, which have the same, find the same. A file system is
-asked for anew each time: fsspec keeps it for the process, and a fork must not use its parent's.
+asked for again each time: fsspec keeps it for the process, and a fork must not use its parent's.
 """
 
 from __future__ import annotations

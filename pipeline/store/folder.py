@@ -172,7 +172,7 @@ class Folder:
             remedy = "Make room or rights there" if self.local else "Correct that"
             raise PipelineError(
                 f"{self.path(name)}: can't be written ({_reason(error)}). {remedy} and run the "
-                "same command again: it goes on from what is finished"
+                "same command again: it continues from what is finished"
             ) from error
 
     def create(self, name: str, content: bytes) -> bool:

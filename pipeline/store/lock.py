@@ -153,7 +153,7 @@ class Lease:
             return
         holder = seen.get("holder", "")
         log.info(
-            "%s: was begun by %s; this run goes on if that one gives no sign of life for %.0f s",
+            "%s: was begun by %s; this run continues if that one gives no sign of life for %.0f s",
             self._folder,
             holder,
             EXPIRY_SECONDS,

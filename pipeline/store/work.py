@@ -2,7 +2,7 @@
 
 `OUTPUT/.work` keeps the config and the plan of the run, the cleaned documents and the tokens of
 every chunk, and a receipt beside each finished file. Whatever is there is whole (`Folder`), so a
-killed run goes on behind the last receipt.
+killed run continues behind the last receipt.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def begin(folder: Folder, config: Config, overwrite: bool) -> dict[str, Any] | N
 
     Raises PipelineError when the folder belongs to another config and `overwrite` is not set.
     """
-    # A store has no place beside, so there the same command goes on with what it has begun.
+    # A store has no place beside, so there the same command continues with what it has begun.
     if overwrite and (folder.local is not None or not is_of(folder, config)):
         _clear(folder)
     manifest: dict[str, Any] | None = load_json(folder, MANIFEST)

@@ -141,7 +141,7 @@ def _add_stated(tokenizer: Tokenizer, settings: dict[str, Any], folder: Path) ->
         if (found := tokenizer.token_to_id(token.content)) != index:
             raise PipelineError(
                 f"tokenizer.path: {folder}: the added token {token.content!r} has the id {index} "
-                f"there, but would get {found}; let transformers write the tokenizer anew: "
+                f"there, but would get {found}; let transformers write the tokenizer again: "
                 "AutoTokenizer.from_pretrained(…).save_pretrained(FOLDER)"
             )
     return bool(missing)

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from pretrain.budget import BudgetConfig, Progress
 from pretrain.earlier_releases import ZERO_IN_FORMER_CHECKPOINTS
 from pretrain.errors import PretrainError
+from pretrain.manifest import file_sha256
 from pretrain.recipe import MaskingConfig
 
 FORMAT, VERSION = "latemask-checkpoint", 2
@@ -139,7 +140,7 @@ class Checkpoint:
                 raise ValueError(f"{name} has {size:,} bytes, {part['bytes']:,} were written")
         if verify:
             with ThreadPoolExecutor(8, thread_name_prefix="verify") as pool:
-                hashes = pool.map(lambda name: _sha256(path / name), checkpoint.state.parts)
+                hashes = pool.map(lambda name: file_sha256(path / name), checkpoint.state.parts)
                 for (name, part), found in zip(checkpoint.state.parts.items(), hashes, strict=True):
                     if found != part["sha256"]:
                         raise ValueError(
@@ -295,8 +296,3 @@ def write_part(file: Path, layout: dict[str, int], values: Tensor) -> dict[str, 
         os.fsync(stream.fileno())
         size = stream.tell()
     return {"bytes": size, "sha256": digest.hexdigest()}
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

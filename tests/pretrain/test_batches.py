@@ -11,7 +11,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from benchmarks.tiny_run import markov_sequences, write_folder
+from benchmarks.tiny_run import write_random_folder
 from pretrain.batches import Batches
 from pretrain.config import DataConfig, PretrainConfig
 from pretrain.data import ShardFolder
@@ -25,13 +25,9 @@ SHARDS, SEQUENCES = 12, 40  # training
 
 @pytest.fixture(scope="module")
 def many_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    draw = np.random.default_rng(0)
-    follows = draw.integers(4, 299, size=(300, 2))
-    splits = {
-        split: [markov_sequences(draw, SEQUENCES, 16, follows) for _ in range(count)]
-        for split, count in (("train", SHARDS), ("valid", 1))
-    }
-    return write_folder(tmp_path_factory.mktemp("shards") / "data", splits, 300, 16)
+    folder = tmp_path_factory.mktemp("shards") / "data"
+    sizes = {"shards": SHARDS, "sequences": SEQUENCES, "seq_len": 16}
+    return write_random_folder(folder, **sizes, vocab_size=300, block=16)
 
 
 @pytest.fixture

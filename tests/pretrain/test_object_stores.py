@@ -10,10 +10,9 @@ from collections import Counter
 from pathlib import Path
 
 import fsspec
-import numpy as np
 import pytest
 
-from benchmarks.tiny_run import ROOT, Run, markov_sequences, write_folder
+from benchmarks.tiny_run import ROOT, Run, write_random_folder
 from pretrain.fault_tolerance.run_folder import open_checkpoint
 from tests.s3 import Bucket
 
@@ -72,13 +71,9 @@ print(digest.hexdigest())
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    draw = np.random.default_rng(0)
-    follows = draw.integers(4, 299, size=(300, 2))
-    splits = {
-        split: [markov_sequences(draw, SEQUENCES, 32, follows) for _ in range(count)]
-        for split, count in (("train", SHARDS), ("valid", 1))
-    }
-    return write_folder(tmp_path_factory.mktemp("shards") / "data", splits, 300, 16)
+    folder = tmp_path_factory.mktemp("shards") / "data"
+    sizes = {"shards": SHARDS, "sequences": SEQUENCES, "seq_len": 32}
+    return write_random_folder(folder, **sizes, vocab_size=300, block=16)
 
 
 @pytest.fixture
