@@ -29,8 +29,11 @@ if __name__ == "__main__":
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one process a core is Beam's business
 
     import grpc
+    from apache_beam.runners.worker import sdk_worker
     from apache_beam.runners.worker.sdk_worker_main import main
 
+    # It prints the traceback of every error that it logs, past the filters above.
+    vars(sdk_worker)["print"] = lambda *_, **__: None
     try:
         main(sys.argv)
     except grpc.FutureTimeoutError:

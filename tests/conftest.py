@@ -41,9 +41,5 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture
 def s3(s3_server: Server, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     """An empty bucket on it; the environment of this test names the server and its key."""
-    from s3fs import S3FileSystem
-
-    S3FileSystem.clear_instance_cache()  # of tests with another environment in this process
-    for name, value in s3_server.environment.items():
-        monkeypatch.setenv(name, value)
+    s3_server.announce(monkeypatch)
     return Bucket(s3_server.make_bucket(f"bucket-{next(_BUCKETS)}"), s3_server)

@@ -56,6 +56,14 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
 
+    def announce(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Name it in this test's environment, for this process and for those it starts."""
+        from s3fs import S3FileSystem
+
+        for name, value in self.environment.items():
+            monkeypatch.setenv(name, value)
+        S3FileSystem.clear_instance_cache()  # they know the server of the test before
+
     def start(self) -> None:
         """Start it, and wait until it answers; skips the test where the binary can't run."""
         weed = shutil.which("weed", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")

@@ -197,8 +197,7 @@ def own_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serv
     pytest.importorskip("s3fs", reason="needs the extra `s3`")
     server = Server(tmp_path / "server")
     server.start()
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
+    server.announce(monkeypatch)
     yield server
     server.kill()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,8 +34,7 @@ def test_a_config_error_is_not_requeued(cluster: Cluster, recipe: Path) -> None:
     assert re.fullmatch(r"=== .*: gave up: .*", cluster.log(job).splitlines()[-1])
 
 
-@pytest.mark.long
-def test_what_fails_for_good_is_given_up_with_the_reason(cluster: Cluster, corpus: Path) -> None:
+def test_a_corpus_that_cannot_be_read_is_given_up_at_once(cluster: Cluster, corpus: Path) -> None:
     broken = corpus.parent / "broken.jsonl.gz"
     broken.write_bytes(b"no gzip at all")
     job = cluster.submit(
@@ -42,22 +42,41 @@ def test_what_fails_for_good_is_given_up_with_the_reason(cluster: Cluster, corpu
         *("--output", corpus.parent / "never", "--sources.paths", f"[{broken}]"),
     )
     ended = cluster.wait(job, "FAILED", "COMPLETED")
+    assert (ended["ExitCode"], ended["Restarts"]) == ("2:0", "0")
+    assert f"error: {broken}:1" in cluster.log(job)
+
+
+@pytest.mark.long
+def test_what_fails_again_and_again_is_given_up_with_the_reason(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    job = cluster.submit(_job(tmp_path, "raise OSError(28, 'No space left on device')"))
+    ended = cluster.wait(job, "FAILED", "COMPLETED")
     log = cluster.log(job)
     assert ended["Restarts"] == "2", log
     assert log.count("failed, exit code 1, at") == 3
-    assert re.search(r"gave up: ended 3 times at \d+ files. error: .*broken", log.splitlines()[-1])
+    assert re.search(r"gave up: ended 3 times at \d+ files. OSError: .*space", log.splitlines()[-1])
+
+
+def _job(folder: Path, program: str) -> Path:
+    """A job script that runs a line of Python as the scripts of slurm/ run theirs."""
+    script = folder / "job.sh"
+    script.write_text(
+        "#!/bin/bash\n#SBATCH --open-mode=append\nset -euo pipefail\n. slurm/launch.sh\n"
+        f"FOLDER={folder} SAVE_SECONDS=1\n"
+        f"on_nodes 1 python -c {shlex.quote(program)}\n"
+    )
+    return script
 
 
 def test_what_hangs_at_the_time_limit_is_killed_and_requeued(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    deaf = "import signal, time; signal.signal(signal.SIGUSR2, signal.SIG_IGN); "
-    (tmp_path / "job.sh").write_text(
-        "#!/bin/bash\nset -euo pipefail\n. slurm/launch.sh\n"
-        f"FOLDER={tmp_path} SAVE_SECONDS=1\n"
-        f"on_nodes 1 python -c '{deaf} print(\"deaf\", flush=True); time.sleep(60)'\n"
+    deaf = (
+        "import signal, time; signal.signal(signal.SIGUSR2, signal.SIG_IGN); "
+        "print('deaf', flush=True); time.sleep(60)"
     )
-    job = cluster.submit("--signal=B:USR2@60", tmp_path / "job.sh")
+    job = cluster.submit("--signal=B:USR2@60", _job(tmp_path, deaf))
     cluster.wait_for(job, lambda: "deaf" in cluster.log(job), "a process that does not listen")
     cluster.run("scancel", "--batch", "--signal=USR2", job)
     cluster.wait_for(job, lambda: ": requeued" in cluster.log(job), "its end", 30)
