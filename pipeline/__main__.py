@@ -91,8 +91,19 @@ def parse(arguments: list[str]) -> tuple[Config, Any]:
     except PipelineError as error:
         raise PipelineError(f"{_files(arguments)}{error}") from error
     except (argparse.ArgumentError, jsonargparse.ArgumentError, TypeError, ValueError) as error:
-        raise PipelineError(f"{_files(arguments)}{error}{_did_you_mean(str(error))}") from error
+        message = _plain(str(error))
+        raise PipelineError(f"{_files(arguments)}{message}{_did_you_mean(message)}") from error
     return config, values
+
+
+def _plain(message: str) -> str:
+    """What jsonargparse says, without its class paths and type names, in one line."""
+    message = re.sub(r"Problem with given class_path '[^']*':", "", message)
+    message = re.sub(r'Parser key "([^"]*)":', r"\1:", message)
+    message = re.sub(r"an? typing\.Literal\[([^\]]*)\]", r"one of \1", message)
+    message = re.sub(r"an? <class '(\w+)'>", r"\1", message)
+    message = message.replace("a dot import path string: ", "keys with values. Got value: ")
+    return " ".join(message.replace("Got value:", "Got").split())
 
 
 def _files(arguments: list[str]) -> str:
@@ -105,10 +116,10 @@ def _files(arguments: list[str]) -> str:
 
 def _did_you_mean(message: str) -> str:
     """The nearest key to the one that isn't accepted."""
-    words = re.findall(r"[Oo]ption '([\w.]+)'", message)
-    for word in words:
-        others = [name for name in option_names(sections=True) if name != word]
-        near = difflib.get_close_matches(word, others, 1)
+    words = re.findall(r"(?:[Oo]ption '|unrecognized arguments: --)([\w.]+)", message)
+    for part in ".".join(words).split("."):
+        others = [name for name in option_names(sections=True) if name != part]
+        near = difflib.get_close_matches(part, others, 1)
         if near:
             return f"; did you mean {near[0]!r}?"
     return ""

@@ -31,6 +31,7 @@ class _Tally:
         self.contaminated: Counter[str] = Counter()
         self.rejected: list[str] = []
         self.examples: dict[str, list[list[str]]] = {}
+        self.fruitless: list[Any] = []  # the first record of each file without a readable one
 
     def reject(self, record: Rejected) -> None:
         """Keep what is wrong with a record, as a line of JSON."""
@@ -49,6 +50,8 @@ def clean_chunk(folder: Folder, chunk: Chunk, config: Config) -> dict[str, Any]:
 
     Counts are, by source: read, one of each drop reason, clean, characters, and what was cut or
     removed; `rejected` is apart, since a record that can't be read may not be one document.
+    `fruitless` counts the files, or parts of files, of which no record could be read, and has the
+    first record of one.
     """
     if found := pieces.read_chunk(folder, chunk.index):
         return found
@@ -73,6 +76,7 @@ def clean_chunk(folder: Folder, chunk: Chunk, config: Config) -> dict[str, Any]:
         "counts": tally.counts,
         "contaminated": tally.contaminated,
         "rejected": len(tally.rejected),
+        "fruitless": {"files": len(tally.fruitless), "first": (tally.fruitless or [None])[0]},
         "examples": tally.examples,
         "pieces": names,
     }
@@ -86,6 +90,8 @@ def _kept(folder: Folder, chunk: Chunk, config: Config, tally: _Tally) -> Iterat
     active = filters.load(config.cleaning)
     index = decontaminate.load(folder) if config.decontamination else None
     for file in chunk.files:
+        rejected_before = len(tally.rejected)
+        documents = 0
         for item in read(source, file):
             if isinstance(item, Rejected):
                 tally.reject(item)
@@ -95,6 +101,7 @@ def _kept(folder: Folder, chunk: Chunk, config: Config, tally: _Tally) -> Iterat
                 count[item.what] += item.number
                 continue
             count["read"] += 1
+            documents += 1
             if isinstance(item, Skipped):
                 count[item.reason] += 1
                 continue
@@ -127,6 +134,8 @@ def _kept(folder: Folder, chunk: Chunk, config: Config, tally: _Tally) -> Iterat
                 else:
                     count["characters"] += len(text)
                     yield document
+        if not documents and len(tally.rejected) > rejected_before:
+            tally.fruitless.append(json.loads(tally.rejected[rejected_before]))
 
 
 def _left_out(document_id: str, weight: float) -> bool:

@@ -76,7 +76,8 @@ def _outcomes(manifest: dict[str, Any]) -> list[Outcome]:
     return [
         Outcome(
             name,
-            read=documents_of(count),
+            read=count["read"],
+            further_parts=count.get("further_parts", 0),
             kept=sum(count[split] for split in SPLITS),
             dropped=Counter({k: n for k, n in fates(count).items() if n and k not in SPLITS}),
         )

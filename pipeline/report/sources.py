@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.report.balance import documents_of, fates
+from pipeline.report.balance import fates
 from pipeline.sources.records import Chunk
 from pipeline.store import dropped, pieces
 from pipeline.store.catalog import Catalog
@@ -38,7 +38,10 @@ _NO_LOSS = ("not_sampled", "redirect", "not_article")  # asked for, or no docume
 
 @dataclass
 class Outcome:
-    """Of one source: documents read, kept, and dropped by reason; records that are unreadable."""
+    """Of one source: documents read, kept, and dropped by reason; records that are unreadable.
+
+    A long document is kept or dropped in parts: `further_parts` more than were read.
+    """
 
     name: str
     read: int = 0
@@ -46,6 +49,9 @@ class Outcome:
     dropped: Counter[str] = field(default_factory=Counter)
     unreadable: int | None = None  # None: not known by source
     first_unreadable: str = ""  # where and why
+    further_parts: int = 0
+    fruitless: int = 0  # files, or parts of files, of which nothing could be read
+    first_fruitless: str = ""
 
     def reasons(self) -> list[tuple[str, int]]:
         """What documents were lost for, most first."""
@@ -65,12 +71,15 @@ def outcomes(folder: Folder, config: Config, chunks: list[Chunk]) -> list[Outcom
         if facts is None:
             return None
         outcome.unreadable = (outcome.unreadable or 0) + facts["rejected"]
+        outcome.fruitless += facts["fruitless"]["files"]
+        if facts["fruitless"]["first"] and not outcome.first_fruitless:
+            outcome.first_fruitless = _told(facts["fruitless"]["first"])
         if facts["rejected"] and not outcome.first_unreadable:
             lines = folder.read(pieces.rejected_name(chunk.index)).split(b"\n", 1)
-            record = json.loads(lines[0])
-            outcome.first_unreadable = f"{record['where']}: {record['reason']}"
+            outcome.first_unreadable = _told(json.loads(lines[0]))
         for counts in facts["counts"].values():
-            outcome.read += documents_of(counts)
+            outcome.read += counts.get("read", 0)
+            outcome.further_parts += counts.get("further_parts", 0)
             outcome.kept += counts.get("clean", 0)
             outcome.dropped.update({k: n for k, n in fates(counts).items() if k != "clean"})
     for reason in dropped.reasons(config):
@@ -95,6 +104,7 @@ def largest(outcomes: list[Outcome]) -> list[Outcome]:
             Outcome(
                 f"{len(others)} others",
                 read=sum(outcome.read for outcome in others),
+                further_parts=sum(outcome.further_parts for outcome in others),
                 kept=sum(outcome.kept for outcome in others),
                 dropped=sum((outcome.dropped for outcome in others), Counter()),
                 unreadable=sum(known) if known else None,
@@ -105,12 +115,18 @@ def largest(outcomes: list[Outcome]) -> list[Outcome]:
 
 def table(outcomes: list[Outcome]) -> str:
     """The largest sources, a row each, in at most 100 columns."""
-    lines = [f"{'source':20} {'read':>13} {'kept':>13} {'unreadable':>11}  dropped"]
+    known = any(outcome.unreadable is not None for outcome in outcomes)
+    unreadable = f" {'unreadable':>11}" if known else ""
+    lines = [f"{'source':20} {'read':>13} {'kept':>13}{unreadable}  dropped"]
     for outcome in largest(outcomes):
-        unreadable = "" if outcome.unreadable is None else f"{outcome.unreadable:,}"
-        row = f"{outcome.name[:20]:20} {outcome.read:13,} {outcome.kept:13,} {unreadable:>11}  "
+        row = f"{outcome.name[:20]:20} {outcome.read:13,} {outcome.kept:13,}"
+        if known:
+            row += f" {outcome.unreadable or 0:11,}"
+        row += "  "
         reasons = [f"{n:,} {reason}" for reason, n in outcome.reasons() if reason != "unreadable"]
         dropped = ", ".join(reasons) or "none"
+        if outcome.further_parts:
+            dropped += f" (of {outcome.read + outcome.further_parts:,} parts)"
         wrapped = textwrap.wrap(dropped, _COLUMNS - len(row))
         lines.append(row + wrapped[0])
         lines += [" " * len(row) + more for more in wrapped[1:]]
@@ -118,16 +134,20 @@ def table(outcomes: list[Outcome]) -> str:
 
 
 def alarms(outcomes: list[Outcome], config: Config) -> Iterator[str]:
-    """A line for each source of the config that nothing or little was kept of."""
+    """A line for each source of which nothing or little is kept, or no record of some file read."""
     for position, outcome in enumerate(outcomes):
         unreadable = outcome.unreadable or 0
-        possible = outcome.read + unreadable - sum(outcome.dropped[key] for key in _NO_LOSS)
+        read = outcome.read + outcome.further_parts + unreadable
+        possible = read - sum(outcome.dropped[key] for key in _NO_LOSS)
         if outcome.kept > _LITTLE * possible and outcome.kept > 0:
+            if outcome.fruitless:
+                yield (
+                    f"source {outcome.name!r}: no record of {outcome.fruitless:,} of its files is "
+                    f"readable ({_key('unreadable', position, config)}), the first is "
+                    f"{outcome.first_fruitless}"
+                )
             continue
-        line = (
-            f"source {outcome.name!r}: {outcome.kept:,} of "
-            f"{outcome.read + unreadable:,} documents are kept"
-        )
+        line = f"source {outcome.name!r}: {outcome.kept:,} of {read:,} documents are kept"
         if not outcome.reasons():
             yield f"{line}; see sources[{position}].paths and kind: its files hold none"
             continue
@@ -136,6 +156,10 @@ def alarms(outcomes: list[Outcome], config: Config) -> Iterator[str]:
         if reason == "unreadable":
             line += f", the first is {outcome.first_unreadable}"
         yield line
+
+
+def _told(record: dict[str, str]) -> str:
+    return f"{record['where']}: {record['reason']}"
 
 
 def _key(reason: str, position: int, config: Config) -> str:

@@ -20,6 +20,8 @@ def load_manifest(folder: Folder) -> dict[str, Any]:
         raise PipelineError(f"{folder}: a file; give the data folder that it lies in")
     path = folder.path(work.MANIFEST)
     manifest: dict[str, Any] | None = work.load_json(folder, work.MANIFEST)
+    if manifest is None and folder.local is not None and not folder.local.exists():
+        raise PipelineError(f"{folder}: no such folder ({folder.local.absolute()})")
     if manifest is None:
         raise PipelineError(
             f"{path}: missing, so this is no finished data folder; "

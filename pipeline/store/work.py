@@ -140,7 +140,8 @@ def is_of(folder: Folder, config: Config) -> bool:
 def begin(folder: Folder, config: Config, overwrite: bool) -> dict[str, Any] | None:
     """Claim a locked folder for `config`; the manifest, if a run with it has finished here.
 
-    A run that was begun with a config of the same documents gives its clean documents to this one.
+    A run that was begun with a config of the same documents gives its clean documents to this one,
+    and one that has cleaned nothing yet gives way.
 
     Raises PipelineError when the folder belongs to another config and `overwrite` is not set.
     """
@@ -149,7 +150,7 @@ def begin(folder: Folder, config: Config, overwrite: bool) -> dict[str, Any] | N
         _clear(folder)
     manifest: dict[str, Any] | None = load_json(folder, MANIFEST)
     begun = manifest["config"] if manifest else load_json(folder, _CONFIG)
-    if begun is None:
+    if begun != config.content() and not manifest and not folder.list(f"{WORK}/chunks"):
         _clear(folder)  # what is left where `--overwrite` was killed has another config
         write_json(folder, _CONFIG, config.content())
     elif begun != config.content():

@@ -8,6 +8,7 @@ import pytest
 import zstandard
 
 from pipeline.config import Cleaning, Config, Shards, Source, Split, Tokenizer
+from tests.pipeline import folders
 
 WORDS = [
     a + b for a in ("mask", "lay", "tok", "riv", "gard", "lett") for b in ("er", "en", "ing", "s")
@@ -61,3 +62,11 @@ def make_config(config_for: Callable[..., Config], tmp_path: Path) -> Callable[.
         return config_for(Path(output), **changes)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def finished(config_for: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two workers make of the corpus; not to be changed."""
+    folder = tmp_path_factory.mktemp("finished") / "data"
+    folders.make(config_for(folder), "--direct_num_workers=2")
+    return folder

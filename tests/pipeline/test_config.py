@@ -80,6 +80,26 @@ def test_all_problems_of_a_config_are_told_at_once(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config", "nowhere.yaml"], "nowhere.yaml: config: File does not exist: "),
+        (["--seq_len", "many"], "seq_len: Expected int. Got many"),
+        (["--sources", "[{kind: word}]"], "sources: kind: Expected one of 'text', 'jsonl', "),
+        (["--sources", "texts"], "sources: Expected list. Got texts"),
+        (["--sources", "[texts]"], "sources: Expected keys with values. Got texts"),
+        (["--splits.valid", "1"], "unrecognized arguments: --splits.valid 1; did you mean 'split'"),
+    ],
+)
+def test_a_wrong_value_is_told_without_classes_and_types(
+    arguments: list[str], message: str
+) -> None:
+    with pytest.raises(PipelineError) as told:
+        parse(["--output", "data", *arguments])
+    assert str(told.value).startswith(message)
+    assert "\n" not in str(told.value)
+
+
 def test_an_option_of_nobody_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--runer", "DirectRunner"]) == 2
     assert "did you mean --runner" in capsys.readouterr().err

@@ -1,5 +1,3 @@
-import fcntl
-import gzip
 import json
 import os
 import pickle
@@ -8,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,37 +16,12 @@ import webdataset
 
 from pipeline import provenance
 from pipeline.__main__ import main
-from pipeline.config import Cleaning, Config, Shards, Source, Split, Tokenizer
+from pipeline.config import Cleaning, Config, Shards, Source, Split
 from pipeline.errors import PipelineError
 from pipeline.report.inspect import inspect
 from pipeline.report.verify import problems, verify
-from pipeline.run import run
 from pipeline.store.folder import Folder
-
-IN_MEMORY = ["--direct_num_workers=1"]
-
-
-def _run(config: Config, *options: str, overwrite: bool = False) -> dict:
-    return run(config, ["--runner=DirectRunner", *options], overwrite, lambda *_: None)
-
-
-def _bytes(folder: Path) -> dict[str, bytes]:
-    names = [*folder.glob("*.tar"), *folder.glob("*.json*")]
-    return {path.name: path.read_bytes() for path in names}
-
-
-def _data(folder: Path) -> dict[str, Any]:
-    """`_bytes`, but of the manifest what it says of the data, which no command line is part of."""
-    manifest = provenance.without(json.loads((folder / "manifest.json").read_text()))
-    return _bytes(folder) | {"manifest.json": json.dumps(manifest)}
-
-
-@pytest.fixture(scope="module")
-def finished(config_for: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two workers make of the corpus."""
-    folder = tmp_path_factory.mktemp("finished") / "data"
-    _run(config_for(folder), "--direct_num_workers=2")
-    return folder
+from tests.pipeline.folders import IN_MEMORY, contents, data, make
 
 
 def test_counts_rows_and_bytes_on_two_layouts_of_workers(
@@ -77,8 +49,8 @@ def test_counts_rows_and_bytes_on_two_layouts_of_workers(
     assert tokenizer_tokens <= manifest["vocab_size"] - 1  # <mask> never stands in the data
 
     other = make_config()
-    _run(other, "--direct_num_workers=1")
-    assert _data(Path(other.output)) == _data(finished)
+    make(other, "--direct_num_workers=1")
+    assert data(Path(other.output)) == data(finished)
 
 
 def test_the_manifest_tells_how_the_data_came_about(finished: Path, tmp_path: Path) -> None:
@@ -129,154 +101,17 @@ def test_a_finished_folder_is_found_without_loading_beam(
         "run(pickle.load(sys.stdin.buffer), [], False, lambda *_: None);"
         "print(*{'apache_beam', 'torch'} & {*sys.modules})"
     )
-    before = _bytes(finished)
+    before = contents(finished)
     done = subprocess.run(
         [sys.executable, "-c", code], input=pickle.dumps(config), capture_output=True, check=True
     )
     assert done.stdout.split() == []
-    assert _bytes(finished) == before
-
-
-def test_a_deleted_shard_comes_back_with_the_same_bytes(
-    make_config: Callable[..., Config],
-    finished: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # by another command: the manifest goes on naming the one that made the data
-    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "pipeline", "--other"])
-    folder = tmp_path / "data"
-    shutil.copytree(finished, folder)
-    before = _bytes(folder)
-    (folder / "train-00001-of-00003.tar").unlink()
-    kept = (folder / "train-00000-of-00003.tar").stat().st_mtime_ns
-    assert verify(Folder(str(folder))) == 1
-    _run(make_config(), *IN_MEMORY)
-    assert _bytes(folder) == before
-    assert (folder / "train-00000-of-00003.tar").stat().st_mtime_ns == kept
-    shutil.rmtree(folder / ".work")
-    (folder / "valid-00000-of-00001.tar").unlink()
-    _run(make_config(), *IN_MEMORY)
-    assert _bytes(folder) == before
-
-
-def test_work_that_another_release_began_is_refused(
-    make_config: Callable[..., Config], finished: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "data"
-    shutil.copytree(finished, folder)
-    plan = folder / ".work" / "plan.json"
-    plan.write_text(json.dumps(json.loads(plan.read_text())["chunks"]))
-    before = _bytes(folder)
-    _run(make_config())  # finished already: nothing of the work is needed
-    lost = folder / "train-00001-of-00003.tar"
-    content = before.pop(lost.name)
-    lost.unlink()
-    with pytest.raises(PipelineError, match=r"plan\.json: layout 1, expected 2.*remove .*\.work"):
-        _run(make_config(), *IN_MEMORY)
-    assert _bytes(folder) == before
-    shutil.rmtree(folder / ".work")
-    _run(make_config(), *IN_MEMORY)
-    assert lost.read_bytes() == content
-
-
-def test_another_config_is_refused_by_key_and_foreign_files_stay(
-    make_config: Callable[..., Config], finished: Path, tmp_path: Path
-) -> None:
-    before = _bytes(finished)
-    with pytest.raises(PipelineError, match=r"shards\.train: 3 -> 5"):
-        _run(make_config(output=str(finished), shards=Shards(train=5, block_sequences=16)))
-    assert _bytes(finished) == before
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "thesis.tex").write_text("dear")
-    with pytest.raises(PipelineError, match=r"thesis\.tex"):
-        _run(make_config(), overwrite=True)
-    assert [p.name for p in (tmp_path / "data").iterdir()] == ["thesis.tex"]
-
-
-def test_clean_documents_are_kept_when_only_later_keys_change(
-    make_config: Callable[..., Config], finished: Path, tmp_path: Path
-) -> None:
-    begun = make_config(tokenizer=Tokenizer(vocab_size=280), shards=Shards(train=5))
-    _run(begun, *IN_MEMORY)
-    folder = Path(begun.output)
-    (folder / "manifest.json").unlink()  # as before the end
-    documents = {path: path.stat().st_mtime_ns for path in (folder / ".work/documents").iterdir()}
-    _run(make_config(), *IN_MEMORY)
-    assert _data(folder) == _data(finished)
-    assert documents == {path: path.stat().st_mtime_ns for path in documents}
-    (folder / "manifest.json").unlink()
-    with pytest.raises(PipelineError, match=r"cleaning\.min_characters: 50 -> 60"):
-        _run(make_config(cleaning=Cleaning(min_characters=60)), *IN_MEMORY)
-
-
-def test_two_runs_cannot_write_one_folder(
-    make_config: Callable[..., Config], tmp_path: Path
-) -> None:
-    (tmp_path / "data" / ".work").mkdir(parents=True)
-    with (tmp_path / "data" / ".work" / "lock").open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(PipelineError, match="another run"):
-            _run(make_config())
-
-
-def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(
-    make_config: Callable[..., Config], finished: Path, corpus: Path, tmp_path: Path
-) -> None:
-    config = make_config()
-    path = tmp_path / "config.json"
-    path.write_text(json.dumps({"output": config.output, **config.content()}))
-    command = [sys.executable, "-m", "pipeline", "--config", str(path)]
-    for pattern in (".work/chunks/*.json", ".work/tokens/*.npy", "train-*.tar"):
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
-        while process.poll() is None and not list(Path(config.output).glob(pattern)):
-            time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        assert not (Path(config.output) / "manifest.json").exists()
-    _run(config, *IN_MEMORY)
-    assert _data(tmp_path / "data") == _data(finished)
-
-
-def test_a_finished_folder_stays_until_its_successor_is_whole(
-    make_config: Callable[..., Config], finished: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "data"
-    shutil.copytree(finished, folder)
-    before = _bytes(folder)
-    (folder / "notes.txt").write_text("somebody's")
-    (folder / "notes").mkdir()
-    bad = Source(kind="text", name="bad", paths=[str(tmp_path / "bad.gz")])
-    (tmp_path / "bad.gz").write_bytes(gzip.compress(b"cut off")[:-4])
-    with pytest.raises(PipelineError, match=r"bad\.gz"):
-        _run(make_config(sources=[bad]), *IN_MEMORY, overwrite=True)
-    assert {name: _bytes(folder)[name] for name in before} == before
-    assert problems(Folder(str(folder))) == []
-    _run(make_config(shards=Shards(train=2, block_sequences=16)), *IN_MEMORY, overwrite=True)
-    assert sorted(p.name for p in folder.glob("*.tar")) == [
-        "train-00000-of-00002.tar",
-        "train-00001-of-00002.tar",
-        "valid-00000-of-00001.tar",
-    ]
-    assert problems(Folder(str(folder))) == []
-    assert not list(tmp_path.glob(".data*"))
-    assert (folder / "notes.txt").read_text() == "somebody's"
-    assert (folder / "notes").is_dir()
-
-
-def test_a_replacement_that_was_killed_half_way_is_finished(
-    make_config: Callable[..., Config], finished: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(finished, tmp_path / ".data.new")
-    (tmp_path / ".data.old").mkdir()
-    _run(make_config(), *IN_MEMORY)
-    assert _data(tmp_path / "data") == _data(finished)
-    assert not list(tmp_path.glob(".data*"))
+    assert contents(finished) == before
 
 
 def test_shards_are_even_to_within_a_block(make_config: Callable[..., Config]) -> None:
     config = make_config(shards=Shards(train=6, block_sequences=16))
-    manifest = _run(config, *IN_MEMORY)
+    manifest = make(config, IN_MEMORY)
     sizes = [shard["sequences"] for shard in manifest["splits"]["train"]["shards"]]
     assert max(sizes) - min(sizes) <= 16
     assert min(sizes) > 30
@@ -293,7 +128,7 @@ def test_books_longer_than_the_limit_are_in_the_data_and_in_its_balance(
     books = Source(kind="text", name="books", paths=[f"{tmp_path}/*.txt"])
     cleaning = Cleaning(max_characters=1000)
     config = make_config(sources=[books], cleaning=cleaning, split=Split(valid=0.3))
-    manifest = _run(config, *IN_MEMORY)
+    manifest = make(config, IN_MEMORY)
     total = manifest["counts"]["total"]
     assert (total["read"], total["cut"]) == (12, 12)
     assert total["further_parts"] >= 12
@@ -309,7 +144,7 @@ def test_books_longer_than_the_limit_are_in_the_data_and_in_its_balance(
 def test_a_source_of_weight_below_one_gives_a_sample(make_config: Callable[..., Config]) -> None:
     config = make_config()
     config.sources[0].weight = 0.4
-    total = _run(config, *IN_MEMORY)["counts"]["total"]
+    total = make(config, IN_MEMORY)["counts"]["total"]
     kept = total["train"] + total["valid"] + total["duplicate"]
     assert total["not_sampled"] + kept == 354
     assert abs(total["not_sampled"] / 354 - 0.6) < 0.1
@@ -329,7 +164,7 @@ def test_too_small_a_corpus_is_told(
     (tmp_path / "a.txt").write_text(text)
     source = Source(kind="text", paths=[str(tmp_path / "a.txt")], documents="blank-lines")
     with pytest.raises(PipelineError, match=words):
-        _run(make_config(sources=[source]), *IN_MEMORY)
+        make(make_config(sources=[source]), IN_MEMORY)
     assert not (tmp_path / "data/manifest.json").exists()
 
 
@@ -347,7 +182,7 @@ def test_a_small_corpus_has_a_validation_split_and_fewer_shards(
     with caplog.at_level("INFO"):
         for folder, chunk_bytes in (("one", 10**6), ("many", 500)):
             config = make_config(tmp_path / folder, chunk_bytes=chunk_bytes, **changes)
-            manifests.append(_run(config, *IN_MEMORY))
+            manifests.append(make(config, IN_MEMORY))
     train, valid = manifests[0]["splits"]["train"], manifests[0]["splits"]["valid"]
     assert 1 <= valid["documents"] <= 15
     assert valid["sequences"] > 0
@@ -363,7 +198,7 @@ def test_an_output_that_cannot_be_written_is_told(
 ) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(PipelineError, match="can't be written"):
-        _run(make_config(output=str(tmp_path / "file" / "data")), *IN_MEMORY)
+        make(make_config(output=str(tmp_path / "file" / "data")), IN_MEMORY)
 
 
 @pytest.mark.long
@@ -384,8 +219,8 @@ def test_a_full_disk_is_told_and_the_run_goes_on_afterwards(
     assert "can't be written (File too large)" in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(Path(config.output).rglob("*.tmp"))
-    _run(config, *IN_MEMORY)
-    assert _data(tmp_path / "data") == _data(finished)
+    make(config, IN_MEMORY)
+    assert data(tmp_path / "data") == data(finished)
 
 
 def test_a_folder_of_version_1_is_verified_and_repaired_as_it_was(
@@ -404,7 +239,7 @@ def test_a_folder_of_version_1_is_verified_and_repaired_as_it_was(
     lost = next((tmp_path / "data").glob("train-*.tar"))
     content = lost.read_bytes()
     lost.unlink()
-    _run(make_config(tmp_path / "data"), *IN_MEMORY)
+    make(make_config(tmp_path / "data"), IN_MEMORY)
     assert lost.read_bytes() == content
     assert file.read_bytes() == raw
 

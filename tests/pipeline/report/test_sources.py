@@ -49,6 +49,33 @@ def test_a_run_says_what_was_lost_of_each_source(
     assert f"{rejected[0]['where']}: {rejected[0]['reason']}" in warnings[1]
 
 
+def test_a_file_without_a_readable_record_is_told_beside_good_ones(
+    make_config: Callable[..., Config],
+    corpus: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    whole = tmp_path / "export.json"
+    whole.write_text('{"data": [{"text": "All of them in one."}]}')
+    one_of_many = tmp_path / "mixed.jsonl"
+    one_of_many.write_text('{"body": "x"}\n' + '{"text": "Nothing is wrong with this one."}\n' * 9)
+    paths = [f"{corpus}/*.zst", str(whole), str(one_of_many)]
+    config = make_config(sources=[Source(kind="jsonl", name="all", paths=paths)])
+    with caplog.at_level("WARNING"):
+        run(config, ["--direct_num_workers=1"], False, lambda *_: None)
+    (warning,) = {r.message for r in caplog.records}
+    assert "'all': no record of 1 of its files is readable (sources[0].kind" in warning
+    assert f"the first is {whole}:1" in warning
+
+
+def test_parts_of_long_documents_are_not_counted_as_read(
+    make_config: Callable[..., Config],
+) -> None:
+    books = Outcome("books", read=16, kept=40, dropped=Counter(too_short=3), further_parts=27)
+    assert re.search(r"books +16 +40  3 too_short \(of 43 parts\)", table([books]))
+    assert list(alarms([books], make_config())) == []
+
+
 def test_a_table_of_many_sources_fits_a_terminal() -> None:
     dropped = Counter(dict.fromkeys(("too_short", "too_long", "not_prose", "x" * 30), 10**9))
     outcomes = [Outcome(f"source {'long ' * n}", 10**7, n, dropped, n) for n in range(40)]

@@ -1,0 +1,170 @@
+"""A begun folder goes on; a finished one is replaced or left alone; files of others stay."""
+
+from __future__ import annotations
+
+import fcntl
+import gzip
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import Cleaning, Config, Shards, Source, Tokenizer
+from pipeline.errors import PipelineError
+from pipeline.report.verify import problems, verify
+from pipeline.store.folder import Folder
+from tests.pipeline.folders import IN_MEMORY, contents, data, make
+
+
+def test_a_deleted_shard_comes_back_with_the_same_bytes(
+    make_config: Callable[..., Config],
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # by another command: the manifest goes on naming the one that made the data
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "pipeline", "--other"])
+    folder = tmp_path / "data"
+    shutil.copytree(finished, folder)
+    before = contents(folder)
+    (folder / "train-00001-of-00003.tar").unlink()
+    kept = (folder / "train-00000-of-00003.tar").stat().st_mtime_ns
+    assert verify(Folder(str(folder))) == 1
+    make(make_config(), IN_MEMORY)
+    assert contents(folder) == before
+    assert (folder / "train-00000-of-00003.tar").stat().st_mtime_ns == kept
+    shutil.rmtree(folder / ".work")
+    (folder / "valid-00000-of-00001.tar").unlink()
+    make(make_config(), IN_MEMORY)
+    assert contents(folder) == before
+
+
+def test_work_that_another_release_began_is_refused(
+    make_config: Callable[..., Config], finished: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(finished, folder)
+    plan = folder / ".work" / "plan.json"
+    plan.write_text(json.dumps(json.loads(plan.read_text())["chunks"]))
+    before = contents(folder)
+    make(make_config())  # finished already: nothing of the work is needed
+    lost = folder / "train-00001-of-00003.tar"
+    content = before.pop(lost.name)
+    lost.unlink()
+    with pytest.raises(PipelineError, match=r"plan\.json: layout 1, expected 2.*remove .*\.work"):
+        make(make_config(), IN_MEMORY)
+    assert contents(folder) == before
+    shutil.rmtree(folder / ".work")
+    make(make_config(), IN_MEMORY)
+    assert lost.read_bytes() == content
+
+
+def test_another_config_is_refused_by_key_and_foreign_files_stay(
+    make_config: Callable[..., Config], finished: Path, tmp_path: Path
+) -> None:
+    before = contents(finished)
+    with pytest.raises(PipelineError, match=r"shards\.train: 3 -> 5"):
+        make(make_config(output=str(finished), shards=Shards(train=5, block_sequences=16)))
+    assert contents(finished) == before
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "thesis.tex").write_text("dear")
+    with pytest.raises(PipelineError, match=r"thesis\.tex"):
+        make(make_config(), overwrite=True)
+    assert [p.name for p in (tmp_path / "data").iterdir()] == ["thesis.tex"]
+
+
+def test_clean_documents_are_kept_when_only_later_keys_change(
+    make_config: Callable[..., Config], finished: Path, tmp_path: Path
+) -> None:
+    begun = make_config(tokenizer=Tokenizer(vocab_size=280), shards=Shards(train=5))
+    make(begun, IN_MEMORY)
+    folder = Path(begun.output)
+    (folder / "manifest.json").unlink()  # as before the end
+    documents = {path: path.stat().st_mtime_ns for path in (folder / ".work/documents").iterdir()}
+    make(make_config(), IN_MEMORY)
+    assert data(folder) == data(finished)
+    assert documents == {path: path.stat().st_mtime_ns for path in documents}
+    (folder / "manifest.json").unlink()
+    with pytest.raises(PipelineError, match=r"cleaning\.min_characters: 50 -> 60"):
+        make(make_config(cleaning=Cleaning(min_characters=60)), IN_MEMORY)
+
+
+def test_two_runs_cannot_write_one_folder(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    (tmp_path / "data" / ".work").mkdir(parents=True)
+    with (tmp_path / "data" / ".work" / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(PipelineError, match="another run"):
+            make(make_config())
+
+
+def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(
+    make_config: Callable[..., Config], finished: Path, corpus: Path, tmp_path: Path
+) -> None:
+    config = make_config()
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"output": config.output, **config.content()}))
+    command = [sys.executable, "-m", "pipeline", "--config", str(path)]
+    for pattern in (".work/chunks/*.json", ".work/tokens/*.npy", "train-*.tar"):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+        while process.poll() is None and not list(Path(config.output).glob(pattern)):
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert not (Path(config.output) / "manifest.json").exists()
+    make(config, IN_MEMORY)
+    assert data(tmp_path / "data") == data(finished)
+
+
+def test_a_finished_folder_stays_until_its_successor_is_whole(
+    make_config: Callable[..., Config], finished: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(finished, folder)
+    before = contents(folder)
+    (folder / "notes.txt").write_text("somebody's")
+    (folder / "notes").mkdir()
+    bad = Source(kind="text", name="bad", paths=[str(tmp_path / "bad.gz")])
+    (tmp_path / "bad.gz").write_bytes(gzip.compress(b"cut off")[:-4])
+    with pytest.raises(PipelineError, match=r"bad\.gz"):
+        make(make_config(sources=[bad]), IN_MEMORY, overwrite=True)
+    assert {name: contents(folder)[name] for name in before} == before
+    assert problems(Folder(str(folder))) == []
+    make(make_config(shards=Shards(train=2, block_sequences=16)), IN_MEMORY, overwrite=True)
+    assert sorted(p.name for p in folder.glob("*.tar")) == [
+        "train-00000-of-00002.tar",
+        "train-00001-of-00002.tar",
+        "valid-00000-of-00001.tar",
+    ]
+    assert problems(Folder(str(folder))) == []
+    assert not list(tmp_path.glob(".data*"))
+    assert (folder / "notes.txt").read_text() == "somebody's"
+    assert (folder / "notes").is_dir()
+
+
+def test_a_replacement_that_was_killed_half_way_is_finished(
+    make_config: Callable[..., Config], finished: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished, tmp_path / ".data.new")
+    (tmp_path / ".data.old").mkdir()
+    make(make_config(), IN_MEMORY)
+    assert data(tmp_path / "data") == data(finished)
+    assert not list(tmp_path.glob(".data*"))
+
+
+def test_a_folder_where_nothing_is_cleaned_gives_way(
+    make_config: Callable[..., Config], finished: Path, tmp_path: Path
+) -> None:
+    missing = Source(kind="jsonl", name="words", paths=[str(tmp_path / "none.jsonl")])
+    with pytest.raises(PipelineError, match=r"none\.jsonl"):
+        make(make_config(sources=[missing]), IN_MEMORY)
+    make(make_config(), IN_MEMORY)
+    assert data(tmp_path / "data") == data(finished)
