@@ -94,8 +94,10 @@ def _numbers(sums: Counter[str], before: Counter[str], seconds: float) -> str:
     parts = []
     for key, (unit, scale, digits) in _UNITS.items():
         if sums[key]:
+            number = sums[key] / scale
+            shown = f"{number:,.{digits if number < 10 else 0}f} {unit}"
             rate = (sums[key] - before[key]) / scale / max(seconds, 1e-3)
-            parts.append(f"{sums[key] / scale:,.0f} {unit} ({rate:,.{digits}f}/s)")
+            parts.append(f"{shown} ({rate:,.{digits}f}/s)" if rate >= 0.1 else shown)
     return ", ".join(parts)
 
 

@@ -31,5 +31,5 @@ def test_steps_follow_one_another_and_tell_what_was_done(
         folder.write("c", b"")
     assert told[-1] == ("two", 1, 2, "")
     ends = [numbers for step, done, total, numbers in told if (step, done) == ("one", total)]
-    assert ends[0].startswith("6 MB (")
+    assert ends[0].startswith("6.0 MB (")
     assert [record.message.split(":")[0] for record in caplog.records] == ["one"]  # two has no end
