@@ -21,7 +21,7 @@ test: $(READY)
 	$(RUN) OMP_NUM_THREADS=1 python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 test-long: $(READY)
-	$(RUN) python -m pytest -m long
+	$(RUN) OMP_NUM_THREADS=1 python -m pytest -m long --numprocesses logical --maxprocesses 2 --dist loadfile
 
 bench: $(READY)
 	$(RUN) python -m benchmarks.pretrain_step
