@@ -25,7 +25,8 @@ import torch
 from benchmarks.loader import VOCAB, write_shards
 from benchmarks.machine import describe
 from pretrain.budget import BudgetConfig
-from pretrain.config import PretrainConfig, load_config
+from pretrain.config import PretrainConfig
+from pretrain.config_parser import load_config
 from pretrain.data import ShardFolder
 from pretrain.fault_tolerance.run_folder import RunFolder
 from pretrain.fault_tolerance.watchdog import Watchdog

@@ -1,11 +1,13 @@
 """The data pipeline against the libraries that it stands on, and its memory.
 
-    python -m benchmarks.pipeline --only encode|libraries|workers|memory|mediawiki [--text FILE …]
+    python -m benchmarks.pipeline --only encode|libraries|workers|store|memory|mediawiki
 
 `encode`: the whole stage, and its tokenize-pack-shard steps, against `encode_batch` alone.
 `libraries`: the whole stage against Hugging Face's `map(tokenize).map(group_texts)` with two
 processes, and datatrove's tokenizer with two workers (`--datatrove`: a Python that has it).
 `workers`: two worker processes against one.
+`store`: output in an object store (`--url s3://BUCKET/FOLDER`; the environment names its server)
+against output in a folder.
 `memory`: the largest resident memory of any worker on 1 and 2 GB of texts repeated with changes.
 `mediawiki`: a dump to articles against its markup's parser alone (`--dump`).
 
@@ -21,18 +23,20 @@ import argparse
 import contextlib
 import json
 import random
+import secrets
 import shutil
-import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import psutil
 import torch
 
 from benchmarks.machine import describe
+from benchmarks.pipeline_report import table
 from benchmarks.pipeline_rivals import Seconds, datatrove, encode_batch, hugging_face, timed
 from pipeline.config import Source
 from pipeline.config import Tokenizer as TokenizerConfig
@@ -103,7 +107,7 @@ def corpus_texts(folder: Path) -> Iterator[str]:
 
 
 def command(
-    folder: Path, output: Path, workers: int, files: Sequence[str] = ("*",), **more: Any
+    folder: Path, output: Path | str, workers: int, files: Sequence[str] = ("*",), **more: Any
 ) -> list[str]:
     """The pipeline's command line: cleaning and exact dedup, a tokenizer that is there."""
     paths = [f"{folder}/corpus/{pattern}.jsonl" for pattern in files]
@@ -115,7 +119,7 @@ def command(
         "shards": {"train": 8},
         **more,
     }
-    path = output.with_suffix(".json")
+    path = folder / "config.json"
     path.write_text(json.dumps(config))
     worker = f"--direct_num_workers={workers}"
     return [sys.executable, "-m", "pipeline", "--config", str(path), worker]
@@ -125,6 +129,15 @@ def whole_stage(folder: Path, workers: int = 2) -> Seconds:
     """The command, from files to manifest."""
     shutil.rmtree(folder / "out", ignore_errors=True)
     return timed(command(folder, folder / "out", workers))
+
+
+def into_a_store(folder: Path, url: str) -> Seconds:
+    """The command with its output in a folder of a store that is removed again."""
+    output = f"{url}/{secrets.token_hex(4)}"
+    seconds = timed(command(folder, output, 2))
+    filesystem, root = fsspec.url_to_fs(output)
+    filesystem.rm(root, recursive=True)
+    return seconds
 
 
 def last_steps(folder: Path) -> Seconds:
@@ -205,6 +218,8 @@ def speed(part: str, folder: Path, megabytes: int, args: argparse.Namespace) -> 
         measures["tokenize, pack, shard"] = lambda: last_steps(folder)
     elif part == "workers":
         measures["pipeline, 1 worker"] = lambda: whole_stage(folder, 1)
+    elif part == "store":
+        measures["pipeline into a store"] = lambda: into_a_store(folder, args.url)
     else:
         measures["datasets.map.map"] = lambda: hugging_face(folder)
         if args.datatrove:
@@ -215,59 +230,12 @@ def speed(part: str, folder: Path, megabytes: int, args: argparse.Namespace) -> 
     return {"megabytes": megabytes, "tokens": tokens, "seconds": seconds}
 
 
-# part, what is measured, against what, least ratio of their seconds
-TARGETS = [
-    ("encode", "pipeline", "encode_batch", 0.6),
-    ("encode", "tokenize, pack, shard", "encode_batch", 0.9),
-    ("libraries", "pipeline", "datasets.map.map", 1.5),
-    ("libraries", "pipeline", "datatrove", 1.2),
-    ("workers", "pipeline", "pipeline, 1 worker", 1.7),
-    ("mediawiki", "dump to articles", "mwparserfromhell.parse", 0.7),
-]
-
-
-def table(found: dict[str, Any]) -> str:
-    """The report in Markdown."""
-    lines = [
-        "# The data pipeline",
-        "",
-        "Medians of interleaved repeats, each in its own processes; the spread is from least to "
-        "most. A ratio is the other's seconds by ours: over 1 we are faster. Made by "
-        "`python -m benchmarks.pipeline`.",
-        "",
-        "| ours | seconds | spread | against | seconds | spread | ratio | at least |",
-        "| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |",
-    ]
-    for part, ours, other, least in TARGETS:
-        seconds = found.get(part, {}).get("seconds", {})
-        if other in seconds:
-            wall = [statistics.median(seconds[name]["wall"]) for name in (ours, other)]
-            spread = [
-                (max(seconds[name]["wall"]) - min(seconds[name]["wall"])) / middle
-                for name, middle in zip((ours, other), wall, strict=True)
-            ]
-            lines.append(
-                f"| {ours} | {wall[0]:.1f} | {spread[0]:.0%} | {other} | {wall[1]:.1f} | "
-                f"{spread[1]:.0%} | **{wall[1] / wall[0]:.2f}** | {least} |"
-            )
-    lines.append("")
-    for part, result in found.items():
-        if part == "memory":
-            lines.append("| text | largest worker, GiB | driver, GiB |")
-            lines.append("| ---: | ---: | ---: |")
-            for size, peak in result["peaks"].items():
-                lines.append(f"| {size} MB | {peak['worker']:.2f} | {peak['driver']:.2f} |")
-            lines.append("")
-    for part, result in found.items():
-        tokens = f", {result['tokens']:,} tokens" if "tokens" in result else ""
-        lines.append(
-            f"- {part}: {result['megabytes']} MB{tokens}, {result['repeats']} repeats; "
-            f"{result['machine']}"
-        )
-    return "\n".join(lines) + "\n"
-
-
-MEGABYTES = {"encode": 100, "libraries": 200, "workers": 200}  # enough to hide the start
+MEGABYTES = {
+    "encode": 100,
+    "libraries": 200,
+    "workers": 200,
+    "store": 200,
+}  # enough to hide the start
 
 
 def main() -> None:
@@ -275,12 +243,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parts = [*MEGABYTES, "memory", "mediawiki"]
-    parser.add_argument("--only", nargs="+", choices=parts, default=parts[:-1])
+    own = ["encode", "libraries", "workers", "memory"]  # need no server, and no dump
+    parser.add_argument("--only", nargs="+", choices=[*own, "store", "mediawiki"], default=own)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--megabytes", type=int, nargs="+", choices=[1000, 2000], help="memory")
     parser.add_argument("--text", nargs="*", default=[], help="JSON lines with `text`")
     parser.add_argument("--dump", type=Path, help="mediawiki: a dump")
+    parser.add_argument("--url", help="store: a folder in a bucket")
     parser.add_argument("--datatrove", help="a Python that has datatrove")
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmark-pipeline"))
     parser.add_argument("--prepare", action="store_true", help="write the corpora, measure nothing")

@@ -34,7 +34,7 @@ from benchmarks.step_variants import (
     median_and_spread,
     random_rows,
 )
-from pretrain.config import load_config
+from pretrain.config_parser import load_config
 from pretrain.memory import peak_memory_gib
 from pretrain.precision import choose_precision
 from pretrain.recipe import MaskingConfig, ModelConfig

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pretrain.config import load_config
+from pretrain.config_parser import load_config
 from pretrain.errors import PretrainError, exit_with
 from pretrain.export import refuse_existing, write_folder
 from pretrain.fault_tolerance.checkpoint import Checkpoint

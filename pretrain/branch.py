@@ -13,7 +13,8 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from pretrain.config import PretrainConfig, load_config
+from pretrain.config import PretrainConfig
+from pretrain.config_parser import load_config
 from pretrain.errors import PretrainError
 from pretrain.fault_tolerance.checkpoint import CHUNK_BYTES, Checkpoint, State
 from pretrain.fault_tolerance.identity import differences, may_change

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pretrain.config import load_config
+from pretrain.config_parser import load_config
 from pretrain.data import Sequences, ShardFolder
 from pretrain.errors import PretrainError, exit_with
 from pretrain.export import load

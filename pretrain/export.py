@@ -26,7 +26,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedT
 from transformers.utils.logging import disable_progress_bar
 
 from pretrain.architectures import architecture_of, architecture_of_stock
-from pretrain.config import load_config
+from pretrain.config_parser import load_config
 from pretrain.data import ShardFolder
 from pretrain.earlier_releases import translate_masking
 from pretrain.errors import PretrainError, exit_with

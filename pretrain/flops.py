@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from pretrain.architectures import architecture_of
-from pretrain.config import parse_args
+from pretrain.config_parser import parse_args
 from pretrain.errors import PretrainError, exit_with
 from pretrain.masking import mask_counts
 from pretrain.recipe import MaskingConfig, ModelConfig

@@ -36,7 +36,8 @@ if __name__ == "__main__":
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-from pretrain.config import PretrainConfig, parse_args
+from pretrain.config import PretrainConfig
+from pretrain.config_parser import parse_args
 from pretrain.errors import PretrainError, say
 from pretrain.fault_tolerance.watchdog import Watchdog
 from pretrain.launch import Launch

@@ -26,7 +26,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tokenizers import Tokenizer
 
-from pretrain.config import load_config
+from pretrain.config_parser import load_config
 from pretrain.data import ShardFolder
 from pretrain.errors import PretrainError, exit_with
 from pretrain.fault_tolerance.run_folder import open_checkpoint

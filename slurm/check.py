@@ -45,7 +45,7 @@ def check_preprocess(arguments: Sequence[str], options: argparse.Namespace) -> t
 
 def check_pretrain(arguments: Sequence[str], options: argparse.Namespace) -> tuple[int, str]:
     """The config, the data under it, the batch on these ranks, the run that is resumed."""
-    from pretrain.config import parse_args
+    from pretrain.config_parser import parse_args
     from pretrain.data import ShardFolder
     from pretrain.deepspeed_config import complete_deepspeed_config
     from pretrain.fault_tolerance.run_folder import RunFolder

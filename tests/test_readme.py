@@ -38,7 +38,7 @@ def test_commands_name_what_exists(command: list[str]) -> None:
 
 
 def test_pretraining_overrides_are_accepted() -> None:
-    from pretrain.config import parse_args
+    from pretrain.config_parser import parse_args
 
     for command in COMMANDS:
         if "pretrain/main.py" in command:

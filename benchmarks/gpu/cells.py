@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.step_variants import VANILLA, Variant
 from benchmarks.tiny_run import ROOT
-from pretrain.config import load_config
+from pretrain.config_parser import load_config
 from pretrain.recipe import MaskingConfig, ModelConfig
 
 VOCAB_SIZE = 50265  # RoBERTa's

@@ -20,7 +20,7 @@ from benchmarks.gpu.records import Records
 from benchmarks.gpu.time_limit import SAVE_SECONDS, TimeLimit
 from benchmarks.gpu.time_limit import run as run_process
 from benchmarks.tiny_run import ROOT, markov_sequences, write_folder
-from pretrain.config import load_config
+from pretrain.config_parser import load_config
 
 NAMES = ("vanilla", "late")
 SLICE_SECONDS = 90.0

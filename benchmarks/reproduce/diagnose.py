@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.reproduce.experiment import Run
-from pretrain.config import load_config
+from pretrain.config_parser import load_config
 from pretrain.data import ShardFolder
 from pretrain.evaluate import SEED, evaluation_masking
 from pretrain.export import load

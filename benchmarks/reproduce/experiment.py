@@ -17,7 +17,7 @@ from typing import Any, Literal
 import yaml
 from jsonargparse import ArgumentParser
 
-from pretrain.config import load_config
+from pretrain.config_parser import load_config
 from pretrain.data import ShardFolder
 from pretrain.flops import VANILLA, training_flops
 from pretrain.recipe import ModelConfig

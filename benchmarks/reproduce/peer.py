@@ -44,7 +44,8 @@ from transformers import (
 
 from finetune.files import write_text
 from pretrain.architectures import architecture_of
-from pretrain.config import PretrainConfig, load_config
+from pretrain.config import PretrainConfig
+from pretrain.config_parser import load_config
 from pretrain.data import Sequences, ShardFolder
 from pretrain.evaluate import evaluation_batches, evaluation_masking
 from pretrain.flops import training_flops

@@ -21,7 +21,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
-from pretrain.config import PretrainConfig, RunConfig, load_config
+from pretrain.config import PretrainConfig, RunConfig
+from pretrain.config_parser import load_config
 from pretrain.errors import PretrainError
 from pretrain.fault_tolerance.checkpoint import DAMAGE, Checkpoint, State
 from pretrain.fault_tolerance.identity import require_same_run

@@ -19,7 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from pretrain.config import PretrainConfig, RunConfig, load_config
+from pretrain.config import PretrainConfig, RunConfig
+from pretrain.config_parser import load_config
 from pretrain.errors import NotSavedError, PretrainError
 from pretrain.fault_tolerance.checkpoint import DAMAGE, Checkpoint, State
 from pretrain.fault_tolerance.identity import require_same_run

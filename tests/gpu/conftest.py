@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from pretrain.budget import BudgetConfig
-from pretrain.config import DataConfig, PretrainConfig, RunConfig, load_config
+from pretrain.config import DataConfig, PretrainConfig, RunConfig
+from pretrain.config_parser import load_config
 from pretrain.engine import Engine
 from pretrain.initialise import initialise
 from pretrain.masking import MaskedBatch, mask_sequences

@@ -17,7 +17,8 @@ from tokenizers.implementations import ByteLevelBPETokenizer
 
 from benchmarks.tiny_run import write_shard
 from pretrain.budget import Progress
-from pretrain.config import PretrainConfig, parse_args
+from pretrain.config import PretrainConfig
+from pretrain.config_parser import parse_args
 from pretrain.data import ShardFolder
 from pretrain.export import export
 from pretrain.fault_tolerance.checkpoint import State, part_name, write_part
@@ -25,6 +26,7 @@ from pretrain.fault_tolerance.run_folder import RunFolder
 from pretrain.initialise import initialise
 from pretrain.main import resolve
 from pretrain.model import LateMaskModel
+from tests.pretrain import whole_runs
 
 SEQ_LEN = 32
 WORDS = [
@@ -256,3 +258,30 @@ def exported(
         return model.eval(), run.path / "hf"
 
     return make
+
+
+@pytest.fixture(scope="session")
+def three_layers(tiny_config_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three layers: [MASK]s enter below the last two."""
+    content = yaml.safe_load(tiny_config_file.read_text())
+    content["model"]["num_hidden_layers"] = 3
+    file = tmp_path_factory.mktemp("config") / "three_layers.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+@pytest.fixture(scope="session")
+def unbroken(tmp_path_factory: pytest.TempPathFactory, three_layers: Path) -> Path:
+    """A run of 12 steps on 2 ranks under ZeRO-1, every checkpoint kept."""
+    folder = tmp_path_factory.mktemp("unbroken") / "run"
+    every = ("--run.save_every", "3", "--run.keep_checkpoints", "99")
+    whole_runs.run(three_layers, 2, folder, *every)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def alone(tmp_path_factory: pytest.TempPathFactory, three_layers: Path) -> Path:
+    """A run of 12 steps on one rank."""
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    whole_runs.run(three_layers, 1, folder)
+    return folder

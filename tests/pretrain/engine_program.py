@@ -16,7 +16,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pretrain.batches import Batches
-from pretrain.config import load_config
+from pretrain.config_parser import load_config
 from pretrain.data import ShardFolder
 from pretrain.engine import Engine
 from pretrain.initialise import initialise

@@ -13,7 +13,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from pretrain.config import PretrainConfig, load_config, parse_args
+from pretrain.config import PretrainConfig
+from pretrain.config_parser import load_config, parse_args
 from pretrain.data import ShardFolder
 from pretrain.errors import PretrainError
 from pretrain.export import export, load

@@ -15,7 +15,7 @@ import yaml
 
 from benchmarks.tiny_run import ROOT
 from pretrain.batches import Batches
-from pretrain.config import load_config
+from pretrain.config_parser import load_config
 from pretrain.data import ShardFolder
 from pretrain.main import resolve
 from pretrain.model import LateMaskModel

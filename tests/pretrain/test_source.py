@@ -25,7 +25,8 @@ from transformers import (
 
 from benchmarks.tiny_run import write_shard
 from pretrain.auto import LateMaskForMaskedLM
-from pretrain.config import PretrainConfig, parse_args
+from pretrain.config import PretrainConfig
+from pretrain.config_parser import parse_args
 from pretrain.data import ShardFolder
 from pretrain.errors import PretrainError
 from pretrain.export import export

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
-from pretrain.config import load_config
+from pretrain.config_parser import load_config
 from pretrain.export import load
 from pretrain.fault_tolerance.run_folder import open_checkpoint
 from pretrain.model import LateMaskModel

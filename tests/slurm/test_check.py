@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.tiny_run import Run, write_data
 from pretrain.budget import Progress
-from pretrain.config import parse_args
+from pretrain.config_parser import parse_args
 from pretrain.data import ShardFolder
 from pretrain.fault_tolerance.checkpoint import State, part_name, write_part
 from pretrain.main import resolve

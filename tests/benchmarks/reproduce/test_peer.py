@@ -20,7 +20,8 @@ from benchmarks.reproduce.peer import (
     train,
 )
 from benchmarks.reproduce.stages import Options
-from pretrain.config import PretrainConfig, load_config
+from pretrain.config import PretrainConfig
+from pretrain.config_parser import load_config
 from pretrain.data import ShardFolder
 from pretrain.masking import MaskedBatch
 

@@ -1,0 +1,116 @@
+"""A config from YAML files and command-line options; an error names file and key."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from pretrain.config import PretrainConfig
+from pretrain.earlier_releases import GONE, translate
+from pretrain.errors import PretrainError
+
+
+def parse_args(argv: Sequence[str]) -> PretrainConfig:
+    """`--config FILE` (one or more, later ones win) and `--group.field value` to a checked config.
+
+    Raises:
+        PretrainError: an unknown key, a wrong type, a missing field or an impossible combination.
+    """
+    # Imported here: whoever only names a config need not load the parser.
+    from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)  # --help explains each field
+    parser = ArgumentParser(
+        prog="pretrain/main.py",
+        description="Pretrain an encoder with late [MASK] insertion.",
+        exit_on_error=False,
+    )
+    parser.add_argument("--config", action="config", help="YAML file with the fields below")
+    parser.add_class_arguments(PretrainConfig, None)
+    argv = _refuse_unknown_keys(argv)
+    try:
+        namespace: Namespace = parser.instantiate(parser.parse_args(argv))
+    except Exception as error:  # jsonargparse wraps what __post_init__ raises, too
+        raise PretrainError(_one_screen(error)) from None
+    return PretrainConfig(**{f.name: getattr(namespace, f.name) for f in fields(PretrainConfig)})
+
+
+def load_config(path: Path) -> PretrainConfig:
+    """Read a YAML written by `PretrainConfig.save` or by hand; errors name the file and the key."""
+    if not path.is_file():
+        raise PretrainError(f"{path}: no such config file")
+    return parse_args(["--config", str(path)])
+
+
+def _one_screen(error: BaseException) -> str:
+    """Our own words where they are the cause, else jsonargparse's, which name the key."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, PretrainError):
+        cause = cause.__cause__ or cause.__context__
+    return str(cause or error).strip()
+
+
+def _known_keys(kind: type = PretrainConfig, prefix: str = "") -> list[str]:
+    keys = []
+    for name, hint in get_type_hints(kind).items():
+        nested = isinstance(hint, type) and is_dataclass(hint)
+        keys += _known_keys(hint, f"{prefix}{name}.") if nested else [f"{prefix}{name}"]
+    return keys
+
+
+def _refuse_unknown_keys(argv: Sequence[str]) -> list[str]:
+    """Name an unknown key, where it stands and the nearest known one, before types are checked.
+
+    Returns:
+        `argv`, the keys of earlier releases in its files translated.
+    """
+    known = _known_keys()
+    translated = list(argv)
+    for index, argument in enumerate(argv):
+        if match := re.match(r"--([a-z_]+\.[a-z_.]+)", argument):
+            _refuse(match[1], known, "the command line")
+        if argument == "--config" or argument.startswith("--config="):
+            inline = argument.partition("=")[2]
+            path = Path(inline or next(iter(argv[index + 1 : index + 2]), ""))
+            content = _read_yaml(path)
+            if translate(content, str(path)):
+                text = yaml.safe_dump(content, sort_keys=False)
+                translated[index if inline else index + 1] = f"--config={text}" if inline else text
+            for group, fields_of_group in content.items():
+                nested = isinstance(fields_of_group, dict)
+                keys = [f"{group}.{key}" for key in fields_of_group] if nested else []
+                for key in keys or [group]:
+                    _refuse(key, known, str(path))
+    return translated
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise PretrainError(f"--config {path}: no such file")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = " ".join(str(error).split())
+        raise PretrainError(f"--config {path}: not valid YAML: {text}") from None
+    if not isinstance(content, dict):
+        raise PretrainError(
+            f"--config {path}: a mapping of groups (data, model, run …) is expected, it holds "
+            f"{'nothing' if content is None else type(content).__name__}"
+        )
+    return content
+
+
+def _refuse(key: str, known: list[str], where: str) -> None:
+    if key in known or any(name.startswith(f"{key}.") for name in known):
+        return
+    if key in GONE:
+        raise PretrainError(f"{where}: {key} {GONE[key]}")
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else "--help lists the known ones"
+    raise PretrainError(f"{where}: unknown key {key}; {hint}")
