@@ -141,9 +141,10 @@ class Lease:
             except PipelineError as error:
                 if time.monotonic() - renewed > EXPIRY_SECONDS:
                     self._lost = f"the lock couldn't be renewed for long: {error}"
-            if self._lost:
+            if self._lost and not ended.is_set():  # an error that ends the run says more
                 # as Ctrl-C, which wakes the main thread from whatever it waits for
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            if self._lost:
                 return
 
     def _wait_for_end(self, number: int) -> None:

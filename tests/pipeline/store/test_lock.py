@@ -85,6 +85,25 @@ def test_a_run_that_was_taken_for_killed_ends(store: Folder) -> None:
     ]
 
 
+def test_a_lease_that_is_lost_while_an_error_ends_the_run_hides_no_error(
+    store: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ending = threading.Event()
+
+    def of_another_run_after_all(_: Lease) -> int:
+        ending.wait()
+        time.sleep(0.3)  # the main thread waits for this one by now
+        return 99
+
+    lease = Lease(store)
+    lease.take()
+    monkeypatch.setattr(Lease, "_latest", of_another_run_after_all)
+    with pytest.raises(PipelineError, match="the disk is full"), lease.renewed():
+        time.sleep(0.3)  # until a renewal is under way
+        ending.set()
+        raise PipelineError("the disk is full")
+
+
 def test_one_of_many_takes_over(s3: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "EXPIRY_SECONDS", 1.0)
     folder = Folder(f"{s3.url}/data")
