@@ -92,7 +92,8 @@ def parse(arguments: list[str]) -> tuple[Config, Any]:
         raise PipelineError(f"{_files(arguments)}{error}") from error
     except (argparse.ArgumentError, jsonargparse.ArgumentError, TypeError, ValueError) as error:
         message = _plain(str(error))
-        raise PipelineError(f"{_files(arguments)}{message}{_did_you_mean(message)}") from error
+        where = _files(arguments) if _stands_in_a_file(message, arguments) else ""
+        raise PipelineError(f"{where}{message}{_did_you_mean(message)}") from error
     return config, values
 
 
@@ -104,6 +105,15 @@ def _plain(message: str) -> str:
     message = re.sub(r"an? <class '(\w+)'>", r"\1", message)
     message = message.replace("a dot import path string: ", "keys with values. Got value: ")
     return " ".join(message.replace("Got value:", "Got").split())
+
+
+def _stands_in_a_file(message: str, arguments: list[str]) -> bool:
+    """False where the key of an error is given on the command line."""
+    key = message.partition(":")[0]
+    given = [_name(argument) for argument in arguments if argument.startswith("--")]
+    return key != "unrecognized arguments" and not any(
+        name == key or name.startswith(f"{key}.") for name in given
+    )
 
 
 def _files(arguments: list[str]) -> str:

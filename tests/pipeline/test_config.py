@@ -83,7 +83,7 @@ def test_all_problems_of_a_config_are_told_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--config", "nowhere.yaml"], "nowhere.yaml: config: File does not exist: "),
+        (["--config", "nowhere.yaml"], "config: File does not exist: "),
         (["--seq_len", "many"], "seq_len: Expected int. Got many"),
         (["--sources", "[{kind: word}]"], "sources: kind: Expected one of 'text', 'jsonl', "),
         (["--sources", "texts"], "sources: Expected list. Got texts"),
@@ -98,6 +98,16 @@ def test_a_wrong_value_is_told_without_classes_and_types(
         parse(["--output", "data", *arguments])
     assert str(told.value).startswith(message)
     assert "\n" not in str(told.value)
+
+
+def test_a_config_file_is_named_for_what_stands_in_it_alone(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("sources: [{kind: python-docs}]\noutput: data\n")
+    with pytest.raises(PipelineError, match=r"^seq_len: Expected int\. Got many$"):
+        parse(["--config", str(file), "--seq_len", "many"])
+    file.write_text(file.read_text() + "seq_len: many\n")
+    with pytest.raises(PipelineError, match=r"mine\.yaml: .*seq_len: Expected int\. Got many$"):
+        parse(["--config", str(file), "--output", "other"])
 
 
 def test_an_option_of_nobody_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
