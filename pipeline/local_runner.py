@@ -140,13 +140,22 @@ class _LocalWorker(GrpcWorkerHandler):
         }
         process = subprocess.Popen(self._command, shell=True, env=os.environ | environment)
         self._process = process
-        watch = threading.Thread(target=lambda: self._processes.has_ended(process.wait()))
-        watch.daemon = True
-        watch.start()
+        threading.Thread(target=self._watch, args=(process,), daemon=True).start()
+
+    def _watch(self, process: subprocess.Popen[bytes]) -> None:
+        exit_code = process.wait()
+        if not self._given_up:
+            self._processes.has_ended(exit_code)
 
     def stop_worker(self) -> None:
-        """Wait for the process, which ends when its connection is closed."""
+        """Wait for the process, which ends when its connection is closed; at an error, kill it.
+
+        Nobody waits for its work then, and a process that hadn't connected yet would wait for ever.
+        """
         if self._process:
+            if sys.exc_info()[0] is not None:
+                self._given_up = True
+                self._process.kill()
             self._process.wait()
 
     def give_up(self) -> None:

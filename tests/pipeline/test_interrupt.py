@@ -57,6 +57,29 @@ def test_ctrl_c_is_one_line_and_the_rerun_goes_on(
     assert problems(Folder(config.output)) == []
 
 
+def test_a_run_that_is_told_alone_to_end_ends_before_its_workers_have_connected(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    command = _command(make_config(), tmp_path / "config.json")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, time\nif 'pipeline.worker' in sys.orig_argv: time.sleep(5)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    workers: list[psutil.Process] = []
+    while not workers:
+        assert process.poll() is None
+        time.sleep(0.05)
+        workers = psutil.Process(process.pid).children(recursive=True)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, shown = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert shown.splitlines()[-1] == "interrupted; the same command continues from here"
+    assert "Traceback" not in shown
+    assert not any(worker.is_running() for worker in workers)
+
+
 def test_a_killed_worker_is_told(make_config: Callable[..., Config], tmp_path: Path) -> None:
     config = make_config()
     command = _command(config, tmp_path / "config.json")
