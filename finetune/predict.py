@@ -50,7 +50,7 @@ def read_request(line: str, where: str) -> Request:
         return Request(text, pair if tab else None)
     try:
         content = json.loads(line)
-        if not isinstance(content, dict):
+        if isinstance(content, list):
             raise ValueError("found a list, expected a JSON object a line")
         unknown = sorted(set(content) - {"text", "pair", "task"})
         if unknown:

@@ -41,18 +41,21 @@ class Targets:
         self._ids |= {
             key_of(spelling): self._ids[key_of(label)] for spelling, label in task.spelled.items()
         }
+        self._found: dict[str, int | float] = {}
         self._expected = "a number, such as 3.5"
         if not self._is_regression:
             source = ", the training file's" if task.labels is None else ""
             self._expected = f"one of {', '.join(labels)}{source}"
 
-    def __call__(self, label: str, where: str) -> int | float:
-        """The class id or score of a label; FinetuneError, with `where` it stands, for no such."""
-        value = _score(label) if self._is_regression else self._ids.get(key_of(label))
-        if value is None:
-            found = f"is {label!r}" if label.strip() else "is empty, null or missing"
-            raise FinetuneError(f"{where}: {self._name} {found}, expected {self._expected}.")
-        return value
+    def __call__(self, label: str) -> int | float:
+        """The class id or score of a label; ValueError if it is none."""
+        if label not in self._found:
+            value = _score(label) if self._is_regression else self._ids.get(key_of(label))
+            if value is None:
+                found = f"is {label!r}" if label.strip() else "is empty, null or missing"
+                raise ValueError(f"{self._name} {found}, expected {self._expected}")
+            self._found[label] = value
+        return self._found[label]
 
 
 def _score(label: str) -> float | None:
@@ -68,11 +71,14 @@ def classes_of(path: Path, task: Task, labels: Iterable[tuple[str, str]]) -> tup
     A class is called by its first spelling. FinetuneError for an empty label, and if there
     is only one class, which nothing can be learned from, or, for endings, too few or too many.
     """
-    spellings: dict[str, dict[str, None]] = {}
+    first: dict[str, str] = {}
     for label, where in labels:
+        first.setdefault(label, where)
+    spellings: dict[str, dict[str, None]] = {}
+    for label, where in first.items():
         if not label.strip():
             raise FinetuneError(
-                f"{where}: {task.label} is empty, null or missing, expected a class."
+                f"{path}, {where}: {task.label} is empty, null or missing, expected a class."
             )
         spellings.setdefault(key_of(label), {})[label.strip()] = None
     for same in spellings.values():

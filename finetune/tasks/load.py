@@ -105,8 +105,8 @@ def load_task(
     examples: Iterable[Example] = _examples(train, task, labels or ())
     if labels is None:
         examples = list(examples)
-        written = chain.from_iterable(example.labelled(train) for example in examples)
-        labels = classes_of(train, task, written)
+        labelled = (zip(row.labels, row.where, strict=True) for row in examples)
+        labels = classes_of(train, task, chain.from_iterable(labelled))
     train_split = _split(train, examples, task, labels)
     dev_splits = {suffix: read_split(file, task, labels) for suffix, file in dev.items()}
     test_splits = {
@@ -164,11 +164,6 @@ class Example:
     labels: list[str]
     where: list[str]
 
-    def labelled(self, path: Path) -> Iterator[tuple[str, str]]:
-        """Each label, and the file and line where it stands."""
-        for label, line in zip(self.labels, self.where, strict=True):
-            yield label, f"{path}, {line}"
-
 
 def read_split(path: Path, task: Task, labels: tuple[str, ...], is_test: bool = False) -> Split:
     """Read one file exactly. The targets of a test file are read only where it has them.
@@ -184,7 +179,12 @@ def _split(path: Path, examples: Iterable[Example], task: Task, labels: tuple[st
     target = Targets(task, labels)
     for example in examples:
         texts.append(example.texts)
-        ids = [target(*labelled) for labelled in example.labelled(path)]
+        ids = []
+        for label, where in zip(example.labels, example.where, strict=True):
+            try:
+                ids.append(target(label))
+            except ValueError as error:
+                raise FinetuneError(f"{path}, {where}: {error}.") from None
         if ids:
             targets.append(ids if task.kind == "tokens" else ids[0])
     if not texts:
@@ -202,8 +202,8 @@ def _examples(
 ) -> Iterator[Example]:
     columns = task.headerless_test if is_test else task.headerless
     if task.kind == "tokens":
-        for words, tags, where in _sentences(path, task, columns, labels):
-            yield Example(tuple(words), tags, where)
+        for sentence in _sentences(path, task, columns, labels):
+            yield Example(tuple(sentence.words), sentence.tags, sentence.where)
         return
     table = _read_table(path, task, columns)
     if not table.columns:

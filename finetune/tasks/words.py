@@ -6,7 +6,7 @@ real text has, and it is one wherever its tag is a tag.
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,30 +35,23 @@ def read_conll(
     multiword and empty tokens (ids such as 1-2 and 1.1) and `-DOCSTART-` lines are no words.
     """
     lines = [line.strip(" \r\n") for line in read_lines(path)]
-    by_tabs = any("\t" in line for line in lines)
-    fields_of = {
-        number: line.split("\t") if by_tabs else _BLANKS.split(line)
-        for number, line in enumerate(lines, start=1)
-        if line.strip() and not line.startswith("-DOCSTART-")
-    }
+    split = _by_tabs if any("\t" in line for line in lines) else _BLANKS.split
     position = {name: index for index, name in enumerate(columns)}
-    tags = {
-        fields[position[tag]]
-        for fields in fields_of.values()
-        if len(fields) == len(columns) and fields[0] != "#"
-    }
-    tags |= {*known, "#"}  # the Penn Treebank's tag of `#` is `#`
+    tags: set[str] = set()
     found = Sentence([], [], [])
     for number, line in enumerate(lines, start=1):
-        if not line.strip() and found.words:
-            yield found
+        if not line.strip():
+            if found.words:
+                yield found
             found = Sentence([], [], [])
-        fields = fields_of.get(number)
-        if fields is None:
             continue
+        if line.startswith("-DOCSTART-"):
+            continue
+        fields = split(line)
         if line.startswith("#") and ("id" in position or line.startswith("# ")):
-            if "id" in position or by_tabs or len(fields) != len(columns):
+            if "id" in position or split is _by_tabs or len(fields) != len(columns):
                 continue
+            tags = tags or _tags_of(map(split, lines), len(columns), position[tag]) | set(known)
             if fields[position[tag]] not in tags:
                 raise FinetuneError(
                     f"{path}, line {number}: {line!r} is a comment, or else the word '#' with a "
@@ -75,6 +68,16 @@ def read_conll(
         found.where.append(f"line {number}")
     if found.words:
         yield found
+
+
+def _by_tabs(line: str) -> list[str]:
+    return line.split("\t")
+
+
+def _tags_of(lines: Iterable[list[str]], count: int, position: int) -> set[str]:
+    """The tags of all words but `#`, and the Penn Treebank's for that, which is `#`."""
+    rows = (fields for fields in lines if len(fields) == count and fields[0] != "#")
+    return {fields[position] for fields in rows} | {"#"}
 
 
 def read_json_words(path: Path, word: str, tag: str) -> Iterator[Sentence]:

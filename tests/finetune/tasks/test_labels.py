@@ -71,8 +71,8 @@ def test_what_is_no_score(tmp_path: Path, label: str) -> None:
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False), st.integers(-9, 9))
 def test_scores_are_what_python_reads(number: float, whole: int) -> None:
     if abs(number) < 3.4e38:
-        assert Targets(TASKS["stsb"], ())(f" {number!r} ", "") == number
-    assert Targets(TASKS["stsb"], ())(f"{whole:+d}", "") == whole
+        assert Targets(TASKS["stsb"], ())(f" {number!r} ") == number
+    assert Targets(TASKS["stsb"], ())(f"{whole:+d}") == whole
 
 
 @given(st.integers())
