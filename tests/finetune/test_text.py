@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune.errors import FinetuneError
@@ -16,6 +16,7 @@ from finetune.text import read_lines
 LINES = st.lists(st.text(st.characters(exclude_characters="\x00\r\n\ufeff", codec="utf-8")))
 
 
+@settings(deadline=None)  # writes files
 @given(LINES, st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32", "be"]), st.booleans())
 def test_any_encoding_with_its_mark_and_packed_or_not(
     tmp_path_factory: pytest.TempPathFactory, lines: list[str], encoding: str, packed: bool

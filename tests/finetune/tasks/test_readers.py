@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune.errors import FinetuneError
@@ -116,6 +116,7 @@ CELLS = st.text(
 )
 
 
+@settings(deadline=None)  # writes files
 @given(st.lists(st.tuples(CELLS, st.sampled_from("01")), min_size=1), st.sampled_from([0, 1, 2]))
 def test_a_tsv_that_pandas_wrote_is_what_pandas_reads(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], quoting: int
@@ -128,6 +129,7 @@ def test_a_tsv_that_pandas_wrote_is_what_pandas_reads(
     assert found == list(back.itertuples(index=False, name=None))
 
 
+@settings(deadline=None)  # writes files
 @given(st.lists(st.text('ab " ,', min_size=1), min_size=1))
 def test_quotation_marks_of_plain_text_stay(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str]
