@@ -24,6 +24,7 @@ from finetune.ensemble import vote
 from finetune.errors import FinetuneError
 from finetune.masks.resident import Resident
 from finetune.tasks.encode import Backbone
+from finetune.text import check_text
 
 KINDS = {
     "SequenceClassification": AutoModelForSequenceClassification,
@@ -134,6 +135,11 @@ class Answerer:
         words = request.text if isinstance(request.text, list) else request.text.split()
         if not words:
             raise FinetuneError("text: found no words.")
+        for name, texts in (("text", words), ("pair", [request.pair or ""])):
+            try:
+                check_text("".join(texts))
+            except ValueError as error:
+                raise FinetuneError(f"{name}: {error}.") from None
 
     def answer(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
         """One answer per request and task it asks, in that order; ensembles give one a request."""

@@ -5,8 +5,9 @@
 
 Input is lines, from files or standard input: a text; or a text, a tab and a second text; or a JSON
 object with "text" (a string, or a list of words for tagging), and optionally "pair" and "task".
-A line without a task is answered by every task. Output is one JSON object per answer, in order,
-with "line", the number of its line over all input.
+A line without a task is answered by every task, a blank line by none. Input is UTF-8, or UTF-16
+with its mark, perhaps gzipped. Output is one JSON object per answer, in order, with "line", the
+number of its line over all input.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import AutoConfig
@@ -27,17 +28,30 @@ from finetune.jobs.load import settings_of
 from finetune.masks.folder import MaskFolder
 from finetune.masks.resident import Resident
 from finetune.tasks.encode import Backbone
+from finetune.text import read_lines
 
 LINES_AT_A_TIME = 1024
 
 
+class Line(NamedTuple):
+    """A request, the number of its line over all input, and its file and line."""
+
+    request: Request
+    number: int
+    where: str
+
+
 def read_request(line: str, where: str) -> Request:
     """One line of input; FinetuneError names the file and the line."""
-    if not line.startswith("{"):
+    # Files that were joined have a byte order mark before each one's first line.
+    line = line.removeprefix("\ufeff")
+    if not line.lstrip().startswith(("{", "[{")):
         text, tab, pair = line.partition("\t")
         return Request(text, pair if tab else None)
     try:
         content = json.loads(line)
+        if isinstance(content, list):
+            raise ValueError("found a list, expected a JSON object a line")
         unknown = sorted(set(content) - {"text", "pair", "task"})
         if unknown:
             raise ValueError(f"unknown key {unknown[0]!r}, expected text, pair, task")
@@ -48,48 +62,51 @@ def read_request(line: str, where: str) -> Request:
         for name, value in (("pair", pair), ("task", task)):
             if not isinstance(value, str | None):
                 raise ValueError(f"{name} is {value!r}, expected a string")
+    except RecursionError:
+        raise FinetuneError(f"{where}: nested too deeply, expected a string as text.") from None
     except ValueError as error:
         raise FinetuneError(f"{where}: {error}.") from None
     return Request(text, pair, task)
 
 
-def read_requests(files: Sequence[Path]) -> Iterator[Request]:
-    """Every line of `files`, or of standard input if there are none; empty lines are errors."""
+def read_requests(files: Sequence[Path]) -> Iterator[Line]:
+    """Every line of `files`, or of standard input if there are none, but for the blank ones."""
+    before = 0
     for file in files or (None,):
         name = "standard input" if file is None else str(file)
-        try:
-            lines = sys.stdin if file is None else file.open(encoding="utf-8", newline="\n")
-        except OSError as error:
-            raise FinetuneError(f"{name}: {error.strerror}.") from None
-        with lines:
-            for number, line in enumerate(lines, start=1):
-                yield read_request(line.rstrip("\r\n"), f"{name}, line {number}")
+        # Else the first line of a list, "[", would be a text.
+        objects_only = file is not None and {".json", ".jsonl"} & set(file.suffixes)
+        number = 0
+        for number, line in enumerate(read_lines(file), start=1):
+            where = f"{name}, line {number}"
+            if not line.strip():
+                continue
+            if objects_only and not line.lstrip("\ufeff \t").startswith("{"):
+                found = f"{line.strip()[:20]!r}, expected a JSON object a line"
+                raise FinetuneError(f"{where}: found {found}.")
+            yield Line(read_request(line.rstrip("\r\n"), where), before + number, where)
+        before += number
 
 
-def answers(answerer: Answerer, requests: Iterable[Request]) -> Iterator[dict[str, Any]]:
-    """Answers in the order of the requests, computed for many lines at a time."""
-    pending: list[Request] = []
-    done = 0
+def answers(answerer: Answerer, lines: Iterable[Line]) -> Iterator[dict[str, Any]]:
+    """Answers in the order of the lines, computed for many lines at a time."""
+    pending: list[Line] = []
 
     def flush() -> Iterator[dict[str, Any]]:
         each = 1 if answerer.ensemble else len(answerer.heads)
-        lines = [
-            number
-            for number, request in enumerate(pending, start=done + 1)
-            for _ in range(1 if request.task else each)
-        ]
-        for number, answer in zip(lines, answerer.answer(pending), strict=True):
+        numbers = [line.number for line in pending for _ in range(1 if line.request.task else each)]
+        found = answerer.answer([line.request for line in pending])
+        for number, answer in zip(numbers, found, strict=True):
             yield {"line": number, **answer}
 
-    for request in requests:
+    for line in lines:
         try:
-            answerer.check(request)
+            answerer.check(line.request)
         except FinetuneError as error:
-            raise FinetuneError(f"line {done + len(pending) + 1}: {error}") from None
-        pending.append(request)
+            raise FinetuneError(f"{line.where}: {error}") from None
+        pending.append(line)
         if len(pending) == LINES_AT_A_TIME:
             yield from flush()
-            done += len(pending)
             pending = []
     yield from flush()
 
@@ -158,6 +175,7 @@ def main(command: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     set_up()
+    sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]  # as JSON is, anywhere
     try:
         main(sys.argv[1:])
     except FinetuneError as error:

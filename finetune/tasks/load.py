@@ -2,15 +2,18 @@
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 from finetune.errors import FinetuneError
 from finetune.tasks import readers
 from finetune.tasks.hub import load_from_hub
+from finetune.tasks.labels import Targets, classes_of
 from finetune.tasks.split import Split, TaskData
 from finetune.tasks.table import TASKS, File, Kind, Task, find_task
+from finetune.tasks.words import Sentence, read_conll, read_json_words
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +26,9 @@ class DataFlags:
         default=None, metadata={"help": ".tsv, .csv, .json(l), .conll(u), or one of these .gz"}
     )
     validation_file: Path | None = field(default=None, metadata={"help": "same formats"})
-    test_file: Path | None = field(default=None, metadata={"help": "same formats, no label needed"})
+    test_file: Path | None = field(
+        default=None, metadata={"help": "same formats; labels only for words"}
+    )
     text_columns: list[str] | None = field(
         default=None, metadata={"help": "input columns of a task of your own"}
     )
@@ -46,11 +51,16 @@ class DataFlags:
     def task(self, name: str) -> Task:
         """The task `name` of the table, or one of one's own that these flags describe."""
         if name in TASKS or not self.given:
-            return find_task(name)
+            return replace(find_task(name), may_be_quoted=self.given)
         if not (self.train_file and self.validation_file and self.text_columns):
             raise FinetuneError(
                 f"--task_name {name}: a task of your own needs --train_file, --validation_file and "
                 f"--text_columns. Tasks of the table: {', '.join(TASKS)}."
+            )
+        if self.regression and self.task_kind != "text":
+            raise FinetuneError(
+                f"--regression: found --task_kind {self.task_kind}, expected text; only a text has "
+                "a score."
             )
         usual = ("pearson", "spearmanr") if self.regression else ("accuracy",)
         tokens = self.task_kind == "tokens"
@@ -67,6 +77,7 @@ class DataFlags:
             kind=self.task_kind,
             headerless=columns,
             headerless_test=columns,
+            may_be_quoted=True,
         )
 
 
@@ -90,21 +101,23 @@ def load_task(
     test: Mapping[str, Path] = {}
     if with_test:
         test = {"": flags.test_file} if flags.test_file else _find_all(folder, name, task, "test")
+    labels = task.labels
+    examples: Iterable[Example] = _examples(train, task, labels or ())
+    if labels is None:
+        examples = list(examples)
+        labelled = (zip(row.labels, row.where, strict=True) for row in examples)
+        labels = classes_of(train, task, chain.from_iterable(labelled))
+    train_split = _split(train, examples, task, labels)
+    dev_splits = {suffix: read_split(file, task, labels) for suffix, file in dev.items()}
+    test_splits = {
+        suffix: read_split(file, task, labels, is_test=True) for suffix, file in test.items()
+    }
     digest = hashlib.sha256()
     for file in (train, *dev.values(), *test.values()):
         if file.is_file():
             digest.update(file.read_bytes())
-    labels = task.labels
-    if labels is None:
-        labels = tuple(sorted(set(_labels_of(train, task))))
     data = TaskData(
-        name,
-        task,
-        labels,
-        read_split(train, task, labels),
-        {suffix: read_split(file, task, labels) for suffix, file in dev.items()},
-        {suffix: read_split(file, task, labels, is_test=True) for suffix, file in test.items()},
-        digest.hexdigest(),
+        name, task, labels, train_split, dev_splits, test_splits, sha256=digest.hexdigest()
     )
     _compare_sizes(data)
     return data
@@ -141,33 +154,60 @@ def _find_all(folder: Path, name: str, task: Task, part: str) -> dict[str, Path]
     return found
 
 
+@dataclass(frozen=True)
+class Example:
+    """A row as its file has it. Its label, or for kind `tokens` that of each of its words, stands
+    at `where` ("line 3"); a test row has none.
+    """
+
+    texts: tuple[str, ...]
+    labels: list[str]
+    where: list[str]
+
+
 def read_split(path: Path, task: Task, labels: tuple[str, ...], is_test: bool = False) -> Split:
     """Read one file exactly. The targets of a test file are read only where it has them.
 
     Raises FinetuneError with file, line, what was found and what was expected.
     """
+    return _split(path, _examples(path, task, labels, is_test), task, labels)
+
+
+def _split(path: Path, examples: Iterable[Example], task: Task, labels: tuple[str, ...]) -> Split:
     texts: list[tuple[str, ...]] = []
     targets: list = []
-    known = {label: index for index, label in enumerate(labels)}
-    for number, text, target in _cells(path, task, is_test):
-        texts.append(text)
-        if target is not None:
-            targets.append(_target(target, task, known, path, number))
+    target = Targets(task, labels)
+    for example in examples:
+        texts.append(example.texts)
+        ids = []
+        for label, where in zip(example.labels, example.where, strict=True):
+            try:
+                ids.append(target(label))
+            except ValueError as error:
+                raise FinetuneError(f"{path}, {where}: {error}.") from None
+        if ids:
+            targets.append(ids if task.kind == "tokens" else ids[0])
     if not texts:
         raise FinetuneError(f"{path}: no rows; expected at least one.")
+    if task.kind != "tokens":
+        for name, column in zip(task.inputs, zip(*texts, strict=True), strict=True):
+            empty = sum(not text.strip() for text in column)
+            if empty:
+                logger.warning("%s: %s is empty in %d of %d rows", path, name, empty, len(texts))
     return Split(texts, targets or None)
 
 
-def _cells(
-    path: Path, task: Task, is_test: bool
-) -> Iterator[tuple[int, tuple[str, ...], str | list[str] | None]]:
-    """Yield (line number, texts, label or tags or None) per row."""
+def _examples(
+    path: Path, task: Task, labels: tuple[str, ...], is_test: bool = False
+) -> Iterator[Example]:
     columns = task.headerless_test if is_test else task.headerless
     if task.kind == "tokens":
-        for number, words, tags in readers.read_conll(path, columns, task.inputs[0], task.label):
-            yield number, tuple(words), tags
+        for sentence in _sentences(path, task, columns, labels):
+            yield Example(tuple(sentence.words), sentence.tags, sentence.where)
         return
     table = _read_table(path, task, columns)
+    if not table.columns:
+        return
     labelled = not is_test or (bool(columns) and task.label in columns)
     wanted = (*task.inputs, task.label) if labelled else task.inputs
     missing = [column for column in wanted if column not in table.columns]
@@ -176,9 +216,28 @@ def _cells(
             f"{path}, line 1: no column {', '.join(map(repr, missing))}; found "
             f"{', '.join(map(repr, table.columns))}, expected {', '.join(map(repr, wanted))}."
         )
-    for number, row in table.rows:
-        texts = tuple(row[column] for column in task.inputs)
-        yield number, texts, row[task.label] if labelled else None
+    twice = [column for column in wanted if table.columns.count(column) > 1]
+    if twice:
+        raise FinetuneError(f"{path}, line 1: found {twice[0]!r} twice, expected one such column.")
+    for where, row in table.rows:
+        cells = []
+        for column in wanted:
+            try:
+                cells.append(readers.text_of(row[column]))
+            except ValueError as error:
+                raise FinetuneError(f"{path}, {where}: {column}: {error}.") from None
+        count = len(task.inputs)
+        yield Example(tuple(cells[:count]), cells[count:], [where][: len(cells) - count])
+
+
+def _sentences(
+    path: Path, task: Task, columns: tuple[str, ...], labels: tuple[str, ...]
+) -> Iterator[Sentence]:
+    (word,) = task.inputs
+    suffixes = {suffix.lower() for suffix in path.suffixes}
+    if task.format is None and suffixes & {".json", ".jsonl"}:
+        return read_json_words(path, word, task.label)
+    return read_conll(path, columns, word, task.label, labels)
 
 
 def _read_table(path: Path, task: Task, columns: tuple[str, ...]) -> readers.Table:
@@ -190,38 +249,7 @@ def _read_table(path: Path, task: Task, columns: tuple[str, ...]) -> readers.Tab
         case "trec":
             return readers.read_trec(path)
         case _:
-            return readers.read_tsv(path, columns, task.drops_short_rows)
-
-
-def _target(
-    found: str | list[str], task: Task, known: dict[str, int], path: Path, number: int
-) -> float | int | list[int]:
-    """A label's class id, a score, or a sentence's list of class ids."""
-    if task.is_regression:
-        try:
-            return float(found)  # type: ignore[arg-type]
-        except ValueError:
-            raise FinetuneError(
-                f"{path}, line {number}: {task.label} is {found!r}, expected a number."
-            ) from None
-    tags = [found] if isinstance(found, str) else found
-    tags = [task.spelled.get(tag, tag) for tag in tags]
-    for index, tag in enumerate(tags):
-        if tag not in known:
-            line = number if isinstance(found, str) else number + index
-            raise FinetuneError(
-                f"{path}, line {line}: {task.label} is {tag!r}, expected one of {', '.join(known)}."
-            )
-    ids = [known[tag] for tag in tags]
-    return ids[0] if isinstance(found, str) else ids
-
-
-def _labels_of(path: Path, task: Task) -> Iterator[str]:
-    for _, _, label in _cells(path, task, False):
-        if isinstance(label, str):
-            yield task.spelled.get(label, label)
-        else:
-            yield from label or ()
+            return readers.read_tsv(path, columns, task.drops_short_rows, task.may_be_quoted)
 
 
 def _compare_sizes(data: TaskData) -> None:

@@ -48,7 +48,8 @@ class Task:
     the classes; empty for regression, None to read them (sorted) from the training file; `spelled`
     maps other spellings to them. `dev` and `test` map the suffix of a split's results ("" or "-mm")
     to its file. `headerless` names the columns of files without a header line, `headerless_test`
-    those of test files. `baseline` is what an unfinished task predicts in a submission.
+    those of test files. `may_be_quoted` is for TSVs of one's own, which a CSV writer may have
+    written. `baseline` is what an unfinished task predicts in a submission.
     """
 
     folder: str
@@ -65,6 +66,7 @@ class Task:
     headerless: tuple[str, ...] = ()
     headerless_test: tuple[str, ...] = ()
     drops_short_rows: bool = False
+    may_be_quoted: bool = False
     baseline: str = ""
     hub: Hub | None = None
 

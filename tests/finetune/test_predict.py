@@ -1,5 +1,6 @@
 """The command line of `finetune.predict`: one model, a mask, many masks, an ensemble; bad input."""
 
+import gzip
 import io
 import json
 import subprocess
@@ -14,7 +15,7 @@ from transformers import AutoTokenizer
 from finetune.errors import FinetuneError
 from finetune.masks.apply import load_masked
 from finetune.masks.folder import MaskFolder
-from finetune.predict import main
+from finetune.predict import main, read_requests
 
 TEXTS = ["red sky one", "blue sea\ttree tree house", "green"]
 
@@ -81,7 +82,8 @@ def test_json_lines_name_their_task(
         {"text": ["blue", "sea"], "task": "tags"},
         {"text": "tree", "pair": "house", "task": "one"},
     ]
-    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(map(json.dumps, lines))))
+    content = "\n".join(map(json.dumps, lines)).encode()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
     out = run(capsys, "--model_name_or_path", tiny_model, "--masks", *folders)
     assert [(a["line"], a["task"]) for a in out] == [(1, "one"), (2, "tags"), (3, "one")]
 
@@ -151,18 +153,71 @@ def test_ensemble(
         ('{"text": 3}', r"line 2: text is 3, expected a string"),
         ('{"text": "red", "tsk": "one"}', r"line 2: unknown key 'tsk'"),
         ('{"text": "red"', r"line 2: Expecting"),
-        ('{"text": "red", "task": "ner"}', r"line 2: task: found 'ner', expected one of one"),
-        ("", r"line 2: text: found no words"),
+        (
+            '{"text": "red", "task": "ner"}',
+            r"in\.txt, line 2: task: found 'ner', expected one",
+        ),
+        ('{"text": " "}', r"in\.txt, line 2: text: found no words"),
+        (
+            r'{"text": "red \ud83d"}',
+            r"line 2: text: found .ud83d, half a surrogate pair, after",
+        ),
+        (r'{"text": ["red", "\udc00"]}', r"line 2: text: found .udc00, half a surrogate pair"),
+        (r'{"text": "red", "pair": "\udc00"}', r"line 2: pair: found .udc00, half a surrogate"),
+        (r'{"text": "red", "task": "\udc00"}', r"line 2: task: found '.udc00', expected one"),
+        (r'{"text": "red", "\udc00": 1}', r"line 2: unknown key '.udc00'"),
+        ('[{"text": "red"}]', r"line 2: found a list, expected a JSON object a line"),
+        ('{"text": ' + "[" * 100_000, r"line 2: nested too deeply"),
+        ("caf\udce9", r"line 2, byte 4: found 0xe9 after 'caf', expected UTF-8"),
     ],
 )
 def test_bad_lines_are_named(
     tiny_model: Path, make_mask: Callable[..., Path], tmp_path: Path, line: str, message: str
 ) -> None:
     path = tmp_path / "in.txt"
-    path.write_text(f"red\n{line}\nblue\n")
+    path.write_bytes(f"red\n{line}\nblue\n".encode("utf-8", "surrogateescape"))
     command = [str(path), "--model_name_or_path", str(tiny_model), "--masks", str(make_mask("one"))]
     with pytest.raises(FinetuneError, match=message):
         main(command)
+
+
+ODD = {
+    "mark.jsonl": '{"text": "red sky"}\r\n\r\n  {"text": "blue"}\r\n'.encode("utf-8-sig"),
+    "utf-16.txt": "red sky\n\nblue\n".encode("utf-16"),
+    "joined.txt": b"red sky\n \n" + '{"text": "blue"}'.encode("utf-8-sig"),
+    "packed.gz": gzip.compress(b"red sky\n\t\nblue"),
+    "old-mac.txt": b"red sky\r\rblue\r",
+}
+
+
+def test_odd_files_are_read_and_blank_lines_have_no_answer(tmp_path: Path) -> None:
+    for name, content in ODD.items():
+        (tmp_path / name).write_bytes(content)
+    found = list(read_requests([tmp_path / name for name in ODD]))
+    assert [line.request.text for line in found] == ["red sky", "blue"] * len(ODD)
+    assert [line.number for line in found] == [
+        3 * file + line for file in range(len(ODD)) for line in (1, 3)
+    ]
+    assert found[3].where == f"{tmp_path / 'utf-16.txt'}, line 3"
+
+
+def test_a_blank_line_has_no_answer_but_counts(
+    tiny_model: Path,
+    make_mask: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "in.txt"
+    path.write_text("\nred\n\nblue\n")
+    command = (path, "--model_name_or_path", tiny_model, "--masks", make_mask("one"))
+    assert [answer["line"] for answer in run(capsys, *command)] == [2, 4]
+
+
+def test_a_list_is_no_lines_of_json(tmp_path: Path) -> None:
+    path = tmp_path / "in.json"
+    path.write_text('[\n{"text": "red"}\n]\n')
+    with pytest.raises(FinetuneError, match=r"in\.json, line 1: found '\[', expected a JSON"):
+        list(read_requests([path]))
 
 
 def test_what_cannot_be_loaded(
