@@ -52,7 +52,7 @@ SIZES: dict[str, Any] = {
     "eos_token_id": 2,
 }
 OWN_SIZES: dict[str, dict[str, Any]] = {
-    "funnel": {"block_sizes": [1, 1]},
+    "funnel": {"block_sizes": [1, 1], "block_repeats": [1, 1]},
     "layoutlm": {"max_2d_position_embeddings": 64},
     "longformer": {"attention_window": [4, 4]},
     "luke": {"entity_vocab_size": 8, "entity_emb_size": 32},
@@ -161,6 +161,7 @@ def row(model_type: str) -> str:
     matrices = "–"
     marks = dict.fromkeys(METHODS, "–")
     notes = [reason] if reason else []
+    reasons: dict[str, list[str]] = {}
     if reason is None:
         with tempfile.TemporaryDirectory() as temporary:
             try:
@@ -173,9 +174,10 @@ def row(model_type: str) -> str:
                 try:
                     try_method(method, backbone, Path(temporary) / method)
                 except Exception as error:  # whatever a family of models may raise
-                    notes.append(f"{method}: {_first(error)}")
+                    reasons.setdefault(_first(error, method), []).append(method)
                 else:
                     marks[method] = "yes"
+            notes += [f"{', '.join(which)}: {why}" for why, which in reasons.items()]
     return _line(model_type, matrices, marks, notes)
 
 
@@ -184,11 +186,11 @@ def _line(model_type: str, matrices: str, marks: dict[str, str], notes: list[str
     return f"| {' | '.join(cells)} |".replace("|  |", "| |")
 
 
-def _first(error: Exception) -> str:
+def _first(error: Exception, method: str = "") -> str:
     """A short reason; a FinetuneError up to its remedy, any other by its kind, too."""
     text = str(error).strip().partition("\n")[0]
     if isinstance(error, FinetuneError):
-        return text.partition(";")[0]
+        return text.partition(";")[0].removeprefix(f"--method {method}: ")
     kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
     return f"{kind}{text[:100]}"
 
@@ -206,7 +208,7 @@ def main(command: Sequence[str]) -> None:
     unknown = sorted(set(command) - {*families()})
     if unknown:
         raise FinetuneError(
-            f"{', '.join(unknown)}: no family that is tried; expected some of "
+            f"{', '.join(unknown)}: no family that is tried, expected some of "
             f"{', '.join(families())}."
         )
     torch.set_num_threads(1)

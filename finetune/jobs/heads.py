@@ -109,7 +109,7 @@ def _with_fresh_head(
     config = AutoConfig.from_pretrained(source, **fields)
     config.problem_type = fields.get("problem_type")
     trained = from_checkpoint(auto, source)
-    config.pad_token_id = trained.config.pad_token_id
+    config.pad_token_id = getattr(trained.config, "pad_token_id", None)
     prefix = f"{trained.base_model_prefix}."
     state = {name: p for name, p in trained.state_dict().items() if name.startswith(prefix)}
     model, loading = type(trained).from_pretrained(

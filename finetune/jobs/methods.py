@@ -24,7 +24,7 @@ from finetune.errors import FinetuneError
 from finetune.masks import MaskConfig
 from finetune.masks.identity import base_prefix, is_under
 from finetune.masks.method import WRAPPED
-from finetune.masks.targets import choose_targets, encoder_targets, lora_targets
+from finetune.masks.targets import choose_targets, lora_targets
 
 TRAINED = "trained.safetensors"
 
@@ -85,17 +85,12 @@ def _lora(model: PreTrainedModel, head: Head, flags: dict[str, Any]) -> nn.Modul
         r=flags["r"],
         lora_alpha=flags["alpha"],
         lora_dropout=flags["dropout"],
-        target_modules=_lora_targets(model, flags),
+        target_modules=lora_targets(flags.get("target_modules"), model),
         # Names like `dense` also fit layers of the head.
         exclude_modules=head.modules or None,
         modules_to_save=head.modules,
     )
     return get_peft_model(model, config)
-
-
-def _lora_targets(model: PreTrainedModel, flags: dict[str, Any]) -> list[str] | str:
-    given = flags.get("target_modules")
-    return encoder_targets(given, model) if given else lora_targets(model)
 
 
 def _bitfit(model: PreTrainedModel, head: Head, flags: dict[str, Any]) -> nn.Module:
@@ -147,7 +142,12 @@ METHODS: dict[str, Method] = {
         "mask",
         check=lambda model, flags: choose_targets(MaskConfig(**flags), model),
     ),
-    "lora": Method(_lora, _save_pretrained, "lora", check=_lora_targets),
+    "lora": Method(
+        _lora,
+        _save_pretrained,
+        "lora",
+        check=lambda model, flags: lora_targets(flags.get("target_modules"), model),
+    ),
     "bitfit": Method(_bitfit, _save_trained, check=lambda model, flags: _biases(model)),
     "linear": Method(lambda model, head, flags: _only(model, head.random), _save_trained),
 }

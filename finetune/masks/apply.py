@@ -45,7 +45,7 @@ def from_checkpoint(auto: Any, name: str, **fields: Any) -> Any:
     """
     loaded = auto.from_pretrained(name, dtype=torch.float32, **fields)
     config = (loaded[0] if isinstance(loaded, tuple) else loaded).config
-    if config.pad_token_id is None:
+    if getattr(config, "pad_token_id", 0) is None:  # Perceiver's has no such field
         config.pad_token_id = AutoTokenizer.from_pretrained(name).pad_token_id
     return loaded
 

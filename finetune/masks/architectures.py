@@ -14,6 +14,7 @@ from finetune.errors import FinetuneError
 from finetune.masks.identity import base_prefix
 
 MATRICES = ("Q", "K", "V", "AO", "I", "O")
+Kinds = type[nn.Module] | tuple[type[nn.Module], ...]
 
 # Ends of a layer's name within its block; of several that fit the longest decides. A fused matrix
 # has several roles; of a gated MLP gate and up projection are both I.
@@ -21,6 +22,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "Q": (
         "self.query",  # BERT and its many relatives, RoFormer, ESM, ConvBERT, Longformer
         "attention.query",  # ALBERT
+        "self_attention.query",  # Reformer
         "query_proj",  # DeBERTa-v2 and v3
         "q_lin",  # DistilBERT, XLM
         "q_proj",  # EuroBERT and most decoders
@@ -28,16 +30,20 @@ ROLES: dict[str, tuple[str, ...]] = {
         "q_head",  # Funnel
         "Wq",  # CTRL
     ),
-    "K": ("self.key", "attention.key", "key_proj", "k_lin", "k_proj", "attn.k", "k_head", "Wk"),
+    "K": (
+        *("self.key", "attention.key", "self_attention.key", "key_proj", "k_lin", "k_proj"),
+        *("attn.k", "k_head", "Wk"),
+    ),
     "V": (
-        *("self.value", "attention.value", "value_proj", "v_lin", "v_proj", "attn.v"),
-        *("v_head", "Wv"),
+        *("self.value", "attention.value", "self_attention.value", "value_proj", "v_lin"),
+        *("v_proj", "attn.v", "v_head", "Wv"),
     ),
     "QKV": (
         "Wqkv",  # ModernBERT
         "self.in_proj",  # DeBERTa
         "qkv_proj",  # Phi-3
         "query_key_value",  # GPT-NeoX, Bloom, Falcon
+        "c_attn",  # GPT-2
     ),
     "AO": (
         "attention.output.dense",
@@ -156,12 +162,12 @@ def plain_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
     return modules
 
 
-def linear_names(model: nn.Module) -> list[str]:
-    """Names of all `nn.Linear`."""
-    return [name for name, module in plain_modules(model) if isinstance(module, nn.Linear)]
+def linear_names(model: nn.Module, kinds: Kinds = nn.Linear) -> list[str]:
+    """Names of all layers of these classes."""
+    return [name for name, module in plain_modules(model) if isinstance(module, kinds)]
 
 
-def find_blocks(model: nn.Module) -> Blocks:
+def find_blocks(model: nn.Module, kinds: Kinds = nn.Linear) -> Blocks:
     """The longest `nn.ModuleList` of the base that holds linear layers; several, if equally long.
 
     ALBERT's one shared block is one block. FinetuneError for a model without such a list.
@@ -169,15 +175,15 @@ def find_blocks(model: nn.Module) -> Blocks:
     prefix = base_prefix(model)
     lists = {name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
     found: dict[str, list[tuple[int, str]]] = {}
-    for name in linear_names(model):
+    for name in linear_names(model, kinds):
         stem, number, inner = _outermost(name)
         if stem in lists and (not prefix or stem.startswith(f"{prefix}.")):
             found.setdefault(stem, []).append((number, inner))
     if not found:
         kind = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
         raise FinetuneError(
-            f"{kind}: no list of blocks with linear layers to choose from; name its linear layers "
-            f"with target_modules, some of {', '.join(linear_names(model))}."
+            f"Found no list of blocks of nn.Linear layers in a {kind} model; choose layers with "
+            f"target_modules, some of {', '.join(linear_names(model, kinds))}."
         )
     depths = {stem: 1 + max(number for number, _ in layers) for stem, layers in found.items()}
     depth = max(depths.values())

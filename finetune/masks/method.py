@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 from functools import partial
 from types import MethodType
 from typing import Any
@@ -58,7 +59,8 @@ class MaskModel(BaseTuner):
             raise other_weights(config, found)
         is_new = config.base_sha256 is None
         config.base_sha256 = found
-        config.model_class = type(model).__name__.partition("For")[2] or None
+        head = re.fullmatch(r".*For([A-Z]\w+)", type(model).__name__)  # not RoFormer's For
+        config.model_class = head[1] if head else None
         if is_new or config.target_modules is None:
             config.target_modules = choose_targets(config, model)
         check_targets(config.target_modules, model)

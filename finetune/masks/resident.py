@@ -96,7 +96,7 @@ class Resident:
     def _add(self, folder: MaskFolder, hashes: dict[tuple[str, ...], str]) -> ResidentTask:
         """A task's model around the shared base, with the identity of the base checked."""
         config = AutoConfig.from_pretrained(self._backbone, **head_fields(folder))
-        config.pad_token_id = self.base.config.pad_token_id
+        config.pad_token_id = getattr(self.base.config, "pad_token_id", None)
         auto = auto_class(folder.config.model_class)
         with torch.device("meta"):
             model = auto.from_config(config)

@@ -4,9 +4,11 @@ import re
 
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from finetune.errors import FinetuneError
 from finetune.masks.architectures import (
+    Kinds,
     chosen_blocks,
     find_blocks,
     linear_names,
@@ -17,6 +19,7 @@ from finetune.masks.identity import base_prefix, is_under
 
 Targets = list[str] | str
 ALL_LINEAR = "all-linear"
+LORA_KINDS = (nn.Linear, Conv1D)  # GPT-2 has the latter
 
 
 def choose_targets(config: MaskConfig, model: PreTrainedModel) -> Targets:
@@ -54,23 +57,25 @@ def given_targets(config: MaskConfig, model: PreTrainedModel) -> Targets:
     return [*targets, *head]
 
 
-def encoder_targets(targets: Targets, model: nn.Module) -> Targets:
+def encoder_targets(targets: Targets, model: nn.Module, kinds: Kinds = nn.Linear) -> Targets:
     """`target_modules` with "all-linear" spelled out: every linear layer of the encoder.
 
     PEFT's own reading of it takes some heads in, by their names.
     """
     if not isinstance(targets, str) or targets.lower() != ALL_LINEAR:
-        check_targets(targets, model)
+        check_targets(targets, model, kinds)
         return targets
     prefix = base_prefix(model)
-    return [name for name in linear_names(model) if not prefix or is_under(name, [prefix])]
+    return [name for name in linear_names(model, kinds) if not prefix or is_under(name, [prefix])]
 
 
-def lora_targets(model: nn.Module) -> str:
-    """Queries and values of all blocks, as LoRA's authors; where they can't be told by name, all
-    linear layers of the blocks.
+def lora_targets(given: Targets | None, model: nn.Module) -> Targets:
+    """`given` as PEFT reads it, or queries and values of all blocks, as LoRA's authors; where they
+    can't be told by name, all linear layers of the blocks.
     """
-    blocks = find_blocks(model)
+    if given is not None:
+        return encoder_targets(given, model, LORA_KINDS)
+    blocks = find_blocks(model, LORA_KINDS)
     chosen = [name for name, role in blocks.roles.items() if role in ("Q", "V", "QKV")]
     return blocks.pattern(range(blocks.depth), chosen or list(blocks.roles))
 
@@ -83,8 +88,8 @@ def _masked_head(config: MaskConfig, model: nn.Module) -> list[str]:
     return [name for name in linear_names(model) if not is_under(name, [prefix])]
 
 
-def check_targets(targets: Targets, model: nn.Module) -> None:
-    """Each pattern of `targets` must match something, and only linear layers."""
+def check_targets(targets: Targets, model: nn.Module, kinds: Kinds = nn.Linear) -> None:
+    """Each pattern of `targets` must match something, and only layers of these classes."""
     modules = plain_modules(model)
     patterns = (
         [targets] if isinstance(targets, str) else [rf"(.*\.)?{re.escape(t)}" for t in targets]
@@ -99,10 +104,10 @@ def check_targets(targets: Targets, model: nn.Module) -> None:
         if not matches:
             raise FinetuneError(
                 f"target_modules: {pattern} matches nothing; there are: "
-                f"{', '.join(linear_names(model))}."
+                f"{', '.join(linear_names(model, kinds))}."
             )
         for name, module in matches.items():
-            if not isinstance(module, nn.Linear):
+            if not isinstance(module, kinds):
                 raise FinetuneError(
                     f"target_modules: {name} is a {type(module).__name__}, expected a Linear."
                 )

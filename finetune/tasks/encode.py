@@ -60,7 +60,7 @@ class Backbone:
         if tokenizer.pad_token_id is None:
             raise FinetuneError(f"The tokenizer of {name} has no padding token.")
         # A padding id the model doesn't share would shift RoBERTa's position ids.
-        if config.pad_token_id not in (None, tokenizer.pad_token_id):
+        if getattr(config, "pad_token_id", None) not in (None, tokenizer.pad_token_id):
             raise FinetuneError(
                 f"{name}: the tokenizer pads with {tokenizer.pad_token_id}, its config.json says "
                 f"{config.pad_token_id}; RoBERTa's positions depend on it. Mend config.json."
