@@ -28,6 +28,8 @@ from finetune.jobs.heads import load_with_head
 from finetune.jobs.load import load_model
 from finetune.jobs.methods import METHODS, Head
 from finetune.masks.architectures import MATRICES, find_blocks, split_role
+from finetune.masks.folder import MaskFolder
+from finetune.masks.resident import Resident
 from finetune.tasks import TASKS
 from finetune.tasks.encode import Backbone
 
@@ -105,45 +107,52 @@ def make_base(model_type: str, folder: Path) -> Backbone:
     return Backbone(str(folder), config, tokenizer=None)  # type: ignore[arg-type]
 
 
+def inputs(seed: int) -> dict[str, torch.Tensor]:
+    """Random token ids [BATCH, 16] without padding."""
+    ids = torch.randint(5, 60, (BATCH, 16), generator=torch.Generator().manual_seed(seed))
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
 def logits(model: nn.Module) -> torch.Tensor:
     """[BATCH, classes] of fixed token ids; models that draw random numbers get equal ones."""
-    ids = torch.randint(5, 60, (BATCH, 16), generator=torch.Generator().manual_seed(0))
     torch.manual_seed(0)
     with torch.no_grad():
-        return model.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+        return model.eval()(**inputs(seed=0)).logits
 
 
 def train_one_step(model: nn.Module) -> None:
     """One step of Adam on a random batch."""
     model.train()
-    ids = torch.randint(5, 60, (BATCH, 16), generator=torch.Generator().manual_seed(1))
-    mask = torch.ones_like(ids)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.05)
-    model(input_ids=ids, attention_mask=mask, labels=torch.arange(BATCH) % 3).loss.backward()
+    model(**inputs(seed=1), labels=torch.arange(BATCH) % 3).loss.backward()
     optimizer.step()
 
 
 def try_method(method: str, backbone: Backbone, folder: Path) -> None:
-    """Train, store in `folder`, load; raises where the predictions aren't those that were learned.
-
-    LoRA's merge rounds, all else is exact; a tolerance of 1e-4 is for the order of sums.
+    """Train, store in `folder`, load, a mask also into a shared base; raises where the predictions
+    aren't those of the trained model. LoRA's merge rounds, so they may differ by 1e-4.
     """
     torch.manual_seed(0)
     model, random = load_with_head(backbone, TASKS["trec"], LABELS, None, may_keep=False)
-    before = logits(model)
     head = Head("walk", LABELS, random, seed=0)
     flags = {"lora": {"r": 2, "alpha": 4, "dropout": 0.0}}
     wrapped = METHODS[method].wrap(model, head, flags.get(method, {}))
+    before = logits(wrapped)
     train_one_step(wrapped)
     learned = logits(wrapped)
     folder.mkdir(parents=True)
     (folder / "job.json").write_text(json.dumps({"kind": "text", "labels": LABELS}))
     METHODS[method].save(wrapped, folder)
-    loaded = logits(load_model(folder, backbone.name))
     if torch.equal(before, learned):
         raise AssertionError("one step changed no prediction")
-    if not torch.allclose(loaded, learned, rtol=1e-4, atol=1e-4):
-        raise AssertionError(f"loaded predictions differ by {(loaded - learned).abs().max():.2g}")
+    found = {"loaded": logits(load_model(folder, backbone.name))}
+    if method == "mask":
+        resident = Resident(backbone.name, [MaskFolder.open(folder)])
+        torch.manual_seed(0)
+        found["served"] = resident.logits("walk", inputs(seed=0))
+    for how, predictions in found.items():
+        if not torch.allclose(predictions, learned, rtol=1e-4, atol=1e-4):
+            raise AssertionError(f"{how} predictions differ from those of the trained model")
 
 
 def matrices_of(backbone: Backbone) -> str:
