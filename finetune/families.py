@@ -199,7 +199,8 @@ def _first(error: Exception, method: str = "") -> str:
     """A short reason; a FinetuneError up to its remedy, any other by its kind, too."""
     text = str(error).strip().partition("\n")[0]
     if isinstance(error, FinetuneError):
-        return text.partition(";")[0].removeprefix(f"--method {method}: ")
+        text = text.removeprefix(f"--method {method}: ").removeprefix("target_modules: ")
+        return text.partition(";")[0]
     kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
     return f"{kind}{text[:100]}"
 

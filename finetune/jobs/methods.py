@@ -102,8 +102,8 @@ def _biases(model: PreTrainedModel) -> list[str]:
     names = [name for name, _ in model.named_parameters() if re.search(r"(\.|_)bias$", name)]
     if not any(is_under(name, [base_prefix(model)]) for name in names):
         raise FinetuneError(
-            f"--method bitfit: a {model.config.model_type} encoder has no biases; expected one of "
-            "the methods mask, lora, finetune, or linear to train the head alone."
+            "--method bitfit: this encoder has no biases; expected mask, lora, finetune, or linear "
+            "to train the head alone."
         )
     return names
 

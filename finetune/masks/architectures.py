@@ -180,10 +180,9 @@ def find_blocks(model: nn.Module, kinds: Kinds = nn.Linear) -> Blocks:
         if stem in lists and (not prefix or stem.startswith(f"{prefix}.")):
             found.setdefault(stem, []).append((number, inner))
     if not found:
-        kind = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
         raise FinetuneError(
-            f"Found no list of blocks of nn.Linear layers in a {kind} model; choose layers with "
-            f"target_modules, some of {', '.join(linear_names(model, kinds))}."
+            "target_modules: found no list of blocks of nn.Linear layers; name layers, some of "
+            f"{', '.join(linear_names(model, kinds)) or 'which this model has none'}."
         )
     depths = {stem: 1 + max(number for number, _ in layers) for stem, layers in found.items()}
     depth = max(depths.values())

@@ -13,7 +13,7 @@ FEW = ["albert", "deberta-v2", "modernbert", "mpnet"]
 
 def listed() -> dict[str, str]:
     """The page's rows by family."""
-    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    lines = PAGE.read_text(encoding="utf-8").partition("## Families")[2].splitlines()
     return {line.split("`")[1]: line for line in lines if line.startswith("| `")}
 
 

@@ -133,7 +133,7 @@ def test_layers_of_unknown_names_are_masked_unless_matrices_are_chosen() -> None
 
 def test_no_blocks_names_the_layers_to_choose_from() -> None:
     model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
-    with pytest.raises(FinetuneError, match=r"no list of blocks .*target_modules, some of 0, 1"):
+    with pytest.raises(FinetuneError, match=r"target_modules: found no list of .*some of 0, 1"):
         get_peft_model(model, MaskConfig())
 
 
