@@ -103,8 +103,20 @@ class Resident:
         prefix = base_prefix(model)
         heads = folder.config.head_modules or []
         plain = [n for n, _ in model.named_parameters() if not is_under(n, heads)]
-        setattr(model, prefix, self.base)
         own = folder.own()
+        base = getattr(model, prefix)
+        if type(base) is not type(self.base):
+            raise FinetuneError(
+                f"A {type(model).__name__} is built on {type(base).__name__}, the shared base is "
+                f"a {type(self.base).__name__}; merge the mask with `python -m finetune.maskfile "
+                "merge` instead."
+            )
+        for name, module in base.named_children():
+            # GTE's classifier has a pooler, its base as AutoModel makes it hasn't.
+            is_own = any(key.startswith(f"{prefix}.{name}.") for key in own)
+            if is_own and getattr(self.base, name, None) is None:
+                setattr(self.base, name, module.to_empty(device="cpu"))
+        setattr(model, prefix, self.base)
         self._fill(model, prefix, own, auto, config)
         parameters = dict(model.named_parameters())
         found = hashes.get(tuple(plain))
