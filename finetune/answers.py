@@ -79,7 +79,7 @@ def heads_of(models: Resident | Separate) -> dict[str, Head]:
         else models.models
     )
     for name, model in tasks.items():
-        kind = type(model).__name__.partition("For")[2]
+        kind = type(model).__name__.rpartition("For")[2]
         if kind not in KINDS:
             raise FinetuneError(
                 f"{name}: a {type(model).__name__}; answers can be given by models for "

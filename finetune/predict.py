@@ -131,7 +131,7 @@ def load(args: argparse.Namespace) -> Answerer:
         name = args.model_name_or_path
         backbone = Backbone.load(name)
         made_for = (AutoConfig.from_pretrained(name).architectures or ["nothing"])[0]
-        kind = made_for.partition("For")[2]
+        kind = made_for.rpartition("For")[2]
         if kind not in KINDS:
             raise FinetuneError(
                 f"{name}: a {made_for}, expected a finetuned model. For a mask, name its folder "

@@ -8,7 +8,6 @@ the median of the seeds.
 """
 
 import dataclasses
-import re
 import statistics
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -16,6 +15,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from peft import get_peft_model
 from transformers import AutoConfig
@@ -26,8 +26,8 @@ from finetune.analysis.parts import once
 from finetune.analysis.picture import heat, wrapped_panels
 from finetune.analysis.runs import obtain
 from finetune.errors import FinetuneError
-from finetune.masks.apply import auto_class, head_fields
-from finetune.masks.architectures import MATRICES, find_architecture
+from finetune.masks.apply import auto_class, from_checkpoint, head_fields
+from finetune.masks.architectures import MATRICES, find_blocks
 from finetune.masks.folder import MaskFolder
 from finetune.masks.layer import MaskedLinear
 from finetune.masks.method import WRAPPED
@@ -107,7 +107,8 @@ def initial_masks(folder: MaskFolder, backbone: str) -> Iterator[tuple[str, np.n
     FinetuneError if the backbone has other weights than those the mask was learned on.
     """
     config = folder.config
-    base = auto_class(config.model_class).from_pretrained(backbone, **head_fields(folder))
+    auto = auto_class(config.model_class)
+    base = from_checkpoint(auto, backbone, **head_fields(folder))
     unlearned = dataclasses.replace(
         config, inference_mode=False, base_model_name_or_path=None, shapes=None, sparsity=None
     )
@@ -120,14 +121,13 @@ def initial_masks(folder: MaskFolder, backbone: str) -> Iterator[tuple[str, np.n
 
 def named_places(folder: MaskFolder, backbone: str) -> Iterator[tuple[str, tuple[str, str]]]:
     """(layer, (block or `pooler`, matrix)) of the layers that aren't the head's."""
-    names = find_architecture(AutoConfig.from_pretrained(backbone).model_type)
-    labels: dict[str, str] = {}
-    for matrix, inner in zip(MATRICES, names.matrices, strict=True):
-        labels[inner] = labels.get(inner, "") + matrix
+    with torch.device("meta"):
+        auto = auto_class(folder.config.model_class)
+        blocks = find_blocks(auto.from_config(AutoConfig.from_pretrained(backbone)))
     for layer in folder.kinds:
-        found = re.search(rf"{re.escape(names.blocks)}\.(\d+)\.(.+)$", layer)
-        if found:
-            yield layer, (found[1], labels[found[2]])
+        place = blocks.place(layer)
+        if place is not None and place[1]:
+            yield layer, (str(place[0]), place[1])
         elif layer.endswith("pooler.dense"):
             yield layer, (POOLER, POOLER)
 

@@ -9,6 +9,7 @@ command line. A section `figures` holds flags for `python -m finetune.analysis` 
 
 import argparse
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -202,6 +203,12 @@ class Settings:
         return decided | ({flags: self.method_flags[flags]} if flags else {})
 
 
+def _targets(words: list[str]) -> list[str] | str:
+    """PEFT's two forms: names or their ends; "all-linear" or a regular expression."""
+    is_expression = words == ["all-linear"] or not re.fullmatch(r"[\w.]+", words[0])
+    return words[0] if len(words) == 1 and is_expression else words
+
+
 def resolve(
     parser: Parser, layers: Layers, command: Sequence[str], method: str, task: str
 ) -> Settings:
@@ -226,6 +233,9 @@ def resolve(
             for name in LoraArguments.__dataclass_fields__
         },
     }
+    if glue.target_modules:
+        for flags in method_flags.values():
+            flags["target_modules"] = _targets(glue.target_modules)
     frozen_head = method == "mask" and not method_flags["mask"]["train_classifier"]
     if glue.classifier_learning_rate is not None and frozen_head:
         raise FinetuneError(

@@ -88,6 +88,13 @@ class GlueArguments:
     classifier_learning_rate: float | None = field(
         default=None, metadata={"help": "the head's, where it trains; default the learning rate"}
     )
+    target_modules: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "what masks or LoRA work on, as in PEFT: all-linear, ends of names, or a "
+            "regular expression; default: see the method"
+        },
+    )
     max_train_samples: int | None = field(
         default=None, metadata={"help": "a seeded part of the training rows, the same for all jobs"}
     )

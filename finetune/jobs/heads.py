@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
+from finetune.masks.apply import from_checkpoint
 from finetune.tasks import Task
 from finetune.tasks.encode import Backbone
 from finetune.tasks.kinds import KINDS
@@ -42,12 +43,12 @@ def load_with_head(
     config = backbone.config
     architecture = next(iter(getattr(config, "architectures", None) or ()), "")
     if not architecture.endswith(tuple(HEADS.values())):
-        model, loading = auto.from_pretrained(backbone.name, **fields, output_loading_info=True)
+        model, loading = from_checkpoint(auto, backbone.name, **fields, output_loading_info=True)
         return model, sorted(loading["missing_keys"])
     if may_keep and architecture.endswith(HEADS[task.kind]):
         order = _order(config, task, labels)
         if order is not None:
-            model = auto.from_pretrained(backbone.name)
+            model = from_checkpoint(auto, backbone.name)
             _reorder(model, order)
             for name, value in fields.items():
                 setattr(model.config, name, value)
@@ -107,11 +108,12 @@ def _with_fresh_head(
     """The encoder of a finetuned model; its head stays behind."""
     config = AutoConfig.from_pretrained(source, **fields)
     config.problem_type = fields.get("problem_type")
-    trained = auto.from_pretrained(source)
+    trained = from_checkpoint(auto, source)
+    config.pad_token_id = getattr(trained.config, "pad_token_id", None)
     prefix = f"{trained.base_model_prefix}."
     state = {name: p for name, p in trained.state_dict().items() if name.startswith(prefix)}
     model, loading = type(trained).from_pretrained(
-        None, config=config, state_dict=state, output_loading_info=True
+        None, config=config, state_dict=state, dtype=torch.float32, output_loading_info=True
     )
     model.name_or_path = source  # what a mask over it names as its backbone
     return model, sorted(loading["missing_keys"])

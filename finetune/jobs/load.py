@@ -9,7 +9,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from finetune.errors import FinetuneError
 from finetune.jobs.methods import TRAINED
-from finetune.masks.apply import load_masked
+from finetune.masks.apply import from_checkpoint, load_masked
 from finetune.masks.folder import MaskFolder
 from finetune.tasks.kinds import KINDS
 
@@ -23,10 +23,11 @@ def load_model(folder: Path, backbone: str) -> PreTrainedModel:
     if (folder / "adapter_config.json").is_file():
         if PeftConfig.from_pretrained(str(folder)).peft_type == "MASK":
             return load_masked(MaskFolder.open(folder), backbone)
-        base = auto.from_pretrained(backbone, num_labels=max(1, len(_labels(folder))))
+        base = from_checkpoint(auto, backbone, num_labels=max(1, len(_labels(folder))))
         return PeftModel.from_pretrained(base, str(folder)).merge_and_unload().eval()
     if (folder / TRAINED).is_file():
-        model = auto.from_pretrained(backbone, config=AutoConfig.from_pretrained(folder))
+        config = AutoConfig.from_pretrained(folder)
+        model = from_checkpoint(auto, backbone, config=config)
         model.load_state_dict(load_file(folder / TRAINED), strict=False)
         return model.eval()
     if (folder / "config.json").is_file():

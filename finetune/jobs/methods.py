@@ -4,12 +4,13 @@
 | --- | --- | --- |
 | finetune | everything | a stock model |
 | mask | scores, binarized | a PEFT adapter of bits (`finetune.masks`) |
-| lora | low-rank updates of queries and values, the head | a PEFT adapter |
+| lora | low-rank updates of queries and values or `target_modules`, the head | a PEFT adapter |
 | bitfit | biases, the head | these, in `trained.safetensors` |
 | linear | the head | it, in `trained.safetensors` |
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedModel
 
+from finetune.errors import FinetuneError
 from finetune.masks import MaskConfig
-from finetune.masks.architectures import find_architecture
 from finetune.masks.identity import base_prefix, is_under
 from finetune.masks.method import WRAPPED
+from finetune.masks.targets import choose_targets, lora_targets
 
 TRAINED = "trained.safetensors"
 
@@ -46,12 +48,14 @@ class Head:
 class Method:
     """`wrap` makes the model ready to train, in place or around it; `save` stores what it learned.
 
-    `flags` is the section of `Job.method_flags` that it takes.
+    `flags` is the section of `Job.method_flags` that it takes. `check` raises FinetuneError for a
+    model, be it on the meta device, that the method with these flags can't be applied to.
     """
 
     wrap: Callable[[PreTrainedModel, Head, dict[str, Any]], nn.Module]
     save: Callable[[nn.Module, Path], None]
     flags: str | None = None
+    check: Callable[[PreTrainedModel, dict[str, Any]], object] = lambda model, flags: None
 
 
 def _save_pretrained(model: nn.Module, folder: Path) -> None:
@@ -76,21 +80,37 @@ def _save_mask(model: Any, folder: Path) -> None:
 
 
 def _lora(model: PreTrainedModel, head: Head, flags: dict[str, Any]) -> nn.Module:
-    """As LoRA's authors for RoBERTa: queries and values; the head trains whole."""
-    query, _, value, *_ = find_architecture(model.config.model_type).matrices
+    """On queries and values, or on `target_modules`; the head trains whole."""
     config = LoraConfig(
         r=flags["r"],
         lora_alpha=flags["alpha"],
         lora_dropout=flags["dropout"],
-        target_modules=[query, value],
+        target_modules=lora_targets(flags.get("target_modules"), model),
+        # Names like `dense` also fit layers of the head.
+        exclude_modules=head.modules or None,
         modules_to_save=head.modules,
     )
     return get_peft_model(model, config)
 
 
-def _only(model: PreTrainedModel, head: Head, biases: bool) -> nn.Module:
+def _bitfit(model: PreTrainedModel, head: Head, flags: dict[str, Any]) -> nn.Module:
+    return _only(model, {*_biases(model), *head.random})
+
+
+def _biases(model: PreTrainedModel) -> list[str]:
+    # DeBERTa and Funnel have biases of other names: q_bias, r_w_bias.
+    names = [name for name, _ in model.named_parameters() if re.search(r"(\.|_)bias$", name)]
+    if not any(is_under(name, [base_prefix(model)]) for name in names):
+        raise FinetuneError(
+            "--method bitfit: this encoder has no biases; expected mask, lora, finetune, or linear "
+            "to train the head alone."
+        )
+    return names
+
+
+def _only(model: PreTrainedModel, names: Collection[str]) -> nn.Module:
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name in head.random or (biases and name.endswith(".bias")))
+        parameter.requires_grad_(name in names)
     return model
 
 
@@ -116,8 +136,18 @@ def head_weights(model: nn.Module, head: Head) -> frozenset[nn.Parameter]:
 
 METHODS: dict[str, Method] = {
     "finetune": Method(lambda model, head, flags: model, _save_pretrained),
-    "mask": Method(_mask, _save_mask, "mask"),
-    "lora": Method(_lora, _save_pretrained, "lora"),
-    "bitfit": Method(lambda model, head, flags: _only(model, head, biases=True), _save_trained),
-    "linear": Method(lambda model, head, flags: _only(model, head, biases=False), _save_trained),
+    "mask": Method(
+        _mask,
+        _save_mask,
+        "mask",
+        check=lambda model, flags: choose_targets(MaskConfig(**flags), model),
+    ),
+    "lora": Method(
+        _lora,
+        _save_pretrained,
+        "lora",
+        check=lambda model, flags: lora_targets(flags.get("target_modules"), model),
+    ),
+    "bitfit": Method(_bitfit, _save_trained, check=lambda model, flags: _biases(model)),
+    "linear": Method(lambda model, head, flags: _only(model, head.random), _save_trained),
 }

@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
+from transformers import PreTrainedModel
+
 from finetune.errors import FinetuneError
 from finetune.jobs.arguments import Layers, Settings, make_parser, parse, resolve, task_names
 from finetune.jobs.methods import METHODS
 from finetune.jobs.train import FINISHED, Job
 from finetune.tasks import TaskData, load_task
 from finetune.tasks.encode import Backbone, EncodedTask, encode_task
+from finetune.tasks.kinds import KINDS
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +30,7 @@ class Inputs:
     model: str
     settings: dict[tuple[str, str], Settings]
     _backbone: Backbone | None = None
+    _outlines: dict[str, PreTrainedModel] = field(default_factory=dict)
     _tasks: dict[str, TaskData] = field(default_factory=dict)
     _encoded: dict[tuple[str, int], EncodedTask] = field(default_factory=dict)
 
@@ -35,6 +40,13 @@ class Inputs:
         if self._backbone is None:
             self._backbone = Backbone.load(self.model)
         return self._backbone
+
+    def outline(self, kind: str) -> PreTrainedModel:
+        """The model for a kind of task, without values: what layers there are."""
+        if kind not in self._outlines:
+            with torch.device("meta"):
+                self._outlines[kind] = KINDS[kind].model.from_config(self.backbone.config)
+        return self._outlines[kind]
 
     def task(self, name: str, settings: Settings) -> TaskData:
         """The rows of one task, the same for all methods."""
@@ -100,6 +112,10 @@ def make_plan(command: Sequence[str], known: Inputs | None = None) -> Plan:
     for (name, _), settings in cells.items():
         inputs.task(name, settings)
     inputs.backbone  # noqa: B018 - a wrong model is an error before anything runs
+    for (name, method), settings in cells.items():
+        chosen = METHODS[method]
+        flags = settings.method_flags.get(chosen.flags or "", {})
+        chosen.check(inputs.outline(inputs.task(name, settings).task.kind), flags)
     identity = model_identity(inputs.model)
     jobs = [
         job

@@ -2,9 +2,10 @@
 
 from typing import Any
 
+import torch
 import transformers
 from peft import PeftModel
-from transformers import PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel
 
 from finetune.errors import FinetuneError
 from finetune.masks.folder import MaskFolder
@@ -35,12 +36,26 @@ def head_fields(folder: MaskFolder) -> dict[str, Any]:
     }
 
 
+def from_checkpoint(auto: Any, name: str, **fields: Any) -> Any:
+    """`auto.from_pretrained(name, **fields)` in fp32, whatever the file stores.
+
+    transformers loads half-precision files in half precision, in which an optimizer's steps round
+    to nothing (bf16) or overflow (fp16). Decoders get the tokenizer's padding id where their config
+    has none: their heads look for the last token before the padding.
+    """
+    loaded = auto.from_pretrained(name, dtype=torch.float32, **fields)
+    config = (loaded[0] if isinstance(loaded, tuple) else loaded).config
+    if getattr(config, "pad_token_id", 0) is None:  # Perceiver's has no such field
+        config.pad_token_id = AutoTokenizer.from_pretrained(name).pad_token_id
+    return loaded
+
+
 def load_masked(folder: MaskFolder, backbone: str, merge: bool = True) -> PreTrainedModel:
     """The task's model in evaluation mode; not merged, the masks are applied in every forward.
 
     Raises FinetuneError if the folder is damaged or was learned on other weights.
     """
     auto = auto_class(folder.config.model_class)
-    base = auto.from_pretrained(backbone, **head_fields(folder))
+    base = from_checkpoint(auto, backbone, **head_fields(folder))
     model: Any = PeftModel.from_pretrained(base, str(folder.path))
     return (model.merge_and_unload() if merge else model).eval()

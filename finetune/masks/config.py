@@ -35,8 +35,8 @@ DTYPES = ("float32", "bfloat16")
 class MaskConfig(PeftConfig):
     """The fields after `labels` are filled in by us; they describe a saved mask.
 
-    `target_modules` (a list of names or suffixes, or a regular expression, as in PEFT) overrides
-    `blocks`, `matrices`, `mask_pooler` and `mask_classifier`.
+    `target_modules` ("all-linear", a list of names or their ends, or a regular expression, as in
+    PEFT) overrides `blocks`, `matrices` and `mask_pooler`.
     """
 
     target_modules: list[str] | str | None = None

@@ -151,9 +151,13 @@ class MaskedLinear(nn.Module, BaseTunerLayer):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         if name not in self.mask_scores:
             return F.linear(x, weight.to(x.dtype), bias if bias is None else bias.to(x.dtype))
-        return MaskedLinearFunction.apply(
-            x, self.mask_scores[name], weight, bias, self.rules[name], self.training
+        # As rows: what a Function makes of more dimensions is a view, which no model may change in
+        # place, as Longformer does.
+        rows = x.reshape(-1, x.shape[-1])
+        out = MaskedLinearFunction.apply(
+            rows, self.mask_scores[name], weight, bias, self.rules[name], self.training
         )
+        return out.reshape(*x.shape[:-1], -1)
 
     def _active_mask(self) -> str | None:
         active = [name for name in self.active_adapters if name in self.rules]

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 from functools import partial
 from types import MethodType
 from typing import Any
@@ -15,13 +16,13 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from finetune.errors import FinetuneError
-from finetune.masks.architectures import find_architecture
+from finetune.masks.architectures import find_blocks
 from finetune.masks.binarizers import initial_scores
 from finetune.masks.coding import decode, encode, pack_bits
 from finetune.masks.config import MaskConfig
 from finetune.masks.identity import base_prefix, base_sha256, is_under
 from finetune.masks.layer import MaskedLinear, gathered
-from finetune.masks.targets import check_targets, default_targets
+from finetune.masks.targets import check_targets, choose_targets
 
 WRAPPED = "base_model.model."
 
@@ -56,11 +57,13 @@ class MaskModel(BaseTuner):
         found = known[0] if known else base_sha256(model, config.head_modules)
         if config.base_sha256 not in (None, found):
             raise other_weights(config, found)
+        is_new = config.base_sha256 is None
         config.base_sha256 = found
-        config.model_class = type(model).__name__.partition("For")[2] or None
-        if config.target_modules is None:
-            config.target_modules = default_targets(config, model)
-        check_targets(config, model)
+        head = re.fullmatch(r".*For([A-Z]\w+)", type(model).__name__)  # not RoFormer's For
+        config.model_class = head[1] if head else None
+        if is_new or config.target_modules is None:
+            config.target_modules = choose_targets(config, model)
+        check_targets(config.target_modules, model)
         if config.frozen_dtype is not None:
             model.to(getattr(torch, config.frozen_dtype))
 
@@ -78,7 +81,7 @@ class MaskModel(BaseTuner):
         scores = None
         if not (is_head and config.train_classifier):
             # Only blocks have heads; pooler and head are masked weight by weight in any case.
-            single = is_head or ".pooler." in current_key
+            single = is_head or "pooler" in current_key.split(".")
             shape = self._score_shape(layer.base_layer, "weight" if single else config.granularity)
             scores = self._first_scores(config, layer.base_layer, shape, current_key)
         layer.add_mask(adapter_name, scores, config.rule, is_head, config.train_classifier)
@@ -119,10 +122,11 @@ class MaskModel(BaseTuner):
         """Have the uppermost blocks computed again in the backward pass, where asked for."""
         assert isinstance(config, MaskConfig)
         if config.recompute_blocks and not config.inference_mode:
-            names = find_architecture(model.config.model_type)  # type: ignore[union-attr,arg-type]
-            base = getattr(model, base_prefix(model), model)
-            for block in base.get_submodule(names.blocks)[-config.recompute_blocks :]:  # type: ignore[index]
-                recompute(block)
+            for stem in find_blocks(model).stems:
+                for block in model.get_submodule(stem)[-config.recompute_blocks :]:  # type: ignore[index]
+                    # Funnel's blocks are lists of layers.
+                    for layer in block if isinstance(block, nn.ModuleList) else [block]:
+                        recompute(layer)
 
     @classmethod
     def _get_adapter_state_dict(  # type: ignore[override]
@@ -229,7 +233,8 @@ def head_width(model: nn.Module) -> int:
     """Rows of one attention head; 1 for a model without attention heads."""
     config: Any = getattr(model, "config", None)
     heads = getattr(config, "num_attention_heads", None)
-    return config.hidden_size // heads if heads else 1
+    width = getattr(config, "head_dim", None)
+    return width or (config.hidden_size // heads if heads else 1)
 
 
 def recompute(block: nn.Module) -> None:

@@ -21,7 +21,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from finetune.errors import FinetuneError
-from finetune.masks.apply import auto_class, head_fields
+from finetune.masks.apply import auto_class, from_checkpoint, head_fields
 from finetune.masks.folder import MaskFolder
 from finetune.masks.identity import base_prefix, is_under, weights_sha256
 from finetune.masks.layer import masked_weight
@@ -67,7 +67,7 @@ class Resident:
                 f"frozen_dtype: the masks were learned on weights in {sorted(map(str, dtypes))}; "
                 "those of one backbone have to agree."
             )
-        self.base, loading = AutoModel.from_pretrained(backbone, output_loading_info=True)
+        self.base, loading = from_checkpoint(AutoModel, backbone, output_loading_info=True)
         if any(name.startswith("pooler.") for name in loading["missing_keys"]):
             own_pooler = any(".pooler." in name for folder in folders for name in folder.own())
             if not own_pooler and hasattr(self.base, "pooler"):
@@ -96,14 +96,27 @@ class Resident:
     def _add(self, folder: MaskFolder, hashes: dict[tuple[str, ...], str]) -> ResidentTask:
         """A task's model around the shared base, with the identity of the base checked."""
         config = AutoConfig.from_pretrained(self._backbone, **head_fields(folder))
+        config.pad_token_id = getattr(self.base.config, "pad_token_id", None)
         auto = auto_class(folder.config.model_class)
         with torch.device("meta"):
             model = auto.from_config(config)
         prefix = base_prefix(model)
         heads = folder.config.head_modules or []
         plain = [n for n, _ in model.named_parameters() if not is_under(n, heads)]
-        setattr(model, prefix, self.base)
         own = folder.own()
+        base = getattr(model, prefix)
+        if type(base) is not type(self.base):
+            raise FinetuneError(
+                f"A {type(model).__name__} is built on {type(base).__name__}, the shared base is "
+                f"a {type(self.base).__name__}; merge the mask with `python -m finetune.maskfile "
+                "merge` instead."
+            )
+        for name, module in base.named_children():
+            # GTE's classifier has a pooler, its base as AutoModel makes it hasn't.
+            is_own = any(key.startswith(f"{prefix}.{name}.") for key in own)
+            if is_own and getattr(self.base, name, None) is None:
+                setattr(self.base, name, module.to_empty(device="cpu"))
+        setattr(model, prefix, self.base)
         self._fill(model, prefix, own, auto, config)
         parameters = dict(model.named_parameters())
         found = hashes.get(tuple(plain))
@@ -148,7 +161,7 @@ class Resident:
         outside = [n for n, p in model.named_parameters() if p.is_meta]
         pretrained: Weights = {}
         if set(outside) - set(own):
-            donor = auto.from_pretrained(self._backbone, config=config)
+            donor = from_checkpoint(auto, self._backbone, config=config)
             pretrained = {n: p.data for n, p in donor.named_parameters() if n in outside}
         for name in outside:
             parent, _, leaf = name.rpartition(".")

@@ -1,85 +1,113 @@
-"""Which linear layers of a model get a mask."""
+"""Which linear layers of a model get a mask, or another adapter."""
 
 import re
 
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from finetune.errors import FinetuneError
-from finetune.masks.architectures import MATRICES, chosen_blocks, find_architecture
+from finetune.masks.architectures import (
+    Kinds,
+    chosen_blocks,
+    find_blocks,
+    linear_names,
+    plain_modules,
+)
 from finetune.masks.config import MaskConfig
-from finetune.masks.identity import base_prefix
+from finetune.masks.identity import base_prefix, is_under
+
+Targets = list[str] | str
+ALL_LINEAR = "all-linear"
+LORA_KINDS = (nn.Linear, Conv1D)  # GPT-2 has the latter
+
+
+def choose_targets(config: MaskConfig, model: PreTrainedModel) -> Targets:
+    """What a new mask of this configuration is put on; FinetuneError if there is no such layer."""
+    if config.target_modules is None:
+        return default_targets(config, model)
+    return given_targets(config, model)
 
 
 def default_targets(config: MaskConfig, model: PreTrainedModel) -> str:
-    """Regular expression of the modules that `blocks`, `matrices`, ... choose; all must exist.
+    """Regular expression of the layers that `blocks`, `matrices`, `mask_pooler`, … choose.
 
     Fills in `config.blocks`.
     """
-    names = find_architecture(model.config.model_type)
-    prefix = base_prefix(model)
-    stem = f"{prefix}.{names.blocks}" if prefix else names.blocks
-    depth = len(model.get_submodule(stem))  # type: ignore[arg-type]
-    config.blocks = chosen_blocks(config.blocks, depth)
-    inner = _inner_names(config.matrices, names.matrices)
-    linear = [name for name, module in plain_modules(model) if isinstance(module, nn.Linear)]
-    single = []
+    blocks = find_blocks(model)
+    config.blocks = chosen_blocks(config.blocks, blocks.depth)
+    names = []
     if config.mask_pooler:
-        single += [name for name in linear if name == f"{prefix}.pooler.dense"]
-    if config.mask_classifier or config.train_classifier:
-        single += [name for name in linear if prefix and not name.startswith(f"{prefix}.")]
-    absent = [
-        f"{stem}.{block}.{name}"
-        for block in config.blocks
-        for name in inner
-        if f"{stem}.{block}.{name}" not in linear
-    ]
-    if absent:
-        raise FinetuneError(f"No linear {', '.join(absent)}; there are: {', '.join(linear)}.")
-    grouped = rf"{re.escape(stem)}\.({'|'.join(map(str, config.blocks))})\."
-    grouped += f"({'|'.join(map(re.escape, inner))})"
-    return "|".join([grouped, *map(re.escape, single)])
+        pooler = f"{base_prefix(model)}.pooler"  # a linear layer itself in ALBERT and BigBird
+        names += [name for name in linear_names(model) if is_under(name, [pooler])]
+    names += _masked_head(config, model)
+    inner = [blocks.pattern(config.blocks, blocks.chosen(config.matrices))] if config.blocks else []
+    return "|".join([*inner, *map(re.escape, names)])
 
 
-def _inner_names(matrices: list[str], names: tuple[str, ...]) -> list[str]:
-    """Module names within a block; a fused matrix has to be chosen whole."""
-    chosen = [names[MATRICES.index(matrix)] for matrix in matrices]
-    for name in set(chosen):
-        whole = [m for m, other in zip(MATRICES, names, strict=True) if other == name]
-        if not set(whole) <= set(matrices):
-            raise FinetuneError(
-                f"matrices: found {matrices}, but this encoder keeps {', '.join(whole)} in one, "
-                f"{name}: name all of them or none."
-            )
-    return list(dict.fromkeys(chosen))
+def given_targets(config: MaskConfig, model: PreTrainedModel) -> Targets:
+    """`config.target_modules` as PEFT takes them, and the head, which needs a mask, or weights of
+    its own, to come back as it was: no checkpoint of the base has it.
+    """
+    assert config.target_modules is not None
+    targets = encoder_targets(config.target_modules, model)
+    head = _masked_head(config, model)
+    if isinstance(targets, str):
+        return "|".join([f"({targets})", *map(re.escape, head)])
+    return [*targets, *head]
 
 
-def plain_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Named modules; where an adapter is already, the linear layer inside it under its old name."""
-    modules = []
-    for name, module in model.named_modules():
-        if not name or ".base_layer" in name or ".mask_" in name:
-            continue
-        modules.append((name, getattr(module, "base_layer", module)))
-    return modules
+def encoder_targets(targets: Targets, model: nn.Module, kinds: Kinds = nn.Linear) -> Targets:
+    """`target_modules` with "all-linear" spelled out: every linear layer of the encoder.
+
+    PEFT's own reading of it takes some heads in, by their names.
+    """
+    if not isinstance(targets, str) or targets.lower() != ALL_LINEAR:
+        check_targets(targets, model, kinds)
+        return targets
+    prefix = base_prefix(model)
+    return [name for name in linear_names(model, kinds) if not prefix or is_under(name, [prefix])]
 
 
-def check_targets(config: MaskConfig, model: nn.Module) -> None:
-    """Each pattern of `target_modules` must match something, and only linear layers."""
+def lora_targets(given: Targets | None, model: nn.Module) -> Targets:
+    """`given` as PEFT reads it, or queries and values of all blocks, as LoRA's authors; where they
+    can't be told by name, all linear layers of the blocks.
+    """
+    if given is not None:
+        return encoder_targets(given, model, LORA_KINDS)
+    blocks = find_blocks(model, LORA_KINDS)
+    chosen = [name for name, role in blocks.roles.items() if role in ("Q", "V", "QKV")]
+    return blocks.pattern(range(blocks.depth), chosen or list(blocks.roles))
+
+
+def _masked_head(config: MaskConfig, model: nn.Module) -> list[str]:
+    """The linear layers outside the base, where the config wants them masked or trained."""
+    prefix = base_prefix(model)
+    if not prefix or not (config.mask_classifier or config.train_classifier):
+        return []
+    return [name for name in linear_names(model) if not is_under(name, [prefix])]
+
+
+def check_targets(targets: Targets, model: nn.Module, kinds: Kinds = nn.Linear) -> None:
+    """Each pattern of `targets` must match something, and only layers of these classes."""
     modules = plain_modules(model)
-    wanted = config.target_modules
     patterns = (
-        [wanted] if isinstance(wanted, str) else [rf"(.*\.)?{re.escape(w)}" for w in wanted or ()]
+        [targets] if isinstance(targets, str) else [rf"(.*\.)?{re.escape(t)}" for t in targets]
     )
     for pattern in patterns:
-        matches = {name: module for name, module in modules if re.fullmatch(pattern, name)}
-        if not matches:
-            linear = [name for name, module in modules if isinstance(module, nn.Linear)]
+        try:
+            matches = {name: module for name, module in modules if re.fullmatch(pattern, name)}
+        except re.error as error:
             raise FinetuneError(
-                f"target_modules: {pattern} matches nothing; there are: {', '.join(linear)}."
+                f"target_modules: {pattern} is no regular expression: {error}."
+            ) from None
+        if not matches:
+            raise FinetuneError(
+                f"target_modules: {pattern} matches nothing; there are: "
+                f"{', '.join(linear_names(model, kinds))}."
             )
         for name, module in matches.items():
-            if not isinstance(module, nn.Linear):
+            if not isinstance(module, kinds):
                 raise FinetuneError(
                     f"target_modules: {name} is a {type(module).__name__}, expected a Linear."
                 )

@@ -2,13 +2,25 @@
 
 import hashlib
 import logging
+import re
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 
+import torch
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
-from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+)
 
 from finetune.errors import FinetuneError
 from finetune.tasks import Split, Task, TaskData
@@ -18,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 __all__ = ["Backbone", "EncodedTask", "Rows", "by_length", "encode_task"]
 
+# The newest one wants a newer protobuf than Beam.
+SENTENCEPIECE = "sentencepiece>=0.2.1,<0.2.3"
 # What the loss and the metrics leave out.
 IGNORED = -100
 
@@ -36,7 +50,7 @@ class Backbone:
         try:
             config = AutoConfig.from_pretrained(name)
             _require_encoder(name, config)
-            tokenizer = AutoTokenizer.from_pretrained(name)
+            tokenizer = _load_tokenizer(name)
         except (OSError, ValueError) as error:
             kind = "folder" if Path(name).exists() else "folder, and no model of the Hub in reach"
             raise FinetuneError(
@@ -46,20 +60,29 @@ class Backbone:
         if tokenizer.pad_token_id is None:
             raise FinetuneError(f"The tokenizer of {name} has no padding token.")
         # A padding id the model doesn't share would shift RoBERTa's position ids.
-        if config.pad_token_id not in (None, tokenizer.pad_token_id):
+        if getattr(config, "pad_token_id", None) not in (None, tokenizer.pad_token_id):
             raise FinetuneError(
                 f"{name}: the tokenizer pads with {tokenizer.pad_token_id}, its config.json says "
                 f"{config.pad_token_id}; RoBERTa's positions depend on it. Mend config.json."
             )
         return cls(name, config, tokenizer)
 
-    @property
+    @cached_property
     def positions(self) -> int:
-        """Longest input in tokens: the position table less the rows RoBERTa's numbering skips."""
-        table = getattr(self.config, "max_position_embeddings", None) or 512
-        skips = "roberta" in self.config.model_type
-        limit = table - (self.tokenizer.pad_token_id + 1 if skips else 0)
-        return min(limit, self.tokenizer.model_max_length)
+        """Longest input in tokens: the position table less the rows that its numbering skips.
+
+        RoBERTa, CamemBERT, MPNet and others count from the padding id on.
+        """
+        rows = getattr(self.config, "max_position_embeddings", None) or 512
+        with torch.device("meta"):
+            model = AutoModel.from_config(self.config)
+        skipped = [
+            module.padding_idx + 1
+            for name, module in model.named_modules()
+            if name.endswith("position_embeddings")
+            and getattr(module, "padding_idx", None) is not None
+        ]
+        return min(rows - max(skipped, default=0), self.tokenizer.model_max_length)
 
     @cached_property
     def word_tokenizer(self) -> PreTrainedTokenizerBase:
@@ -79,13 +102,37 @@ class Backbone:
         return hashlib.sha256(f"{backend}{self.tokenizer.model_input_names}".encode()).hexdigest()
 
 
+def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """A tokenizer of the tokenizers library; one line that says what is missing otherwise."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (ImportError, ValueError) as error:
+        if find_spec("sentencepiece") is None and re.search("sentencepiece|tiktoken", str(error)):
+            raise FinetuneError(
+                f"--model_name_or_path {name}: found a SentencePiece model but no tokenizer.json; "
+                f"reading it takes a package: pip install '{SENTENCEPIECE}'."
+            ) from error
+        raise
+    if not tokenizer.is_fast:
+        raise FinetuneError(
+            f"--model_name_or_path {name}: found {type(tokenizer).__name__}, which is written in "
+            "Python and doesn't tell which token belongs to which word; expected a tokenizer.json, "
+            "as the tokenizers library saves it, in the model's folder."
+        )
+    return tokenizer
+
+
 def _require_encoder(name: str, config: PretrainedConfig) -> None:
-    """BERT's kin: a model that fills masks and has no decoder."""
-    is_encoder = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    if not is_encoder or getattr(config, "is_encoder_decoder", False):
+    """An encoder, or a decoder that classifies by its last token; not both in one."""
+    is_known = config.model_type in {
+        *MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+        *MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+    }
+    if not is_known or getattr(config, "is_encoder_decoder", False):
         raise FinetuneError(
             f"--model_name_or_path {name}: found model_type {config.model_type!r}, expected an "
-            "encoder such as bert, roberta, roberta-prelayernorm, distilbert, electra, deberta-v2."
+            "encoder such as bert, roberta, modernbert, deberta-v2, or a decoder that classifies, "
+            "such as qwen3."
         )
 
 

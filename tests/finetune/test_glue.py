@@ -8,7 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from safetensors.torch import load_file
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
 from finetune.errors import FinetuneError
 from finetune.glue import main
@@ -252,3 +258,34 @@ def test_a_user_error_is_one_screen_without_traceback(tiny_model: Path, tmp_path
     )  # fmt: skip
     assert done.returncode == 2
     assert "Traceback" not in done.stderr and "RTE/train.tsv" in done.stderr
+
+
+@pytest.mark.parametrize("model_type", ["albert", "deberta-v2", "mpnet"])
+def test_masks_and_lora_for_other_encoders(
+    model_type: str, tiny_model: Path, tiny_tasks: Path, tmp_path: Path
+) -> None:
+    """Whatever the encoder: no table of names has to know it, and flags choose its layers."""
+    fields = {
+        **dict.fromkeys(("hidden_size", "embedding_size", "intermediate_size"), 16),
+        **dict.fromkeys(("num_hidden_layers", "num_attention_heads"), 2),
+        "vocab_size": 20,
+        "max_position_embeddings": 22,
+        "pad_token_id": 1,
+    }
+    base = tmp_path / "base"
+    AutoModel.from_config(AutoConfig.for_model(model_type, **fields)).save_pretrained(base)
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(base)
+    command = [
+        *("--model_name_or_path", str(base), "--data_dir", str(tiny_tasks), "--seed", "1"),
+        *("--task_name", "library", "--max_seq_length", "16", "--max_steps", "1"),
+        *("--bf16", "false", "--method", "mask", "lora"),
+    ]
+    main([*command, "--output_dir", str(tmp_path / "default")])
+    main([*command, "--output_dir", str(tmp_path / "all"), "--target_modules", "all-linear"])
+    for method in ("mask", "lora"):
+        folders = [tmp_path / out / "library" / method / "seed-1" for out in ("default", "all")]
+        few, every = (len(load_file(f / "adapter_model.safetensors")) for f in folders)
+        assert few < every or method == "mask"
+        record = json.loads((folders[1] / "job.json").read_text())
+        assert record[method]["target_modules"] == "all-linear"
+        assert "target_modules" not in json.loads((folders[0] / "job.json").read_text())[method]

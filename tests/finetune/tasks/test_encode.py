@@ -1,21 +1,24 @@
 """Token rows: lengths capped to the model's positions, pads and pairs as the model expects."""
 
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
+    AutoConfig,
     AutoModel,
     BartConfig,
     DataCollatorWithPadding,
-    GPT2Config,
+    DebertaV2Config,
     PreTrainedTokenizerFast,
     RobertaConfig,
+    ViTConfig,
 )
 
 from finetune.errors import FinetuneError
-from finetune.tasks import load_task
+from finetune.tasks import encode, load_task
 from finetune.tasks.encode import Backbone, by_length, encode_task
 
 
@@ -55,12 +58,70 @@ def test_a_folder_without_a_model(tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_no_encoder(tmp_path: Path) -> None:
-    for config in (GPT2Config(), BartConfig()):
+    for config in (BartConfig(), ViTConfig()):
         config.save_pretrained(tmp_path / config.model_type)
         with pytest.raises(
             FinetuneError, match=rf"'{config.model_type}', expected an encoder such"
         ):
             Backbone.load(str(tmp_path / config.model_type))
+
+
+def tokenizer_in(folder: Path, length: int = 10**6) -> None:
+    core = Tokenizer(models.WordLevel({"<unk>": 0, "<pad>": 1, "a": 2}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token="<pad>", unk_token="<unk>", model_max_length=length
+    ).save_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    "model_type",
+    [
+        *("albert", "bert", "camembert", "data2vec-text", "electra", "mpnet", "roberta"),
+        *("roberta-prelayernorm", "xlm-roberta", "esm"),
+    ],
+)
+def test_the_longest_input_is_what_the_model_takes(model_type: str, tmp_path: Path) -> None:
+    """One token more is an IndexError, where a table of positions sets the limit."""
+    fields = {
+        **dict.fromkeys(("hidden_size", "intermediate_size", "embedding_size"), 16),
+        **dict.fromkeys(("num_hidden_layers", "num_attention_heads"), 1),
+        "vocab_size": 8,
+        "max_position_embeddings": 12,
+        "pad_token_id": 1,
+    }
+    config = AutoConfig.for_model(model_type, **fields)
+    config.save_pretrained(tmp_path)
+    tokenizer_in(tmp_path)
+    backbone = Backbone.load(str(tmp_path))
+    model = AutoModel.from_config(config).eval()
+    ids = torch.full((1, backbone.positions), 2)
+    model(input_ids=ids)
+    if model_type != "esm":  # rotary
+        with pytest.raises((IndexError, RuntimeError)):
+            model(input_ids=torch.cat([ids, ids[:, :1]], dim=1))
+
+
+def test_a_sentencepiece_model_names_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    DebertaV2Config().save_pretrained(tmp_path)
+    (tmp_path / "spm.model").write_bytes(b"\n\x0b")
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "DebertaV2Tokenizer"}')
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    monkeypatch.setattr(encode, "find_spec", lambda name: None)
+    with pytest.raises(FinetuneError, match=r"pip install 'sentencepiece>=0\.2\.1") as error:
+        Backbone.load(str(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+def test_a_tokenizer_in_python_is_refused(tmp_path: Path) -> None:
+    RobertaConfig(pad_token_id=1).save_pretrained(tmp_path)
+    (tmp_path / "vocab.txt").write_text("a 1\nb 2\n")
+    (tmp_path / "bpe.codes").write_text("#version: 0.2\na b 1\n")
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "BertweetTokenizer"}')
+    with pytest.raises(FinetuneError, match=r"BertweetTokenizer.*expected a tokenizer\.json"):
+        Backbone.load(str(tmp_path))
 
 
 def test_more_tokens_than_positions_are_cut_and_said(
