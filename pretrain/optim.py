@@ -23,7 +23,7 @@ def learning_rate(config: OptimizerConfig, fraction: float) -> float:
     sqrt(x) over the last `decay` of the budget (Hägele et al. 2024).
     """
     if fraction < config.warmup:
-        return config.lr * fraction / config.warmup
+        return config.lr * (fraction / config.warmup)
     if config.schedule == "trapezoid":
         if fraction <= 1 - config.decay:
             return config.lr
@@ -31,7 +31,7 @@ def learning_rate(config: OptimizerConfig, fraction: float) -> float:
     if config.schedule == "cosine":
         angle = math.pi * (fraction - config.warmup) / (1 - config.warmup)
         return config.lr * (1 + math.cos(angle)) / 2
-    return config.lr * (1 - fraction) / (1 - config.warmup)
+    return config.lr * ((1 - fraction) / (1 - config.warmup))
 
 
 def parameter_groups(model: LateMaskModel, config: OptimizerConfig) -> list[dict[str, Any]]:

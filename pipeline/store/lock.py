@@ -31,6 +31,9 @@ from pipeline.store.folder import Folder
 LOCK = ".work/lock"
 BEAT_SECONDS = 5.0
 EXPIRY_SECONDS = 30.0
+# Wakes the main thread from whatever it waits for. Not SIGINT, which a shell has ignored in what it
+# starts with `&`.
+_INTERRUPT = signal.SIGUSR1
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 
 log = logging.getLogger(__name__)
@@ -108,9 +111,13 @@ class Lease:
 
     @contextlib.contextmanager
     def renewed(self) -> Iterator[None]:
-        """Write it again and again meanwhile. PipelineError when another run has taken over."""
+        """Write it again and again meanwhile, in the main thread.
+
+        Raises PipelineError when another run has taken over.
+        """
         ended = threading.Event()
         thread = threading.Thread(target=self._renew, args=(ended,), daemon=True)
+        before = signal.signal(_INTERRUPT, signal.default_int_handler)
         thread.start()
         try:
             yield
@@ -121,6 +128,7 @@ class Lease:
         finally:
             ended.set()
             thread.join()
+            signal.signal(_INTERRUPT, before)
 
     def release(self) -> None:
         """Say that it has ended, so that nobody waits for it to expire."""
@@ -142,8 +150,7 @@ class Lease:
                 if time.monotonic() - renewed > EXPIRY_SECONDS:
                     self._lost = f"the lock couldn't be renewed for long: {error}"
             if self._lost and not ended.is_set():  # an error that ends the run says more
-                # as Ctrl-C, which wakes the main thread from whatever it waits for
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                signal.pthread_kill(threading.main_thread().ident or 0, _INTERRUPT)
             if self._lost:
                 return
 

@@ -65,7 +65,9 @@ def test_a_run_that_is_told_alone_to_end_ends_before_its_workers_have_connected(
         "import sys, time\nif 'pipeline.worker' in sys.orig_argv: time.sleep(5)\n"
     )
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # as above
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    signal.signal(signal.SIGINT, before)
     workers: list[psutil.Process] = []
     while not workers:
         assert process.poll() is None

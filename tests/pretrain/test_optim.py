@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import (
@@ -75,6 +75,7 @@ def test_learning_rate_is_that_of_transformers_at_every_step(
     st.floats(0, 1),
     st.floats(0, 1),
 )
+@example("linear", 0.5038317150360377, 0.0, 0.5038317150360377)
 def test_a_rate_lies_between_0_and_its_peak(
     name: str, warmup: float, decay: float, fraction: float
 ) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import logging
+import signal
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
@@ -75,10 +77,13 @@ def test_the_lease_of_a_killed_run_expires(store: Folder) -> None:
         assert locks.EXPIRY_SECONDS <= time.monotonic() - began < 3 * locks.EXPIRY_SECONDS
 
 
-def test_a_run_that_was_taken_for_killed_ends(store: Folder) -> None:
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN])
+def test_a_run_that_was_taken_for_killed_ends(store: Folder, handler: Any) -> None:
+    before = signal.signal(signal.SIGINT, handler)  # as a shell starts it, as one does with `&`
     with pytest.raises(PipelineError, match="another run took over"), lock(store):
         store.write(".work/lock/00000002.json", b'{"holder": "process 1 on elsewhere"}')
         threading.Event().wait(20)  # as a run that waits for its workers
+    signal.signal(signal.SIGINT, before)
     assert list(store.list(locks.LOCK)) == [
         ".work/lock/00000001.json",
         ".work/lock/00000002.json",
