@@ -230,12 +230,8 @@ def speed(part: str, folder: Path, megabytes: int, args: argparse.Namespace) -> 
     return {"megabytes": megabytes, "tokens": tokens, "seconds": seconds}
 
 
-MEGABYTES = {
-    "encode": 100,
-    "libraries": 200,
-    "workers": 200,
-    "store": 200,
-}  # enough to hide the start
+# Enough to hide the start.
+MEGABYTES = {"encode": 100, "libraries": 200, "workers": 200, "store": 200}
 
 
 def main() -> None:

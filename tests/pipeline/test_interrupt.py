@@ -33,6 +33,13 @@ def _command(config: Config, path: Path) -> list[str]:
     return [sys.executable, "-m", "pipeline", "--config", str(path), "--direct_num_workers=2"]
 
 
+def _environment(folder: Path, program: str) -> dict[str, str]:
+    """An environment in which worker processes run `program` first."""
+    lines = f"import os, sys, time\nif 'pipeline.worker' in sys.orig_argv: {program}\n"
+    (folder / "sitecustomize.py").write_text(lines)
+    return os.environ | {"PYTHONPATH": f"{folder}:{Path(__file__).parents[2]}"}
+
+
 def test_ctrl_c_is_one_line_and_the_rerun_goes_on(
     make_config: Callable[..., Config], tmp_path: Path
 ) -> None:
@@ -61,10 +68,7 @@ def test_a_run_that_is_told_alone_to_end_ends_before_its_workers_have_connected(
     make_config: Callable[..., Config], tmp_path: Path
 ) -> None:
     command = _command(make_config(), tmp_path / "config.json")
-    (tmp_path / "sitecustomize.py").write_text(
-        "import sys, time\nif 'pipeline.worker' in sys.orig_argv: time.sleep(5)\n"
-    )
-    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
+    environment = _environment(tmp_path, "time.sleep(5)")
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # as above
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     signal.signal(signal.SIGINT, before)
@@ -103,11 +107,7 @@ def test_a_worker_that_cannot_start_ends_the_run(
     make_config: Callable[..., Config], tmp_path: Path
 ) -> None:
     command = _command(make_config(), tmp_path / "config.json")
-    # Python runs this first, in the workers as well
-    (tmp_path / "sitecustomize.py").write_text(
-        "import os, sys\nif 'pipeline.worker' in sys.orig_argv: os._exit(7)\n"
-    )
-    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
+    environment = _environment(tmp_path, "os._exit(7)")
     done = subprocess.run(command, capture_output=True, text=True, timeout=180, env=environment)
     assert done.returncode == 69
     assert "a worker process ended with exit code 7" in done.stderr.split("error: ")[1]

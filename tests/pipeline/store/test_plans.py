@@ -19,9 +19,13 @@ def test_a_plan_of_another_layout_is_refused(
     path = tmp_path / ".work/plan.json"
     content = json.loads(path.read_text())
     assert plans.make(folder, config) == chunks
-    for layout, other in ((1, content["chunks"]), (3, content | {"layout": 3})):
+    for layout, other in (
+        (1, content["chunks"]),
+        (2, content | {"layout": 2}),
+        (4, content | {"layout": 4}),
+    ):
         raw = json.dumps(other)
         path.write_text(raw)
-        with pytest.raises(PipelineError, match=rf"plan\.json: layout {layout}, expected 2"):
+        with pytest.raises(PipelineError, match=rf"plan\.json: layout {layout}, expected 3"):
             plans.make(folder, config)
         assert path.read_text() == raw

@@ -1,4 +1,4 @@
-"""A begun folder goes on; a finished one is replaced or left alone; files of others stay."""
+"""A begun folder is resumed, a finished one replaced or left alone; files of others stay."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_deleted_shard_comes_back_with_the_same_bytes(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # by another command: the manifest goes on naming the one that made the data
+    # by another command: the manifest still names the one that made the data
     monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "pipeline", "--other"])
     folder = tmp_path / "data"
     shutil.copytree(finished, folder)
@@ -58,7 +58,7 @@ def test_work_that_another_release_began_is_refused(
     lost = folder / "train-00001-of-00003.tar"
     content = before.pop(lost.name)
     lost.unlink()
-    with pytest.raises(PipelineError, match=r"plan\.json: layout 1, expected 2.*remove .*\.work"):
+    with pytest.raises(PipelineError, match=r"plan\.json: layout 1, expected 3.*remove .*\.work"):
         make(make_config(), IN_MEMORY)
     assert contents(folder) == before
     shutil.rmtree(folder / ".work")
