@@ -21,6 +21,7 @@ from pipeline.errors import PipelineError
 from pipeline.sources import files
 from pipeline.store import work
 from pipeline.store.folder import Folder
+from pipeline.store.stored_array import reading_header
 
 _COLUMNS = {"sentence", "sentence1", "sentence2", "question", "question1", "question2"}
 _COLUMNS |= {"#1 string", "#2 string", "premise", "hypothesis"}
@@ -56,7 +57,7 @@ def load(folder: Folder) -> Index:
 @lru_cache(1)
 def _read(folder: Folder, version: str) -> Index:
     """Kept, since each worker reads many chunks; `version` tells another run's index."""
-    with np.load(io.BytesIO(folder.read(_INDEX))) as arrays:
+    with reading_header, np.load(io.BytesIO(folder.read(_INDEX))) as arrays:
         return Index(**{name: arrays[name] for name in Index._fields})
 
 

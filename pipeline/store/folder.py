@@ -20,7 +20,7 @@ import fsspec
 import numpy as np
 
 from pipeline.errors import PipelineError
-from pipeline.store.stored_array import StoredArray
+from pipeline.store.stored_array import StoredArray, reading_header
 
 _EXTRAS = {"s3": "s3", "gs": "gcs"}  # schemes that can be written, and what each needs installed
 _CREATE_ATTEMPTS = 5
@@ -110,7 +110,8 @@ class Folder:
         """
         if self.local is None:
             return StoredArray(lambda start, stop: self.read(name, start, stop))
-        array: np.ndarray = np.load(self.local / name, mmap_mode="r")
+        with reading_header:
+            array: np.ndarray = np.load(self.local / name, mmap_mode="r")
         return array
 
     def exists(self, name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Callable
 from functools import cached_property
 from math import isqrt, prod
@@ -10,6 +11,10 @@ from math import isqrt, prod
 import numpy as np
 
 _HEAD_BYTES = 4096  # read at first: the header, and all of a small array
+
+# numpy reads a header with Python's parser, which raises SystemError in CPython 3.11 when two
+# threads parse at once: it counts its depth for all of them together.
+reading_header = threading.Lock()
 
 
 class StoredArray:
@@ -27,7 +32,8 @@ class StoredArray:
         self._head = read(0, _HEAD_BYTES)
         file = io.BytesIO(self._head)
         np.lib.format.read_magic(file)
-        self.shape, _, self.dtype = np.lib.format.read_array_header_1_0(file)  # np.save's
+        with reading_header:
+            self.shape, _, self.dtype = np.lib.format.read_array_header_1_0(file)  # np.save's
         self._begin = file.tell()
 
     @cached_property

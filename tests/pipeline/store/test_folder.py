@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -96,6 +99,42 @@ def test_rows_of_an_array(folder: Folder) -> None:
     assert (array.shape, array.dtype, len(array)) == ((3000, 2), np.dtype("int64"), 3000)
     assert (np.asarray(array[100:300]) == rows[100:300]).all()
     assert (np.asarray(array) == rows).all()
+
+
+class _Slow:
+    """A cycle whose collection lets other threads run, wherever it happens."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+    def __del__(self) -> None:
+        time.sleep(0.001)
+
+
+def test_threads_read_arrays_at_once(tmp_path: Path) -> None:
+    """CPython 3.11's parser, which reads their headers, can't be left and entered again."""
+    content = io.BytesIO()
+    np.save(content, np.zeros(3, [("hash", "u8"), ("number", "u4")]))
+    folder = Folder(str(tmp_path))
+    folder.write("rows.npy", content.getvalue())
+    done = threading.Event()
+
+    def read_on() -> None:
+        while not done.is_set():
+            folder.array("rows.npy")
+
+    thresholds = gc.get_threshold()
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read_on)
+        try:
+            for each in range(600):
+                _Slow()  # collected after as many more objects as the threshold says
+                gc.set_threshold(gc.get_count()[0] + each % 60)
+                folder.array("rows.npy")
+        finally:
+            gc.set_threshold(*thresholds)
+            done.set()
+        reading.result()
 
 
 def test_a_folder_is_sent_and_compared_by_its_path(folder: Folder) -> None:
