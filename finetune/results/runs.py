@@ -1,11 +1,11 @@
 """The finished jobs of a folder, as `python -m finetune.glue` leaves them (jobs/train.py)."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from finetune.errors import FinetuneError
+from finetune.files import read_json
 from finetune.tasks import TASKS
 
 # Figures of evaluation that are no metrics.
@@ -50,7 +50,7 @@ def read_runs(folder: Path) -> list[Run]:
     for path in sorted(folder.glob("*/*/**/seed-*/all_results.json")):
         task, method, *rate, seed = path.parent.relative_to(folder).parts
         record = path.with_name("job.json")
-        settings = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+        settings = read_json(record) if record.is_file() else {}
         runs.append(
             Run(
                 task,
@@ -59,7 +59,7 @@ def read_runs(folder: Path) -> list[Run]:
                 int(seed.removeprefix("seed-")),
                 path.parent,
                 settings,
-                json.loads(path.read_text(encoding="utf-8")),
+                read_json(path),
             )
         )
     if not runs:

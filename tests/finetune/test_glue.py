@@ -19,6 +19,7 @@ from transformers import (
 from finetune.errors import FinetuneError
 from finetune.glue import main
 from finetune.jobs.load import load_model
+from finetune.jobs.plan import make_plan
 from finetune.results.table import collect
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "glue"
@@ -155,6 +156,22 @@ def test_config_layers(tiny_model: Path, tiny_tasks: Path, tmp_path: Path) -> No
     assert job("rte", "mask")["mask"]["initial_sparsity"] == 0.2
     assert job("rte", "finetune")["weight_decay"] == 0.1
     assert job("library", "mask")["lr_scheduler_type"] == "constant"
+
+
+@pytest.mark.parametrize("spelled", [["--config", "{}"], ["--config={}"]])
+@pytest.mark.parametrize("at", [0, 99])
+def test_a_config_is_read_however_it_is_spelled(
+    tiny_model: Path, tiny_tasks: Path, tmp_path: Path, spelled: list[str], at: int
+) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(f"model_name_or_path: {tiny_model}\nweight_decay: 0.3\nseed: [4, 5]\n")
+    words = ["--task_name", "rte", "--data_dir", str(tiny_tasks), "--output_dir", str(tmp_path)]
+    words[at:at] = [word.format(config) for word in spelled]
+    (jobs,) = make_plan(words).rounds
+    assert [job.seed for job in jobs] == [4, 5]
+    assert {job.training["weight_decay"] for job in jobs} == {0.3}
+    with pytest.raises(FinetuneError, match=r"[Ee]xpected one argument"):
+        make_plan(["--task_name", "rte", "--config"])
 
 
 @pytest.mark.parametrize(
