@@ -6,6 +6,7 @@ by task, so that each task's weights are applied once per call, and batched by l
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,15 +58,19 @@ class Models(Protocol):
 
 
 class Separate:
-    """Finetuned models, each whole, by task name."""
+    """Finetuned models, each whole, by task name.
+
+    Calls from several threads wait for each other, as those of `Resident`.
+    """
 
     def __init__(self, models: dict[str, PreTrainedModel]) -> None:
         self.models = models
+        self._lock = threading.Lock()
 
     def logits(self, task: str, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         """Output of the model of `task`, fp32 on the CPU."""
         model = self.models[task]
-        with torch.inference_mode():
+        with self._lock, torch.inference_mode():
             batch = {name: tensor.to(model.device) for name, tensor in inputs.items()}
             return model(**batch).logits.float().cpu()
 
