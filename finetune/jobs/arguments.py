@@ -53,6 +53,7 @@ def make_parser(*more: type) -> Parser:
         allow_abbrev=False,
         conflict_handler="resolve",
     )
+    parser.add_argument("--help_all", action="help", help="list every flag")
     parser.add_argument("--config", type=Path, help="YAML file of flags")
     parser.add_argument("--seed", type=int, nargs="+", default=[42], help="one job per seed")
     parser.add_argument(
