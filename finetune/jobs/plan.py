@@ -25,6 +25,7 @@ from finetune.jobs.train import Job
 from finetune.tasks import TaskData, load_task
 from finetune.tasks.encode import Backbone, EncodedTask, encode_task
 from finetune.tasks.kinds import KINDS
+from finetune.tasks.metrics import check_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +115,7 @@ def make_plan(command: Sequence[str], known: Inputs | None = None) -> Plan:
         replace(known, settings=cells) if known else Inputs(settings.glue.model_name_or_path, cells)
     )
     for (name, _), settings in cells.items():
-        inputs.task(name, settings)
+        check_metrics(inputs.task(name, settings))
     inputs.backbone  # noqa: B018 - a wrong model is an error before anything runs
     for (name, method), settings in cells.items():
         chosen = METHODS[method]

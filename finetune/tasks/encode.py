@@ -51,7 +51,7 @@ class Backbone:
             config = AutoConfig.from_pretrained(name)
             _require_encoder(name, config)
             tokenizer = _load_tokenizer(name)
-        except (OSError, ValueError) as error:
+        except (ImportError, OSError, ValueError) as error:
             kind = "folder" if Path(name).exists() else "folder, and no model of the Hub in reach"
             raise FinetuneError(
                 f"--model_name_or_path {name}: not a loadable model {kind}: "
