@@ -7,7 +7,7 @@ unfinished job, which goes on from its checkpoints only if they were made with t
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 SETTINGS = "job.json"
 FINISHED = "all_results.json"
+# A file server takes a while to notice that a node with a lock is gone.
+WAIT_SECONDS = 60
 
 
 def needs_run(folder: Path, settings: dict[str, Any]) -> bool:
@@ -58,9 +60,13 @@ def only_writer(folder: Path) -> Iterator[None]:
     if os.environ.get("RANK", "0") != "0":
         yield
         return
-    lock = FileLock(folder / "job.lock", timeout=0)
+    lock = FileLock(folder / "job.lock")
     try:
-        lock.acquire()
+        with suppress(Timeout):
+            lock.acquire(timeout=0)
+        if not lock.is_locked:
+            logger.info("%s: waiting for the process that runs this job", folder)
+            lock.acquire(timeout=WAIT_SECONDS)
     except Timeout:
         raise FinetuneError(
             f"{folder}: another process is running this job. Wait for it, or name another "

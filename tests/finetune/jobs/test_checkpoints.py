@@ -198,9 +198,10 @@ def _hold(path: Path, held: multiprocessing.Queue, done: multiprocessing.Queue) 
 
 
 def test_two_processes_do_not_run_one_job(
-    interrupted: Path, tiny_model: Path, tiny_tasks: Path
+    interrupted: Path, tiny_model: Path, tiny_tasks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other process holds the lock by the library alone."""
+    monkeypatch.setattr("finetune.jobs.folder.WAIT_SECONDS", 0.2)
     context = multiprocessing.get_context("fork")
     held, done = context.Queue(), context.Queue()
     other = context.Process(target=_hold, args=(interrupted / JOB / "job.lock", held, done))
