@@ -38,7 +38,7 @@ def load_backbone(folder: Path, given: str | None, flag: str) -> Backbone:
     if given is not None:
         return Backbone.load(given)
     named = _named(folder)
-    if named is None:
+    if not named:
         raise FinetuneError(f"{folder} names no backbone; say where it is with {flag}.")
     for start in (Path(), *folder.resolve().parents):
         if (start / named / "config.json").is_file():

@@ -32,13 +32,13 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object in a file of a finished or begun run; FinetuneError if it can't be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"found {str(content)[:40]}, expected an object")
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or f"not JSON ({error})"
         raise FinetuneError(
             f"{path}: {reason}. Copy the file again, or move {path.parent} away to make it anew."
         ) from None
-    if not isinstance(content, dict):
-        raise FinetuneError(f"{path}: found {str(content)[:40]}, expected a JSON object.")
     return content
 
 

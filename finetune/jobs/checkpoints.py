@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 STATE = "trainer_state.json"
 # Of each group a checkpoint has one at least; DeepSpeed's `latest` names where it keeps all three.
 PARTS = {
-    "weights": ("*model*.safetensors", "pytorch_model*"),
+    "weights": ("*model*.safetensors", "pytorch_model*", "latest"),
     "optimizer": ("optimizer*", "latest"),
     "schedule": ("scheduler.pt", "latest"),
     "random state": ("rng_state*.pth",),
@@ -56,7 +56,7 @@ def _defect(path: Path, step: int) -> str | None:
     for file in sorted(file for file in path.rglob("*") if file.is_file()):
         try:
             _read_through(file)
-        except (OSError, ValueError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             return f"{file.relative_to(path)} is cut off or damaged ({error})"
     try:
         found = TrainerState.load_from_json(str(path / STATE)).global_step
@@ -66,7 +66,7 @@ def _defect(path: Path, step: int) -> str | None:
 
 
 def _read_through(file: Path) -> None:
-    """OSError, ValueError or SafetensorError unless the file is as long as it says it is."""
+    """One of the errors that `_defect` knows unless the file is as long as it says it is."""
     if file.suffix == ".json":
         content = json.loads(file.read_text(encoding="utf-8"))
         if file.name.endswith(".index.json"):

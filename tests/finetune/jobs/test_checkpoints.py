@@ -124,6 +124,21 @@ def test_any_file_cut_anywhere_is_noticed(trained: Path, data: st.DataObject) ->
     assert newest_whole(trained / JOB) == checkpoint
 
 
+def test_deepspeed_keeps_weights_and_optimizer_in_a_folder(interrupted: Path) -> None:
+    """What DeepSpeed's engine leaves under the Trainer: no model.safetensors with ZeRO stage 3."""
+    checkpoint = interrupted / JOB / "checkpoint-6"
+    for name in ("model.safetensors", "optimizer.pt", "scheduler.pt"):
+        (checkpoint / name).unlink()
+    assert newest_whole(interrupted / JOB) == interrupted / JOB / "checkpoint-4"
+    (checkpoint / "global_step6").mkdir()
+    (checkpoint / "latest").write_text("global_step6")
+    part = checkpoint / "global_step6" / "zero_pp_rank_0_mp_rank_00_optim_states.pt"
+    torch.save({"step": 6, "moments": torch.zeros(1000)}, part)
+    assert newest_whole(interrupted / JOB) == checkpoint
+    os.truncate(part, 2000)
+    assert newest_whole(interrupted / JOB) == interrupted / JOB / "checkpoint-4"
+
+
 def test_only_whole_numbers_are_steps(interrupted: Path) -> None:
     for name in ("checkpoint-abc", "checkpoint-", "checkpoint-8.old", "my-checkpoint-9"):
         shutil.copytree(interrupted / JOB / "checkpoint-6", interrupted / JOB / name)
