@@ -10,7 +10,7 @@ from finetune.adapters import is_part, load_backbone, peft_type
 from finetune.answers import KINDS, Answerer, Separate
 from finetune.errors import FinetuneError
 from finetune.jobs.load import load_model, settings_of
-from finetune.masks.apply import check_shapes
+from finetune.masks.apply import check_shapes, from_checkpoint
 from finetune.masks.folder import MaskFolder
 from finetune.masks.resident import Resident
 from finetune.tasks.encode import Backbone
@@ -71,8 +71,8 @@ def _one_model(name: str, base: str | None, device: str) -> tuple[Backbone, Sepa
                 f"{name}: a {made_for}, expected a finetuned model. For a mask, name its folder "
                 "with --masks and the backbone with --model_name_or_path."
             )
-        model = KINDS[kind].from_pretrained(name).eval()
-        if device == "cpu":
-            model.float()  # processors compute in half precision slowly, or not at all
+        # Processors compute in half precision slowly, or not at all.
+        dtype = torch.float32 if device == "cpu" else "auto"
+        model = from_checkpoint(KINDS[kind], name, dtype).eval()
     model.to(device)  # type: ignore[arg-type]
     return backbone, Separate({settings_of(folder).get("task", folder.name): model})

@@ -11,12 +11,12 @@ from finetune.adapters import TRAINED, peft_type
 from finetune.errors import FinetuneError
 from finetune.files import read_json
 from finetune.jobs.folder import SETTINGS
-from finetune.masks.apply import from_checkpoint, label_fields, load_masked
+from finetune.masks.apply import from_checkpoint, label_fields, load_masked, readable
 from finetune.masks.folder import MaskFolder
 from finetune.tasks.kinds import KINDS
 
 # The backbone may have another task's head, which the stored one replaces.
-ANY_HEAD = {"ignore_mismatched_sizes": True}
+ANY_HEAD: dict[str, Any] = {"ignore_mismatched_sizes": True}
 
 
 def load_model(folder: Path, backbone: str) -> PreTrainedModel:
@@ -35,8 +35,14 @@ def load_model(folder: Path, backbone: str) -> PreTrainedModel:
                 f"{folder}: no {SETTINGS} beside the adapter, which says what its classes are; "
                 "copy it from the folder that `python -m finetune.glue` made."
             )
+        if not any(folder.glob("adapter_model.*")):  # else PEFT looks for it on the Hub
+            raise FinetuneError(
+                f"{folder}: no adapter_model.safetensors. A file is missing, cut off or damaged; "
+                "copy it again."
+            )
         base = from_checkpoint(auto, backbone, **ANY_HEAD, **_head_fields(settings))
-        return PeftModel.from_pretrained(base, str(folder)).merge_and_unload().eval()
+        with readable(str(folder)):
+            return PeftModel.from_pretrained(base, str(folder)).merge_and_unload().eval()
     if (folder / TRAINED).is_file():
         config = AutoConfig.from_pretrained(folder)
         model = from_checkpoint(auto, backbone, config=config, **ANY_HEAD)

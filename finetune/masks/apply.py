@@ -1,11 +1,13 @@
 """Backbone and mask folder → the task's model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import transformers
 from peft import PeftModel
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
 from finetune.errors import FinetuneError
@@ -42,14 +44,29 @@ def label_fields(labels: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def from_checkpoint(auto: Any, name: str, **fields: Any) -> Any:
-    """`auto.from_pretrained(name, **fields)` in fp32, whatever the file stores.
+@contextmanager
+def readable(name: str) -> Iterator[None]:
+    """FinetuneError for weights in folder `name` that can't be read."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise FinetuneError(
+            f"{name}: {reason}. A file is missing, cut off or damaged; copy it again."
+        ) from error
+
+
+def from_checkpoint(
+    auto: Any, name: str, dtype: torch.dtype | str = torch.float32, **fields: Any
+) -> Any:
+    """`auto.from_pretrained(name, **fields)` in fp32, whatever the file stores ("auto": as that).
 
     transformers loads half-precision files in half precision, in which an optimizer's steps round
     to nothing (bf16) or overflow (fp16). Decoders get the tokenizer's padding id where their config
     has none: their heads look for the last token before the padding.
     """
-    loaded = auto.from_pretrained(name, dtype=torch.float32, **fields)
+    with readable(name):
+        loaded = auto.from_pretrained(name, dtype=dtype, **fields)
     config = (loaded[0] if isinstance(loaded, tuple) else loaded).config
     if getattr(config, "pad_token_id", 0) is None:  # Perceiver's has no such field
         config.pad_token_id = AutoTokenizer.from_pretrained(name).pad_token_id

@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -348,6 +349,40 @@ def test_damaged_and_incomplete_parts(project: Path, texts: Path, tmp_path: Path
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(FinetuneError, match=r"trained\.safetensors: .*cut off or damaged"):
         main([str(texts), "--model_name_or_path", str(tmp_path / "bitfit")])
+
+
+@pytest.mark.parametrize(
+    ("method", "file"),
+    [
+        ("lora", "adapter_model.safetensors"),
+        ("mask", "adapter_model.safetensors"),
+        ("mask", "base/model.safetensors"),
+        ("lora", "base/model.safetensors"),
+        ("whole", "model.safetensors"),
+    ],
+)
+@pytest.mark.parametrize("share", [0, 0.5, None])
+def test_weights_that_are_cut_off_are_named(
+    project: Path, texts: Path, tmp_path: Path, method: str, file: str, share: float | None
+) -> None:
+    folder, base = tmp_path / method, tmp_path / method / "base"
+    if method == "whole":
+        model = AutoModelForSequenceClassification.from_pretrained(project / "models" / "base")
+        model.save_pretrained(folder)
+        AutoTokenizer.from_pretrained(project / "models" / "base").save_pretrained(folder)
+        words = ["--model_name_or_path", str(folder)]
+    else:
+        shutil.copytree(project / "runs" / "one" / "library" / method / "seed-1", folder)
+        shutil.copytree(project / "models" / "base", base)
+        flag = "--model_name_or_path" if method == "mask" else "--base_model_name_or_path"
+        words = [*words_for(folder), flag, str(base)]
+    if share is None:
+        (folder / file).unlink()
+    else:
+        os.truncate(folder / file, int(share * (folder / file).stat().st_size))
+    with pytest.raises(FinetuneError, match="cut off or damaged; copy it again") as error:
+        main([str(texts), *words])
+    assert str((folder / file).parent) in str(error.value)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
