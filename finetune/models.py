@@ -25,7 +25,7 @@ def load(args: argparse.Namespace) -> Answerer:
         backbone = load_backbone(args.masks[0], args.model_name_or_path, "--model_name_or_path")
         for folder in folders:
             check_shapes(folder, backbone.name)
-        models: Resident | Separate = Resident(backbone.name, folders, args.cached, device)
+        models: Resident | Separate = Resident(backbone.name, folders, device)
     elif args.model_name_or_path is None:
         raise FinetuneError("Give --model_name_or_path, or --masks, or both.")
     else:

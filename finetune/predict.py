@@ -34,7 +34,6 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ensemble", choices=VOTES, help="all masks vote on each line")
     parser.add_argument("--max_length", type=int, default=128, help="in tokens")
     parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--cached", type=int, default=0, help="tasks whose masked weights are kept")
     parser.add_argument("--device", help="default: cuda where there is one, else cpu")
 
 
