@@ -20,13 +20,12 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedModel
 
+from finetune.adapters import BASE, TRAINED
 from finetune.errors import FinetuneError
 from finetune.masks import MaskConfig
 from finetune.masks.identity import base_prefix, is_under
 from finetune.masks.method import WRAPPED
 from finetune.masks.targets import choose_targets, lora_targets
-
-TRAINED = "trained.safetensors"
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,11 @@ def _save_trained(model: nn.Module, folder: Path) -> None:
     trained = {
         name: p.detach().contiguous() for name, p in model.named_parameters() if p.requires_grad
     }
-    save_file({name: value.cpu() for name, value in trained.items()}, folder / TRAINED)
+    save_file(
+        {name: value.cpu() for name, value in trained.items()},
+        folder / TRAINED,
+        metadata={"format": "pt", BASE: model.name_or_path},  # type: ignore[dict-item]
+    )
     model.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
 
 

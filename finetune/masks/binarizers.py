@@ -14,9 +14,6 @@ from typing import NamedTuple
 
 import torch
 
-BINARIZERS = ("threshold", "hardtanh", "bernoulli", "topk")
-INITS = ("uniform", "magnitude", "random", "ones")
-
 
 class Rule(NamedTuple):
     """What turns one layer's scores into its mask.
