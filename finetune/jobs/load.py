@@ -13,6 +13,9 @@ from finetune.masks.apply import from_checkpoint, load_masked
 from finetune.masks.folder import MaskFolder
 from finetune.tasks.kinds import KINDS
 
+# The backbone may have another task's head, which the stored one replaces.
+ANY_HEAD = {"ignore_mismatched_sizes": True}
+
 
 def load_model(folder: Path, backbone: str) -> PreTrainedModel:
     """The model of job `folder` in evaluation mode; an adapter is merged into `backbone`.
@@ -23,11 +26,12 @@ def load_model(folder: Path, backbone: str) -> PreTrainedModel:
     if (folder / "adapter_config.json").is_file():
         if PeftConfig.from_pretrained(str(folder)).peft_type == "MASK":
             return load_masked(MaskFolder.open(folder), backbone)
-        base = from_checkpoint(auto, backbone, num_labels=max(1, len(_labels(folder))))
+        fields = ANY_HEAD | {"num_labels": max(1, len(_labels(folder)))}
+        base = from_checkpoint(auto, backbone, **fields)
         return PeftModel.from_pretrained(base, str(folder)).merge_and_unload().eval()
     if (folder / TRAINED).is_file():
         config = AutoConfig.from_pretrained(folder)
-        model = from_checkpoint(auto, backbone, config=config)
+        model = from_checkpoint(auto, backbone, config=config, **ANY_HEAD)
         model.load_state_dict(load_file(folder / TRAINED), strict=False)
         return model.eval()
     if (folder / "config.json").is_file():
