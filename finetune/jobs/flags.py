@@ -34,7 +34,8 @@ METHOD_DEFAULTS: dict[str, dict[str, Any]] = {
         "weight_decay": 0.0,
         "max_grad_norm": 0.0,
     },
-    # Rates of the methods' own papers for RoBERTa-base; the rest as for finetuning.
+    # Rates of the methods' own papers for RoBERTa-base, but IA3's for T0 and SHiRA's as LoRA's; the
+    # rest as for finetuning.
     "lora": {"learning_rate": 5e-4},
     "shira": {"learning_rate": 5e-4},
     "ia3": {"learning_rate": 3e-3},
