@@ -137,7 +137,10 @@ def try_method(method: str, backbone: Backbone, folder: Path) -> None:
     torch.manual_seed(0)
     model, random = load_with_head(backbone, TASKS["trec"], LABELS, None)
     head = Head("walk", LABELS, random, seed=0)
-    flags = {"lora": {"r": 2, "alpha": 4, "dropout": 0.0}, "shira": {"r": 2}}
+    flags: dict[str, dict[str, Any]] = {
+        "lora": {"r": 2, "alpha": 4, "dropout": 0.0},
+        "shira": {"r": 2},
+    }
     wrapped = METHODS[method].wrap(model, head, flags.get(method, {}))
     before = logits(wrapped)
     train_one_step(wrapped)

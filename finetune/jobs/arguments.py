@@ -11,7 +11,7 @@ import argparse
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
@@ -233,7 +233,7 @@ def resolve(
     method_flags: dict[str, dict[str, Any]] = {
         name: {
             flag.removeprefix(f"{name}_"): values.pop(flag)
-            for flag in arguments.__dataclass_fields__
+            for flag in (field.name for field in fields(arguments))
         }
         for name, arguments in OF_METHODS.items()
     }

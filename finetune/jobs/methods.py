@@ -118,15 +118,15 @@ def _shira(model: PreTrainedModel, head: Head, flags: dict[str, Any]) -> nn.Modu
     return get_peft_model(model, config)
 
 
-def _shira_layers(model: PreTrainedModel, flags: dict[str, Any]) -> dict[str, nn.Module]:
+def _shira_layers(model: PreTrainedModel, flags: dict[str, Any]) -> dict[str, Any]:
     targets = adapter_targets(flags.get("target_modules"), model, "QV", nn.Linear)
     layers = encoder_layers(targets, model, nn.Linear)
     for name, layer in layers.items():
-        most = layer.weight.numel() // sum(layer.weight.shape)  # type: ignore[operator, union-attr]
+        most = layer.weight.numel() // sum(layer.weight.shape)
         if not 1 <= flags["r"] <= most:
             raise FinetuneError(
                 f"--shira_r {flags['r']}: expected 1 to {most}: r (out + in) weights of {name} "
-                f"train, which has {' × '.join(map(str, layer.weight.shape))}."  # type: ignore[arg-type]
+                f"train, which has {' × '.join(map(str, layer.weight.shape))}."
             )
     return layers
 
@@ -142,7 +142,7 @@ def _ia3(model: PreTrainedModel, head: Head, flags: dict[str, Any]) -> nn.Module
     return get_peft_model(model, config)
 
 
-def _ia3_layers(model: PreTrainedModel, flags: dict[str, Any]) -> dict[str, nn.Module]:
+def _ia3_layers(model: PreTrainedModel, flags: dict[str, Any]) -> dict[str, Any]:
     return encoder_layers(adapter_targets(flags.get("target_modules"), model, "KVO"), model)
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -86,7 +87,7 @@ def adapter_targets(
 
 def encoder_layers(
     targets: Targets, model: nn.Module, kinds: Kinds = LINEAR_KINDS
-) -> dict[str, nn.Module]:
+) -> dict[str, Any]:
     """The layers that `targets` match, by name, less those of the head, which trains whole."""
     prefix = base_prefix(model)
     return {
@@ -112,12 +113,10 @@ def _stored_head(config: MaskConfig, model: nn.Module) -> list[str]:
     return [name for name in linear_names(model) if not is_under(name, [prefix])]
 
 
-def check_targets(
-    targets: Targets, model: nn.Module, kinds: Kinds = nn.Linear
-) -> dict[str, nn.Module]:
+def check_targets(targets: Targets, model: nn.Module, kinds: Kinds = nn.Linear) -> dict[str, Any]:
     """What `targets` match: each pattern something, and only layers of these classes."""
     modules = plain_modules(model)
-    found: dict[str, nn.Module] = {}
+    found: dict[str, Any] = {}
     patterns = (
         [targets] if isinstance(targets, str) else [rf"(.*\.)?{re.escape(t)}" for t in targets]
     )
