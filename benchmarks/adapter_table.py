@@ -23,7 +23,7 @@ def report(found: dict) -> str:
     for run in runs:
         scores[run["task"], run["method"]].append(100 * run["score"])
     metric = {run["task"]: run["metric"] for run in runs}
-    rates = {(run["task"], run["method"]): run["learning_rate"] for run in runs}
+    grids = {(run["task"], run["method"]): _grid(run) for run in runs}
     sizes = {
         name: statistics.median(run["bytes"] for run in runs if run["method"] == name)
         for name in methods
@@ -34,9 +34,9 @@ def report(found: dict) -> str:
         f"{found['machine']}; made by `python -m benchmarks.adapters` from "
         "`configs/reproduce/minilm_adapters.yaml` and `minilm_second_stage.yaml`.", "",
         "Development sets, median ± standard deviation of seeds "
-        f"{', '.join(map(str, seeds))}, in percent. Each method's learning rate is the best of "
-        f"three on seed {found['grid_seed']}, which is none of these. Rows, epochs, batches and "
-        "schedule are equal. Bytes are those of the file with what was learned, the head included.",
+        f"{', '.join(map(str, seeds))}, in percent. Each method's learning rate is the best of a "
+        f"grid on seed {found['grid_seed']}. Rows, epochs, batches and schedule are equal. Bytes "
+        "are those of the file with what was learned, the head included.",
         "",
     ]  # fmt: skip
     heads = [f"{task}, {metric[task]}" for task in tasks]
@@ -51,11 +51,10 @@ def report(found: dict) -> str:
             size += " and the finetuned model"
         cells += [size, _ratio(cost, name, "seconds"), _ratio(cost, name, "peak_mib")]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    lines += ["", *_cost_note(cost), "The learning rates that the grid chose:", ""]
+    lines += ["", *_cost_note(cost), "The grids of learning rates, and what they chose:", ""]
     lines += [f"| | {' | '.join(tasks)} |", "| --- |" + " ---: |" * len(tasks)]
     for name in methods:
-        chosen = [f"{rates[t, name]:g}" if (t, name) in rates else "–" for t in tasks]
-        lines.append(f"| {name} | {' | '.join(chosen)} |")
+        lines.append(f"| {name} | {' | '.join(grids.get((t, name), '–') for t in tasks)} |")
     lines += ["", "## Where masks lose", "", *_losses(tasks, methods, scores, sizes)]
     lines += [
         "", "Differences of medians; where the standard deviations are as large, three seeds show "
@@ -72,6 +71,12 @@ def _score(values: list[float]) -> str:
         return "–"
     spread = statistics.stdev(values) if len(values) > 1 else 0.0
     return f"{statistics.median(values):.1f} ± {spread:.1f} (n={len(values)})"
+
+
+def _grid(run: dict) -> str:
+    """The rates that were tried, the best one in bold."""
+    best = run["learning_rate"]
+    return ", ".join(f"**{rate:g}**" if rate == best else f"{rate:g}" for rate in run["grid"])
 
 
 def _ratio(cost: dict[str, dict], name: str, key: str) -> str:

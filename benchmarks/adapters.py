@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,12 @@ class Stage:
         """A record of each seed's run that this stage has finished."""
         if not (self.folder / "seeds").is_dir():
             return
-        rates = {task: chosen_rates(self.folder / "grid", task) for task in task_names(self.config)}
+        grid = self.folder / "grid"
+        tried: dict[tuple[str, str], set[float]] = defaultdict(set)
+        for run in read_runs(grid):
+            if run.learning_rate is not None:
+                tried[run.task, run.method].add(run.learning_rate)
+        chosen = {task: chosen_rates(grid, task) for task in task_names(self.config)}
         for run in read_runs(self.folder / "seeds"):
             if run.folder.parent.is_symlink():
                 continue  # the first stage's
@@ -74,7 +80,8 @@ class Stage:
                 "seed": run.seed,
                 "metric": metric,
                 "score": score,
-                "learning_rate": rates[run.task][run.method],
+                "learning_rate": chosen[run.task][run.method],
+                "grid": sorted(tried[run.task, run.method]),
                 "bytes": stored_bytes(run.folder),
             }
 

@@ -46,6 +46,7 @@ def test_both_stages_are_read_and_each_run_counts_once(tmp_path: Path) -> None:
     ]
     text = report({"machine": "a CPU", "grid_seed": 4, "runs": runs, "cost": cost})
     assert "| mask | 82.0 ± 1.0 (n=3) | 10 | 0.50 | 0.80 |" in text
+    assert "| finetune | 5e-05, **0.0001** |" in text
     assert "- mask, trec: below finetune by 8.0 (100 times the bytes)." in text
     assert "- mask, second stage, trec: below none." in text
 
