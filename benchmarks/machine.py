@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+
+logger = logging.getLogger(__name__)
 
 
 def describe(device: torch.device) -> str:
@@ -37,6 +40,20 @@ def seconds_of(step: Callable[[], object], device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() - begin
+
+
+def timed(
+    steps: Mapping[str, Callable[[], object]], repeats: int, device: torch.device
+) -> dict[str, list[float]]:
+    """Seconds of each step: once for warming up, not counted, then `repeats` interleaved rounds."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for name, step in steps.items():
+        logger.info("%s: first step %.1f s", name, seconds_of(step, device))
+    for _ in range(repeats):
+        for name, step in steps.items():
+            times[name].append(seconds_of(step, device))
+            logger.info("%s: %.2f s", name, times[name][-1])
+    return times
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:

@@ -1,42 +1,51 @@
-"""BERT-base with random weights, masks and LoRA adapters on it, and what answers with them."""
+"""Encoders of base size with random weights, masks and LoRA adapters on them, and what answers."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    ModernBertConfig,
+    PreTrainedModel,
+)
 
 from finetune.answers import Separate
 from finetune.masks import MaskConfig
 from finetune.masks.folder import MaskFolder
 from finetune.masks.resident import Resident
 
+BERT, MODERNBERT = "BERT-base", "ModernBERT-base"
+CONFIGS = {BERT: BertConfig, MODERNBERT: ModernBertConfig}
+QUERY_AND_VALUE = {BERT: ["query", "value"], MODERNBERT: ["Wqkv"]}
 
-def make_model(labels: int = 2) -> PreTrainedModel:
-    """BERT-base, the same random weights each time."""
+
+def make_model(encoder: str = BERT, labels: int = 2) -> PreTrainedModel:
+    """An encoder of transformers' default sizes, the same random weights each time."""
     torch.manual_seed(0)
-    config = BertConfig()
+    config = CONFIGS[encoder]()
     config.num_labels = labels
-    return BertForSequenceClassification(config)
+    model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)
+    return model
 
 
-def lora() -> LoraConfig:
+def lora(encoder: str = BERT) -> LoraConfig:
     """The usual recipe."""
-    return LoraConfig(r=8, target_modules=["query", "value"], modules_to_save=["classifier"])
+    return LoraConfig(r=8, target_modules=QUERY_AND_VALUE[encoder], modules_to_save=["classifier"])
 
 
-def write_masks(folder: Path, count: int) -> list[Path]:
+def write_masks(folder: Path, count: int, encoder: str = BERT) -> list[Path]:
     """The backbone and `count` masks on it with 5 % zeros, as training leaves them."""
-    make_model().save_pretrained(folder / "base")
+    make_model(encoder).save_pretrained(folder / "base")
     paths = []
     for index in range(count):
-        model = BertForSequenceClassification.from_pretrained(folder / "base")
-        config = MaskConfig(
-            seed=index, task=f"task-{index}", labels=["no", "yes"], head_modules=["classifier"]
-        )
+        model = AutoModelForSequenceClassification.from_pretrained(folder / "base")
+        config = MaskConfig(seed=index, task=f"task-{index}", labels=["no", "yes"])
         get_peft_model(model, config).save_pretrained(str(folder / f"mask-{index}"))
         paths.append(folder / f"mask-{index}")
     return paths
@@ -51,17 +60,22 @@ def inputs(batch: int, length: int) -> dict[str, torch.Tensor]:
 class Adapters:
     """One backbone with LoRA adapters, switched as PEFT does."""
 
-    def __init__(self, model: PreTrainedModel, names: list[str]) -> None:
-        self.model = get_peft_model(model, lora(), adapter_name=names[0])
+    def __init__(self, model: PreTrainedModel, names: list[str], config: LoraConfig) -> None:
+        self.model = get_peft_model(model, config, adapter_name=names[0])
         for name in names[1:]:
-            self.model.add_adapter(name, lora())
+            self.model.add_adapter(name, config)
         self.model.eval().requires_grad_(False)
 
-    def logits(self, task: str, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Output of `task`."""
-        self.model.set_adapter(task, inference_mode=True)
-        with torch.inference_mode():
-            return self.model(**batch).logits
+    def logits(
+        self, tasks: Sequence[str], batch: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """Output of each of `tasks`."""
+        found = {}
+        for task in tasks:
+            self.model.set_adapter(task, inference_mode=True)
+            with torch.inference_mode():
+                found[task] = self.model(**batch).logits
+        return found
 
 
 Server = Separate | Resident | Adapters
@@ -69,18 +83,18 @@ Server = Separate | Resident | Adapters
 
 def read_base(folder: Path) -> PreTrainedModel:
     """The backbone with all its weights in memory: unread, they would be mapped from the file."""
-    model = BertForSequenceClassification.from_pretrained(folder / "base").eval()
+    model = AutoModelForSequenceClassification.from_pretrained(folder / "base").eval()
     for parameter in model.parameters():
         parameter.sum()
     return model
 
 
-def make_server(case: str, folder: Path, tasks: list[str]) -> Server:
+def make_server(case: str, folder: Path, tasks: list[str], encoder: str = BERT) -> Server:
     """What answers for `tasks`."""
     if case in ("one model", "copies"):
         model = read_base(folder)
         return Separate({t: copy.deepcopy(model) if case == "copies" else model for t in tasks})
     if case == "LoRA":
-        return Adapters(read_base(folder), tasks)
+        return Adapters(read_base(folder), tasks, lora(encoder))
     folders = [MaskFolder.open(folder / f"mask-{index}") for index in range(len(tasks))]
-    return Resident(str(folder / "base"), folders, cached=len(tasks) if "cached" in case else 0)
+    return Resident(str(folder / "base"), folders)

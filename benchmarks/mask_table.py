@@ -13,13 +13,13 @@ def _rows(records: list[dict], columns: dict[str, Callable[[dict], str]]) -> lis
     return [*lines, ""]
 
 
-def table(found: dict, rows: str, tasks: int) -> str:
+def table(found: dict, rows: str) -> str:
     """Markdown; ratios are to the first case, or to finetuning in the same precision.
 
-    `rows` is the size of a training batch, `tasks` how many are resident and served.
+    `rows` is the size of a training batch.
     """
     lines = [
-        "# Masks: training step, file, memory, serving", "",
+        "# Masks: training step, memory, file", "",
         f"{found['machine']}. BERT-base, random weights; made by `python -m benchmarks.masks`.", "",
     ]  # fmt: skip
 
@@ -55,24 +55,5 @@ def table(found: dict, rows: str, tasks: int) -> str:
             "of n H(p)": lambda r: f"{r['of_entropy']:.3f}",
             "to positions, MB/s": lambda r: f"{r['positions_mb_per_s']:,.0f}",
             "file to mask, MB/s": lambda r: f"{r['mask_mb_per_s']:,.0f}",
-        })  # fmt: skip
-    if resident := found.get("resident"):
-        one = resident[0]["held_mib"]
-        lines += [f"## {tasks} tasks resident, each has answered once", ""]
-        lines += _rows(resident, {
-            "process, MiB": lambda r: f"{r['process_mib']:,.0f}",
-            "for the models, MiB": lambda r: f"{r['held_mib']:,.0f}",
-            "of one model": lambda r: f"{r['held_mib'] / one:.2f}",
-        })  # fmt: skip
-    if serving := found.get("serving"):
-        copies = serving[0]["rows_per_s"]
-        first = serving[0]
-        lines += [
-            f"## Serving {tasks} tasks in turn, {first['batch']} × {first['length']} each",
-            "",
-        ]
-        lines += _rows(serving, {
-            "rows/s": lambda r: f"{r['rows_per_s']:.1f}", "spread": lambda r: f"{r['spread']:.0%}",
-            "of copies": lambda r: f"{r['rows_per_s'] / copies:.2f}",
         })  # fmt: skip
     return "\n".join(lines)

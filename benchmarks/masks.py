@@ -1,9 +1,9 @@
-"""What masks cost: a training step, a file, eleven tasks in memory, and serving them.
+"""What masks cost: a training step and a file.
 
-    python -m benchmarks.masks [--only step memory file resident serving] [--repeats 3]
+    python -m benchmarks.masks [--only step memory file] [--repeats 3]
 
 BERT-base with random weights, masks with 5 % zeros on blocks 2-11, the pooler and the head, against
-full finetuning with AdamW, finetuned copies and LoRA adapters (peft, r = 8 on query and value).
+full finetuning with AdamW and LoRA adapters (peft, r = 8 on query and value).
 Cases of one table are interleaved, medians with the spread between the quickest and the slowest;
 memory is a process of its own per case. Parts measured before on the same machine stay in
 `docs/benchmarks/masks-DEVICE.{json,md}`.
@@ -12,33 +12,23 @@ memory is a process of its own per case. Parts measured before on the same machi
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import logging
 import math
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from peft import get_peft_model
 from transformers import Adafactor
 
-from benchmarks.machine import describe, seconds_of
-from benchmarks.mask_models import (
-    Server,
-    inputs,
-    lora,
-    make_model,
-    make_server,
-    write_masks,
-)
+from benchmarks.machine import describe, timed
+from benchmarks.mask_models import lora, make_model, write_masks
 from benchmarks.mask_table import table
 from finetune.masks import MaskConfig
 from finetune.masks.coding import entropy_bits
@@ -47,9 +37,9 @@ from pretrain.memory import peak_resident_gib
 
 logger = logging.getLogger("benchmarks.masks")
 
-PARTS = ("step", "memory", "file", "resident", "serving")
+PARTS = ("step", "memory", "file")
 OUT = Path("docs/benchmarks")
-BATCH, LENGTH, TASKS = 32, 128, 11
+BATCH, LENGTH = 32, 128
 ADAMW, ADAFACTOR = "AdamW", "Adafactor"
 # name → (method, mask settings, optimizer, bf16)
 STEPS: dict[str, tuple[str, dict, str, bool]] = {
@@ -67,8 +57,6 @@ STEPS: dict[str, tuple[str, dict, str, bool]] = {
         True,
     ),
 }
-RESIDENT = ("one model", "masks", "masks, all cached", "LoRA", "copies")
-SERVING = ("copies", "masks", "masks, all cached", "LoRA")
 
 
 def make_step(name: str, device: torch.device) -> Callable[[], None]:
@@ -110,13 +98,6 @@ def peak_mib(device: torch.device) -> float:
     return peak_resident_gib() * 2**10
 
 
-def resident_mib() -> float:
-    """Resident now, in this process."""
-    gc.collect()
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20
-
-
 def in_own_process(part: str, name: str) -> dict:
     """What `--case` prints, in a process that does nothing else."""
     command = [sys.executable, "-m", "benchmarks.masks", "--only", part, "--case", name]
@@ -124,17 +105,10 @@ def in_own_process(part: str, name: str) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def timed(
-    steps: Mapping[str, Callable[[], None]], repeats: int, device: torch.device
-) -> list[dict]:
-    """Each step once for warming up, then `repeats` interleaved rounds."""
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for name, step in steps.items():
-        logger.info("%s: first step %.1f s", name, seconds_of(step, device))
-    for _ in range(repeats):
-        for name, step in steps.items():
-            times[name].append(seconds_of(step, device))
-            logger.info("%s: %.2f s", name, times[name][-1])
+def measure_step(device: torch.device, repeats: int, only: list[str] | None) -> list[dict]:
+    """Seconds of a training step."""
+    names = [name for name in STEPS if only is None or name in only]
+    times = timed({name: make_step(name, device) for name in names}, repeats, device)
     return [
         {
             "case": name,
@@ -143,12 +117,6 @@ def timed(
         }
         for name, found in times.items()
     ]
-
-
-def measure_step(device: torch.device, repeats: int, only: list[str] | None) -> list[dict]:
-    """Seconds of a training step."""
-    names = [name for name in STEPS if only is None or name in only]
-    return timed({name: make_step(name, device) for name in names}, repeats, device)
 
 
 def measure_memory(only: list[str] | None) -> list[dict]:
@@ -204,44 +172,6 @@ def measure_file(repeats: int) -> list[dict]:
     return records
 
 
-def measure_resident() -> list[dict]:
-    """Memory of a process that has answered once for each of eleven tasks."""
-    with tempfile.TemporaryDirectory() as name:
-        write_masks(Path(name), TASKS)
-        return [{"case": case, **in_own_process("resident", f"{case}:{name}")} for case in RESIDENT]
-
-
-def resident_case(name: str) -> dict:
-    """`CASE:FOLDER`: resident before anything is loaded, and after every task has answered."""
-    case, _, folder = name.partition(":")
-    before = resident_mib()
-    tasks = [f"task-{index}" for index in range(TASKS)]
-    server = make_server(case, Path(folder), tasks)
-    for task in tasks:
-        server.logits(task, inputs(1, 8))
-    return {"process_mib": resident_mib(), "held_mib": resident_mib() - before}
-
-
-def measure_serving(repeats: int, batch: int, length: int) -> list[dict]:
-    """Rows per second over mixed requests: `batch` rows for each of eleven tasks, by turns."""
-    tasks = [f"task-{index}" for index in range(TASKS)]
-    rows = inputs(batch, length)
-    with tempfile.TemporaryDirectory() as name:
-        write_masks(Path(name), TASKS)
-        servers = {case: make_server(case, Path(name), tasks) for case in SERVING}
-
-        def serve(server: Server) -> None:
-            for task in tasks:
-                server.logits(task, rows)
-
-        steps = {case: partial(serve, server) for case, server in servers.items()}
-        records = timed(steps, repeats, torch.device("cpu"))
-    return [
-        {**r, "rows_per_s": TASKS * batch / r["seconds"], "batch": batch, "length": length}
-        for r in records
-    ]
-
-
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(
@@ -250,20 +180,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--steps", nargs="+", choices=list(STEPS), help="these of `step`, `memory`")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--batch", type=int, default=8, help="rows per task in `serving`")
-    parser.add_argument("--length", type=int, default=64, help="tokens per row in `serving`")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     args = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
-    logger.setLevel(logging.INFO)
+    logging.getLogger("benchmarks").setLevel(logging.INFO)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if args.case:
-        case = (
-            resident_case(args.case)
-            if args.only == ["resident"]
-            else memory_case(args.case, device)
-        )
-        print(json.dumps(case))
+        print(json.dumps(memory_case(args.case, device)))
         return
     report = OUT / f"masks-{device.type}"
     path = report.with_suffix(".json")
@@ -275,8 +198,6 @@ def main() -> None:
             "step": lambda: measure_step(device, args.repeats, args.steps),
             "memory": lambda: measure_memory(args.steps),
             "file": lambda: measure_file(args.repeats),
-            "resident": measure_resident,
-            "serving": lambda: measure_serving(args.repeats, args.batch, args.length),
         }[part]()
         new = [record["case"] for record in records]
         kept = [r for r in found.get(part, []) if r["case"] not in new]
@@ -284,8 +205,8 @@ def main() -> None:
         found[part] = sorted(kept + records, key=lambda r: order.index(r["case"]))
         OUT.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(found, indent=1) + "\n")
-        report.with_suffix(".md").write_text(table(found, f"{BATCH} × {LENGTH}", TASKS))
-    print(table(found, f"{BATCH} × {LENGTH}", TASKS))
+        report.with_suffix(".md").write_text(table(found, f"{BATCH} × {LENGTH}"))
+    print(table(found, f"{BATCH} × {LENGTH}"))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Texts in, answers out: requests for any of several tasks, grouped and batched.
 
-A request is answered by the task it names, or by every task if it names none. Requests are grouped
-by task, so that each task's weights are applied once per call, and batched by length.
+A request is answered by the task it names, or by every task if it names none. Requests that ask for
+the same tasks are batched together by length, and a batch is answered by all of them in turn.
 """
 
 from __future__ import annotations
@@ -52,8 +52,10 @@ class Head:
 class Models(Protocol):
     """What answers: the logits of each task."""
 
-    def logits(self, task: str, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Logits [B, C], or [B, T, C] of a tagging task."""
+    def logits(
+        self, tasks: Sequence[str], inputs: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """Of each task the logits [B, C], or [B, T, C] of a tagging task."""
 
 
 class Separate:
@@ -62,12 +64,17 @@ class Separate:
     def __init__(self, models: dict[str, PreTrainedModel]) -> None:
         self.models = models
 
-    def logits(self, task: str, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Output of the model of `task`, fp32 on the CPU."""
-        model = self.models[task]
-        with torch.inference_mode():
-            batch = {name: tensor.to(model.device) for name, tensor in inputs.items()}
-            return model(**batch).logits.float().cpu()
+    def logits(
+        self, tasks: Sequence[str], inputs: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """Output of the model of each of `tasks`, fp32 on the CPU."""
+        found = {}
+        for task in tasks:
+            model = self.models[task]
+            with torch.inference_mode():
+                batch = {name: tensor.to(model.device) for name, tensor in inputs.items()}
+                found[task] = model(**batch).logits.float().cpu()
+        return found
 
 
 def heads_of(models: Resident | Separate) -> dict[str, Head]:
@@ -145,20 +152,16 @@ class Answerer:
         """One answer per request and task it asks, in that order; ensembles give one a request."""
         for request in requests:
             self.check(request)
-        wanted: dict[str, list[int]] = defaultdict(list)
-        for index, request in enumerate(requests):
-            for task in [request.task] if request.task and not self.ensemble else self.heads:
-                wanted[task].append(index)
-        outputs: dict[tuple[int, str], np.ndarray] = {}
         encoded = _Encoded(self, requests)
-        for task, indices in wanted.items():
-            by_words = self.heads[task].tags_words
+        outputs: dict[tuple[int, str], np.ndarray] = {}
+        for (tasks, by_words), indices in self._alike(requests).items():
             order = sorted(indices, key=lambda i: -encoded.length(i, by_words))
             for start in range(0, len(order), self.batch_size):
                 batch = order[start : start + self.batch_size]
-                logits = self.models.logits(task, encoded.batch(batch, by_words)).numpy()
-                for index, row in zip(batch, logits, strict=True):
-                    outputs[index, task] = row
+                found = self.models.logits(tasks, encoded.batch(batch, by_words))
+                for task, logits in found.items():
+                    for index, row in zip(batch, logits.numpy(), strict=True):
+                        outputs[index, task] = row
         answers = []
         for index, request in enumerate(requests):
             if self.ensemble:
@@ -169,6 +172,17 @@ class Answerer:
                 words = encoded.first_pieces(index) if self.heads[task].tags_words else []
                 answers.append({"task": task, **self._read(task, outputs[index, task], words)})
         return answers
+
+    def _alike(self, requests: Sequence[Request]) -> dict[tuple[tuple[str, ...], bool], list[int]]:
+        """Indices of the requests by the tasks that they ask, apart for those that tag words."""
+        alike: dict[tuple[tuple[str, ...], bool], list[int]] = defaultdict(list)
+        for index, request in enumerate(requests):
+            asked = [request.task] if request.task and not self.ensemble else list(self.heads)
+            for by_words in (False, True):
+                tasks = tuple(task for task in asked if self.heads[task].tags_words is by_words)
+                if tasks:
+                    alike[tasks, by_words].append(index)
+        return alike
 
     def _read(self, task: str, logits: np.ndarray, words: list[tuple[str, int]]) -> dict[str, Any]:
         head = self.heads[task]

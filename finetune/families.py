@@ -154,7 +154,7 @@ def try_method(method: str, backbone: Backbone, folder: Path) -> None:
     if method == "mask":
         resident = Resident(backbone.name, [MaskFolder.open(folder)])
         torch.manual_seed(0)
-        found["served"] = resident.logits("walk", inputs(seed=0))
+        found["served"] = resident.logits(["walk"], inputs(seed=0))["walk"]
     for how, predictions in found.items():
         if not torch.allclose(predictions, learned, rtol=1e-4, atol=1e-4):
             raise AssertionError(f"{how} predictions differ from those of the trained model")

@@ -124,7 +124,7 @@ def load(args: argparse.Namespace) -> Answerer:
         if name is None:
             raise FinetuneError("The masks name no backbone: give --model_name_or_path.")
         backbone = Backbone.load(name)
-        models: Resident | Separate = Resident(name, folders, args.cached, args.device)
+        models: Resident | Separate = Resident(name, folders, args.device)
     elif args.model_name_or_path is None:
         raise FinetuneError("Give --model_name_or_path, or --masks, or both.")
     else:
@@ -150,7 +150,6 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ensemble", choices=VOTES, help="all masks vote on each line")
     parser.add_argument("--max_length", type=int, default=128, help="in tokens")
     parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--cached", type=int, default=0, help="tasks whose masked weights are kept")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
 
 

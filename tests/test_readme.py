@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
+from pydoc_data.topics import topics
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BLOCKS = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
-COMMANDS = [
-    shlex.split(line, comments=True)
-    for block in BLOCKS
-    for line in block.replace("\\\n", " ").splitlines()
-    if line.strip()
-]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def commands_of(text: str) -> list[list[str]]:
+    """The commands in the shell blocks of a text, as words."""
+    blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.S)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+COMMANDS = commands_of(README)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -45,9 +54,60 @@ def test_pretraining_overrides_are_accepted() -> None:
             parse_args(command[command.index("pretrain/main.py") + 1 :])
 
 
+@pytest.mark.long
+def test_from_own_text_to_a_mask(tmp_path: Path) -> None:
+    """The section's commands as they stand, on Python's own documentation."""
+    for name in ("configs", "pretrain", "pipeline", "finetune"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "texts").mkdir()
+    for topic, text in topics.items():
+        (tmp_path / "texts" / f"{topic}.txt").write_text(text, encoding="utf-8")
+    for file, every in (("train.csv", (0, 1, 2, 3)), ("dev.csv", (4,))):
+        lines = ["text,label"]
+        for topic in ("typesseq", "compound", "specialnames", "formatstrings"):
+            for number, line in enumerate(topics[topic].splitlines()):
+                if number % 5 in every and len(line) > 40:
+                    lines.append(f'"{line.strip().replace(chr(34), "")}",{topic}')
+        (tmp_path / file).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (tmp_path / "new.txt").write_text("The for statement is used to iterate.\n")
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    section = README.partition("## Your own text")[2].partition("\n## ")[0]
+    commands = commands_of(section)
+    assert len(commands) == 5
+    for command in commands:
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}"
+    (answer,) = [json.loads(line) for line in done.stdout.splitlines()]
+    assert answer["task"] == "reviews"
+    assert answer["label"] in ("typesseq", "compound", "specialnames", "formatstrings")
+
+
 def test_files_named_in_the_text_exist() -> None:
-    text = (ROOT / "README.md").read_text()
+    text = README
     for name in re.findall(
         r"`((?:configs|docs|slurm|demo|pipeline|pretrain|finetune)/[^`]*)`", text
     ):
         assert (ROOT / name).exists(), name
+
+
+def slug(heading: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))]
+)
+def test_links_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = (ROOT / page).parent / path if path else ROOT / page
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), flags=re.M)
+            assert anchor in map(slug, headings), target

@@ -1,21 +1,19 @@
 """Many tasks on one resident backbone.
 
-The backbone's weights are held once, in full; each task is its mask as it is stored (about a third
-of a bit per weight) and its head. To answer for a task, the weights it drops are set to 0 in place
-and put back for the next one: 5 % of the weights are touched, none is copied. `cached` tasks keep
-their masked matrices instead and are switched to by pointer, for the price of their memory.
+The backbone's weights are held once and never change; each task is its mask, less than half a bit
+per weight at 5 % zeros, and its head. A layer masks its weight just before it multiplies; what
+lies below all masks is computed once for all the tasks of a text.
 """
 
 from __future__ import annotations
 
+import math
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
@@ -25,21 +23,24 @@ from finetune.masks.apply import auto_class, from_checkpoint, head_fields
 from finetune.masks.folder import MaskFolder
 from finetune.masks.identity import base_prefix, is_under, weights_sha256
 from finetune.masks.layer import masked_weight
+from finetune.masks.lowest_blocks import LowestBlocks
 from finetune.masks.method import other_weights
+from finetune.masks.resident_layer import Dropped, ResidentLinear, Turn, elements_of
 
 Weights = dict[str, torch.Tensor]
 
 
 @dataclass
 class ResidentTask:
-    """One mask on the shared backbone. `coded` and `own` are by the base's parameter names."""
+    """One mask on the shared backbone. `dropped` and `own` are by the base's names."""
 
     folder: MaskFolder
     model: PreTrainedModel
-    coded: dict[str, np.ndarray]
+    dropped: dict[str, tuple[Dropped, int]]
+    """By layer; with each the elements of its mask."""
     own: Weights
-    removed: list[tuple[str, torch.Tensor, torch.Tensor]] = field(default_factory=list)
-    """Layer, its weight as it was flattened, the values that the mask drops."""
+    unmasked_blocks: int = 0
+    """The lowest ones, which compute the same as without a mask."""
 
     @property
     def labels(self) -> list[str]:
@@ -55,11 +56,7 @@ class Resident:
     """
 
     def __init__(
-        self,
-        backbone: str,
-        folders: Sequence[MaskFolder],
-        cached: int = 0,
-        device: torch.device | str = "cpu",
+        self, backbone: str, folders: Sequence[MaskFolder], device: torch.device | str = "cpu"
     ) -> None:
         dtypes = {folder.config.frozen_dtype for folder in folders}
         if len(dtypes) > 1:
@@ -72,13 +69,9 @@ class Resident:
             own_pooler = any(".pooler." in name for folder in folders for name in folder.own())
             if not own_pooler and hasattr(self.base, "pooler"):
                 self.base.pooler = None  # random, and no task reads it
-        self.cached = cached
         self.device = torch.device(device)
         self.tasks: dict[str, ResidentTask] = {}
         self._backbone = backbone
-        self._active: str | None = None
-        self._materialised: OrderedDict[str, Weights] = OrderedDict()
-        self._plain: Weights = {}
         self._lock = threading.Lock()
         hashes: dict[tuple[str, ...], str] = {}
         names = [folder.name for folder in folders]
@@ -92,6 +85,30 @@ class Resident:
             for task in self.tasks.values():
                 task.model.to(getattr(torch, dtype))
         self.base.to(self.device).eval().requires_grad_(False)
+        self._parameters = dict(self.base.named_parameters())
+        self._blocks = LowestBlocks(self.base)
+        for task in self.tasks.values():
+            task.unmasked_blocks = self._blocks.unmasked([*task.dropped, *task.own])
+        self._turn = Turn(task=None, buffer=torch.empty(0))
+        self._put_masks()
+
+    def _put_masks(self) -> None:
+        """Make the base's layers mask themselves; of a single task for good."""
+        layers = {name for task in self.tasks.values() for name in task.dropped}
+        weights = [self.base.get_submodule(name).weight for name in layers]
+        if len(self.tasks) == 1:
+            (task,) = self.tasks.values()
+            for name, (dropped, count) in task.dropped.items():
+                dropped.clear(elements_of(self.base.get_submodule(name).weight.data, count))
+            return
+        largest = max((weight.numel() for weight in weights), default=0)
+        self._turn.buffer = torch.empty(largest, dtype=self.base.dtype, device=self.device)
+        for name in layers:
+            layer = ResidentLinear(self.base.get_submodule(name), self._turn)
+            layer.masks = {
+                t: task.dropped[name] for t, task in self.tasks.items() if name in task.dropped
+            }
+            self.base.set_submodule(name, layer)
 
     def _add(self, folder: MaskFolder, hashes: dict[tuple[str, ...], str]) -> ResidentTask:
         """A task's model around the shared base, with the identity of the base checked."""
@@ -101,8 +118,6 @@ class Resident:
         with torch.device("meta"):
             model = auto.from_config(config)
         prefix = base_prefix(model)
-        heads = folder.config.head_modules or []
-        plain = [n for n, _ in model.named_parameters() if not is_under(n, heads)]
         own = folder.own()
         base = getattr(model, prefix)
         if type(base) is not type(self.base):
@@ -118,25 +133,9 @@ class Resident:
                 setattr(self.base, name, module.to_empty(device="cpu"))
         setattr(model, prefix, self.base)
         self._fill(model, prefix, own, auto, config)
+        self._check(folder, model, hashes)
+        dropped = self._masks(folder, model, own)
         parameters = dict(model.named_parameters())
-        found = hashes.get(tuple(plain))
-        if found is None:
-            found = weights_sha256((n.removeprefix(f"{prefix}."), parameters[n]) for n in plain)
-            hashes[tuple(plain)] = found
-        if folder.config.base_sha256 != found:
-            raise other_weights(folder.config, found)
-        folder.verify()
-        coded = {}
-        for name, bits in folder.coded():
-            weight = f"{name}.weight"
-            if weight in own:
-                mask = torch.from_numpy(~self._dropped(folder, name, bits))
-                own[weight] = masked_weight(own[weight], mask)
-            elif name.startswith(f"{prefix}."):
-                coded[name.removeprefix(f"{prefix}.")] = bits.copy()
-            else:  # a pretrained layer outside the base
-                mask = torch.from_numpy(~self._dropped(folder, name, bits))
-                parameters[weight].data = masked_weight(parameters[weight].data, mask)
         inner = {}
         for name, tensor in own.items():
             if name.startswith(f"{prefix}."):
@@ -144,15 +143,46 @@ class Resident:
             else:
                 parameters[name].data = tensor.to(self.device)
         model.eval().requires_grad_(False)
-        return ResidentTask(folder, model, coded, inner)
+        return ResidentTask(folder, model, dropped, inner)
 
     @staticmethod
-    def _dropped(folder: MaskFolder, name: str, bits: np.ndarray) -> np.ndarray:
-        """Boolean, True where the mask of layer `name` drops, in the mask's shape."""
-        shape = folder.shape(name)
-        zeros = np.zeros(int(np.prod(shape)), dtype=bool)
-        zeros[folder.dropped(name, bits)] = True
-        return zeros.reshape(shape)
+    def _check(
+        folder: MaskFolder, model: PreTrainedModel, hashes: dict[tuple[str, ...], str]
+    ) -> None:
+        """FinetuneError unless the mask is whole and was learned on these weights."""
+        heads = folder.config.head_modules or []
+        plain = {n: p for n, p in model.named_parameters() if not is_under(n, heads)}
+        found = hashes.get(tuple(plain))
+        if found is None:
+            prefix = f"{base_prefix(model)}."
+            found = weights_sha256((n.removeprefix(prefix), p) for n, p in plain.items())
+            hashes[tuple(plain)] = found
+        if folder.config.base_sha256 != found:
+            raise other_weights(folder.config, found)
+        folder.verify()
+
+    def _masks(
+        self, folder: MaskFolder, model: PreTrainedModel, own: Weights
+    ) -> dict[str, tuple[Dropped, int]]:
+        """The masks of the base's layers; what else has a mask gets it for good."""
+        prefix = f"{base_prefix(model)}."
+        dropped = {}
+        for name, coded in folder.coded():
+            weight = f"{name}.weight"
+            positions = folder.dropped(name, coded)
+            count = math.prod(folder.shape(name))
+            if weight not in own and name.startswith(prefix):
+                dropped[name.removeprefix(prefix)] = Dropped(positions, count, self.device), count
+                continue
+            mask = torch.ones(count, dtype=torch.bool)
+            mask[torch.from_numpy(positions).long()] = False
+            mask = mask.view(folder.shape(name))
+            if weight in own:
+                own[weight] = masked_weight(own[weight], mask)
+            else:  # a pretrained layer outside the base
+                parameter = model.get_parameter(weight)
+                parameter.data = masked_weight(parameter.data, mask)
+        return dropped
 
     def _fill(
         self, model: PreTrainedModel, prefix: str, own: Weights, auto: Any, config: Any
@@ -169,79 +199,44 @@ class Resident:
             module = model.get_submodule(parent)
             setattr(module, leaf, nn.Parameter(value.to(self.device), requires_grad=False))
 
-    def logits(self, task: str, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        """The output of `task` for one batch of model inputs, fp32 on the CPU."""
-        with self._lock, self._applied(task) as model, torch.inference_mode():
+    def logits(
+        self, tasks: Sequence[str], inputs: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """The output of each of `tasks` for one batch of model inputs, fp32 on the CPU.
+
+        The blocks that no mask of `tasks` touches are computed once.
+        """
+        order = sorted(tasks, key=lambda name: -self.tasks[name].unmasked_blocks)
+        found = {}
+        with self._lock, torch.inference_mode():
             batch = {name: tensor.to(self.device) for name, tensor in inputs.items()}
-            return model(**batch).logits.float().cpu()
+            try:
+                for name in order:
+                    below = self.tasks[name].unmasked_blocks
+                    if name != order[0]:
+                        self._blocks.replay(below)
+                    elif len(order) > 1:
+                        self._blocks.keep(below)
+                    found[name] = self._forward(name, batch).float().cpu()
+            finally:
+                self._blocks.forget()
+        return {name: found[name] for name in tasks}
+
+    def _forward(self, name: str, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        task = self.tasks[name]
+        self._turn.task = name
+        with self._own_weights(task):
+            logits: torch.Tensor = task.model(**batch).logits
+        return logits
 
     @contextmanager
-    def _applied(self, name: str) -> Iterator[PreTrainedModel]:
-        """The task's model with its mask in the shared weights; it stays until another is asked."""
-        if self._active != name:
-            self._remove()
-            self._active = name
-            try:
-                self._apply(name)
-            except BaseException:
-                self._remove()
-                raise
-        yield self.tasks[name].model
-
-    def _apply(self, name: str) -> None:
-        task = self.tasks[name]
-        parameters = dict(self.base.named_parameters())
-        for parameter, tensor in task.own.items():
-            self._plain[parameter] = parameters[parameter].data
-            parameters[parameter].data = tensor.to(self.base.dtype)
-        if self.cached:
-            self._apply_cached(name, parameters)
-            return
-        for layer in task.coded:
-            weight = parameters[f"{layer}.weight"].data
-            index = self._positions(task, layer)
-            shape = task.folder.shape(f"{base_prefix(task.model)}.{layer}")
-            if shape == tuple(weight.shape):
-                flat = weight.view(-1)
-            else:  # a position is a group of rows
-                flat = weight.view(int(np.prod(shape)), -1)
-            task.removed.append((layer, flat, flat.index_select(0, index)))
-            flat.index_fill_(0, index, 0)
-
-    def _positions(self, task: ResidentTask, layer: str) -> torch.Tensor:
-        """What the mask of `layer` drops, decoded at each use: kept, it would weigh five times
-        as much as the mask."""
-        name = f"{base_prefix(task.model)}.{layer}"
-        return torch.from_numpy(task.folder.dropped(name, task.coded[layer])).to(self.device).long()
-
-    def _apply_cached(self, name: str, parameters: dict[str, nn.Parameter]) -> None:
-        task = self.tasks[name]
-        weights = self._materialised.pop(name, None)
-        if weights is None:
-            weights = {}
-            prefix = f"{base_prefix(task.model)}."
-            for layer, bits in task.coded.items():
-                mask = ~self._dropped(task.folder, f"{prefix}{layer}", bits)
-                key = f"{layer}.weight"
-                kept = torch.from_numpy(mask).to(self.device)
-                weights[key] = masked_weight(parameters[key].data, kept)
-        self._materialised[name] = weights
-        while len(self._materialised) > self.cached:
-            self._materialised.popitem(last=False)
-        for key, weight in weights.items():
-            self._plain[key] = parameters[key].data
-            parameters[key].data = weight
-
-    def _remove(self) -> None:
-        """Put back what the active task dropped or replaced, bit for bit."""
-        if self._active is None:
-            return
-        task = self.tasks[self._active]
-        for layer, flat, values in task.removed:
-            flat.index_copy_(0, self._positions(task, layer), values)
-        task.removed.clear()
-        parameters = dict(self.base.named_parameters())
-        for name, tensor in self._plain.items():
-            parameters[name].data = tensor
-        self._plain.clear()
-        self._active = None
+    def _own_weights(self, task: ResidentTask) -> Iterator[None]:
+        """With the weights in the base that the task has for itself, as GTE's pooler."""
+        plain = {name: self._parameters[name].data for name in task.own}
+        try:
+            for name, tensor in task.own.items():
+                self._parameters[name].data = tensor.to(self.base.dtype)
+            yield
+        finally:
+            for name, tensor in plain.items():
+                self._parameters[name].data = tensor

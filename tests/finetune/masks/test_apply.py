@@ -58,7 +58,8 @@ def test_what_is_learned_is_the_same(
             with torch.no_grad():
                 learned[method].append(model(**text).logits)
             if method == "mask":
-                served = Resident(str(base), [MaskFolder.open(folder)]).logits("library", text)
+                resident = Resident(str(base), [MaskFolder.open(folder)])
+                served = resident.logits(["library"], text)["library"]
                 torch.testing.assert_close(served, learned[method][-1])
     for method, (half, full) in learned.items():
         assert torch.equal(half, full), method
