@@ -124,7 +124,7 @@ def test_a_mask_as_a_second_stage_begins_with_the_finetuned_models_answers(
     assert not any("classifier" in name for name in folder.kinds)  # the head isn't masked
     with torch.no_grad():
         loaded = load_model(folder.path, str(first))(**inputs).logits
-    served = Resident(str(first), [folder]).logits("library", inputs)
+    served = Resident(str(first), [folder]).logits(["library"], inputs)["library"]
     for logits in (loaded, served):
         for label, values in by_name(logits, folder.config.labels or []).items():
             torch.testing.assert_close(values, expected[label], rtol=0, atol=1e-6)
@@ -160,4 +160,5 @@ def test_what_was_learned_over_another_tasks_model_loads(
     assert load_model(folder, str(mnli_model)).config.num_labels == 2
     if method == "mask":
         served = Resident(str(mnli_model), [MaskFolder.open(folder)])
-        assert served.logits("rte", {"input_ids": torch.tensor([[0, 5, 2]])}).shape == (1, 2)
+        logits = served.logits(["rte"], {"input_ids": torch.tensor([[0, 5, 2]])})["rte"]
+        assert logits.shape == (1, 2)
