@@ -119,6 +119,14 @@ def test_trained_head_is_saved_per_mask(tmp_path: Path) -> None:
     assert torch.equal(logits(reloaded), logits(model.eval()))
 
 
+def test_a_head_that_is_neither_masked_nor_trained_is_saved_as_it_is(tmp_path: Path) -> None:
+    model = get_peft_model(roberta(head_seed=1), MaskConfig(mask_classifier=False))
+    before = logits(model.eval())
+    model.save_pretrained(tmp_path)
+    other = PeftModel.from_pretrained(roberta(head_seed=2), str(tmp_path))
+    assert logits(other.eval()).equal(before)
+
+
 def test_mask_file_of_other_shapes_is_refused(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
