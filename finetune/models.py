@@ -54,6 +54,11 @@ def _check_masks(args: argparse.Namespace) -> None:
 def _one_model(name: str, base: str | None, device: str) -> tuple[Backbone, Separate]:
     """The finetuned model `name`, or what its folder holds merged into its backbone."""
     folder = Path(name)
+    if base is not None and not is_part(folder):
+        raise FinetuneError(
+            f"--base_model_name_or_path {base}: {name} is no LoRA, BitFit or probe folder, which "
+            "would need one. The backbone of --masks is --model_name_or_path."
+        )
     if is_part(folder):
         backbone = load_backbone(folder, base, "--base_model_name_or_path")
         model = load_model(folder, backbone.name)

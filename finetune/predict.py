@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from finetune.choices import VOTES
-from finetune.console import run
+from finetune.console import CommandParser, run
 from finetune.errors import FinetuneError
 
 
@@ -39,12 +39,7 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
 
 def main(command: Sequence[str]) -> None:
     """Run the command line `command` (without the program's name)."""
-    parser = argparse.ArgumentParser(
-        prog="python -m finetune.predict",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = CommandParser(prog="python -m finetune.predict", description=__doc__)
     add_model_flags(parser)
     parser.add_argument("files", type=Path, nargs="*", help="default: standard input")
     args = parser.parse_intermixed_args(command)

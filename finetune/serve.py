@@ -11,7 +11,6 @@ Needs the extra `serve`: pip install "latemask[serve]".
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from finetune.console import run
+from finetune.console import CommandParser, run
 from finetune.errors import FinetuneError
 from finetune.predict import add_model_flags
 
@@ -153,12 +152,7 @@ def make_app(answerer: Answerer, limits: Limits) -> Any:
 
 def main(command: Sequence[str]) -> None:
     """Run the command line `command` (without the program's name)."""
-    parser = argparse.ArgumentParser(
-        prog="python -m finetune.serve",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = CommandParser(prog="python -m finetune.serve", description=__doc__)
     add_model_flags(parser)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)

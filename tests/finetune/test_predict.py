@@ -232,6 +232,8 @@ def test_what_cannot_be_loaded(
     model = ["--model_name_or_path", str(tiny_model)]
     with pytest.raises(FinetuneError, match="a RobertaForMaskedLM, expected a finetuned model"):
         main([str(texts), *model])
+    with pytest.raises(FinetuneError, match=r"--base_model_name_or_path x: .* is no LoRA"):
+        main([str(texts), *model, "--base_model_name_or_path", "x"])
     with pytest.raises(FinetuneError, match="a file, expected a folder"):
         main([*model, "--masks", str(folder), str(texts)])
     with pytest.raises(FinetuneError, match=r"no adapter_config\.json, so not a mask"):
