@@ -92,8 +92,8 @@ def _cost_note(cost: dict[str, dict]) -> list[str]:
     return [
         "Step time and memory are relative to finetuning, in one precision for all "
         f"({base['seconds']:.2f} s of processor time a step, medians of batches taken in turn; "
-        f"{base['peak_mib']:,.0f} MiB, the whole process, of which Python and its libraries are "
-        "most). All take equally many steps; the second stage's come after finetuning's.",
+        f"{base['peak_mib']:,.0f} MiB of the whole process, Python and its libraries included). "
+        "All take equally many steps; the second stage's come after finetuning's.",
         "",
     ]
 
