@@ -26,21 +26,13 @@ from finetune.jobs.flags import (
     DECIDING_IF_GIVEN,
     EVERY_METHOD,
     METHOD_DEFAULTS,
+    OF_METHODS,
     PRESENTATION,
     GlueArguments,
-    LoraArguments,
-    MaskArguments,
-    ShiraArguments,
 )
 from finetune.jobs.methods import METHODS
 from finetune.jobs.precision import bf16_is_fast
 from finetune.tasks import GLUE, DataFlags
-
-OF_METHODS: dict[str, type] = {
-    "mask": MaskArguments,
-    "lora": LoraArguments,
-    "shira": ShiraArguments,
-}
 
 
 class Parser(HfArgumentParser):

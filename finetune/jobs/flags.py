@@ -164,3 +164,10 @@ class ShiraArguments:
     shira_r: int = field(
         default=8, metadata={"help": "as many weights train as LoRA of this rank has"}
     )
+
+
+OF_METHODS: dict[str, type] = {
+    "mask": MaskArguments,
+    "lora": LoraArguments,
+    "shira": ShiraArguments,
+}
