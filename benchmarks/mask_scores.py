@@ -15,6 +15,7 @@ import argparse
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -53,33 +54,60 @@ def take_over(grid: Path, seeds: Path, task: str, method: str, rate: float, seed
         whole.rename(taken)
 
 
-def main() -> None:
-    """Run what isn't finished."""
+def run_grid(flags: Sequence[object], output_dir: Path, task: str, grid_seed: int) -> None:
+    """Every method and rate of `task` on one seed, into `output_dir`/grid."""
+    glue(*flags, "--task_name", task, "--output_dir", output_dir / "grid", "--seed", grid_seed)
+
+
+def run_seeds(
+    flags: Sequence[object], output_dir: Path, task: str, grid_seed: int, seeds: Sequence[int]
+) -> None:
+    """Each method's best rate of the grid on `seeds`, into `output_dir`/seeds."""
+    grid, chosen = output_dir / "grid", output_dir / "seeds"
+    for method, rate in chosen_rates(grid, task).items():
+        if grid_seed in seeds:
+            take_over(grid, chosen, task, method, rate, grid_seed)
+        words = [*flags, "--task_name", task, "--method", method, "--learning_rate", rate]
+        glue(*words, "--output_dir", chosen, "--seed", *seeds)
+
+
+def make_parser(description: str | None, config: Path, grid_seed: int) -> argparse.ArgumentParser:
+    """The flags of a benchmark that runs a grid and seeds."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config", type=Path, default=CONFIG)
+    parser.add_argument("--config", type=Path, default=config)
     parser.add_argument("--model_name_or_path", required=True)
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--output_dir", type=Path, required=True)
-    parser.add_argument("--grid_seed", type=int, default=1)
+    parser.add_argument("--grid_seed", type=int, default=grid_seed)
     parser.add_argument("--seed", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--num_processes", type=int, default=1, help="jobs side by side")
-    args = parser.parse_args()
-    content = yaml.safe_load(args.config.read_text(encoding="utf-8"))
-    shared = ["--config", args.config, "--model_name_or_path", args.model_name_or_path]
-    shared += ["--data_dir", args.data_dir, "--disable_tqdm", "true"]
-    shared += ["--num_processes", args.num_processes]
-    grid, seeds = args.output_dir / "grid", args.output_dir / "seeds"
-    for task in content["task_name"]:
-        words = [*shared, "--task_name", task]
-        glue(*words, "--output_dir", grid, "--seed", args.grid_seed)
-        for method, rate in chosen_rates(grid, task).items():
-            if args.grid_seed in args.seed:
-                take_over(grid, seeds, task, method, rate, args.grid_seed)
-            words = [*shared, "--task_name", task, "--method", method, "--learning_rate", rate]
-            glue(*words, "--output_dir", seeds, "--seed", *args.seed)
-        glue("table", seeds)
+    return parser
+
+
+def glue_flags(args: argparse.Namespace, config: Path) -> list[object]:
+    """What every run of `config` is given."""
+    return [
+        *("--config", config, "--model_name_or_path", args.model_name_or_path),
+        *("--data_dir", args.data_dir, "--num_processes", args.num_processes),
+        *("--disable_tqdm", "true"),
+    ]
+
+
+def task_names(config: Path) -> list[str]:
+    """The tasks of a config, in order."""
+    return yaml.safe_load(config.read_text(encoding="utf-8"))["task_name"]
+
+
+def main() -> None:
+    """Run what isn't finished."""
+    args = make_parser(__doc__, CONFIG, grid_seed=1).parse_args()
+    flags = glue_flags(args, args.config)
+    for task in task_names(args.config):
+        run_grid(flags, args.output_dir, task, args.grid_seed)
+        run_seeds(flags, args.output_dir, task, args.grid_seed, args.seed)
+        glue("table", args.output_dir / "seeds")
 
 
 if __name__ == "__main__":

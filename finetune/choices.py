@@ -5,7 +5,7 @@ A command line is checked, and `--help` printed, without the seconds that torch 
 
 MATRICES = ("Q", "K", "V", "AO", "I", "O")
 GRANULARITIES = ("weight", "head", "layer")
-BINARIZERS = ("threshold", "hardtanh", "bernoulli", "topk")
+BINARIZERS = ("threshold", "hardtanh", "bernoulli", "topk", "hard_concrete")
 INITS = ("uniform", "magnitude", "random", "ones")
 ENCODINGS = ("gaps", "bits")
 VOTES = ("label", "probability", "logit")

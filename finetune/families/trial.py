@@ -125,12 +125,15 @@ def train_one_step(model: nn.Module) -> None:
 
 def try_method(method: str, backbone: Backbone, folder: Path) -> None:
     """Train, store in `folder`, load, a mask also into a shared base; raises where the predictions
-    aren't those of the trained model. LoRA's merge rounds, so they may differ by 1e-4.
+    aren't those of the trained model. Merging rounds, so they may differ by 1e-4.
     """
     torch.manual_seed(0)
-    model, random = load_with_head(backbone, TASKS["trec"], LABELS, None, may_keep=False)
+    model, random = load_with_head(backbone, TASKS["trec"], LABELS, None)
     head = Head("walk", LABELS, random, seed=0)
-    flags = {"lora": {"r": 2, "alpha": 4, "dropout": 0.0}}
+    flags: dict[str, dict[str, Any]] = {
+        "lora": {"r": 2, "alpha": 4, "dropout": 0.0},
+        "shira": {"r": 2},
+    }
     wrapped = METHODS[method].wrap(model, head, flags.get(method, {}))
     before = logits(wrapped)
     train_one_step(wrapped)

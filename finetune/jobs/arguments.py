@@ -11,7 +11,7 @@ import argparse
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,10 +26,9 @@ from finetune.jobs.flags import (
     DECIDING_IF_GIVEN,
     EVERY_METHOD,
     METHOD_DEFAULTS,
+    OF_METHODS,
     PRESENTATION,
     GlueArguments,
-    LoraArguments,
-    MaskArguments,
 )
 from finetune.jobs.methods import METHODS
 from finetune.jobs.precision import bf16_is_fast
@@ -47,7 +46,7 @@ class Parser(HfArgumentParser):
 def make_parser(*more: type) -> Parser:
     """Every flag the command takes, and the fields of the dataclasses `more`."""
     parser = Parser(
-        (*more, GlueArguments, DataFlags, MaskArguments, LoraArguments, TrainingArguments),  # type: ignore[arg-type]
+        (*more, GlueArguments, DataFlags, *OF_METHODS.values(), TrainingArguments),  # type: ignore[arg-type]
         prog="python -m finetune.glue",
         description=__doc__,
         allow_abbrev=False,
@@ -232,16 +231,14 @@ def resolve(
     seeds, rates = values.pop("seed"), values.pop("learning_rate")
     glue = GlueArguments(**{name: values.pop(name) for name in GlueArguments.__dataclass_fields__})
     data = DataFlags(**{name: values.pop(name) for name in DataFlags.__dataclass_fields__})
-    method_flags = {
-        "mask": {
-            name.removeprefix("mask_"): values.pop(name)
-            for name in MaskArguments.__dataclass_fields__
-        },
-        "lora": {
-            name.removeprefix("lora_"): values.pop(name)
-            for name in LoraArguments.__dataclass_fields__
-        },
+    method_flags: dict[str, dict[str, Any]] = {
+        name: {
+            flag.removeprefix(f"{name}_"): values.pop(flag)
+            for flag in (field.name for field in fields(arguments))
+        }
+        for name, arguments in OF_METHODS.items()
     }
+    method_flags["ia3"] = {}  # it has no flags but target_modules
     if glue.target_modules:
         for flags in method_flags.values():
             flags["target_modules"] = _targets(glue.target_modules)

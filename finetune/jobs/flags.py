@@ -31,8 +31,11 @@ METHOD_DEFAULTS: dict[str, dict[str, Any]] = {
         "weight_decay": 0.0,
         "max_grad_norm": 0.0,
     },
-    # Rates of the methods' own papers for RoBERTa-base; the rest as for finetuning.
+    # Rates of the methods' own papers for RoBERTa-base, but IA3's for T0 and SHiRA's as LoRA's; the
+    # rest as for finetuning.
     "lora": {"learning_rate": 5e-4},
+    "shira": {"learning_rate": 5e-4},
+    "ia3": {"learning_rate": 3e-3},
     "bitfit": {"learning_rate": 4e-4},
     "linear": {"learning_rate": 1e-3},
 }
@@ -88,8 +91,8 @@ class GlueArguments:
     target_modules: list[str] | None = field(
         default=None,
         metadata={
-            "help": "what masks or LoRA work on, as in PEFT: all-linear, ends of names, or a "
-            "regular expression; default: see the method"
+            "help": "what mask, lora, shira or ia3 work on, as in PEFT: all-linear, ends of names, "
+            "or a regular expression; default: see the method"
         },
     )
     max_train_samples: int | None = field(
@@ -103,8 +106,9 @@ class GlueArguments:
     start_from: str | None = field(
         default=None,
         metadata={
-            "help": "start from the encoder that OUT/TASK/finetune/seed-N holds for the same seed "
-            "(a task's name, as mnli for RTE, STS-B, MRPC), or from a finished job's folder"
+            "help": "start from the model that OUT/TASK/finetune/seed-N holds for the same seed "
+            "(a task's name, as mnli for RTE, STS-B, MRPC), or from a finished job's folder; its "
+            "head comes along where it has the same classes"
         },
     )
     num_processes: int | None = field(
@@ -140,7 +144,7 @@ class MaskArguments:
         default=0, metadata={"help": "uppermost blocks computed again in the backward pass"}
     )
     train_classifier: bool = field(
-        default=False, metadata={"help": "train the head instead of masking its random weights"}
+        default=False, metadata={"help": "train the head, whose weights are else frozen"}
     )
 
 
@@ -151,3 +155,19 @@ class LoraArguments:
     lora_r: int = field(default=8, metadata={"help": "rank"})
     lora_alpha: int = field(default=8, metadata={"help": "the update is scaled by alpha / r"})
     lora_dropout: float = field(default=0.0, metadata={"help": "on the input of the update"})
+
+
+@dataclass
+class ShiraArguments:
+    """Flags of the method `shira` (fields of PEFT's ShiraConfig)."""
+
+    shira_r: int = field(
+        default=8, metadata={"help": "as many weights train as LoRA of this rank has"}
+    )
+
+
+OF_METHODS: dict[str, type] = {
+    "mask": MaskArguments,
+    "lora": LoraArguments,
+    "shira": ShiraArguments,
+}

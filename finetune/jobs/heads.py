@@ -1,9 +1,9 @@
 """Where a job's weights come from, and whose head they wear.
 
 A pretrained encoder gets a fresh head, drawn from the seed; so does the encoder of another task's
-model. A model that was finetuned on this very task keeps its head, with its classes put into our
-order by their names: the orders in use differ, and mapping by index gives an accuracy of 5 to 35 %
-on MNLI.
+model. A model that was finetuned on this very task keeps its head, whatever method comes next, with
+its classes put into our order by their names: the orders in use differ, and mapping by index gives
+an accuracy of 5 to 35 % on MNLI.
 """
 
 import logging
@@ -29,36 +29,33 @@ HEADS = {
 
 
 def load_with_head(
-    backbone: Backbone, task: Task, labels: tuple[str, ...], start: Path | None, may_keep: bool
+    backbone: Backbone, task: Task, labels: tuple[str, ...], start: Path | None
 ) -> tuple[PreTrainedModel, list[str]]:
-    """The model for `task` and the names of its random parameters.
+    """The model for `task` and the names of its random parameters: none where it keeps its head.
 
-    `start` is a finetuned model's folder, whose encoder is taken instead of the backbone's.
-    `may_keep` lets a head for these very classes stay.
+    `start` is a finetuned model's folder, which is taken instead of the backbone's.
     """
     auto = KINDS[task.kind].model
     fields = head_fields(task, labels)
-    if start is not None:
-        return _with_fresh_head(auto, str(start), fields)
-    config = backbone.config
+    source = backbone.name if start is None else str(start)
+    config = backbone.config if start is None else AutoConfig.from_pretrained(source)
     architecture = next(iter(getattr(config, "architectures", None) or ()), "")
     if not architecture.endswith(tuple(HEADS.values())):
-        model, loading = from_checkpoint(auto, backbone.name, **fields, output_loading_info=True)
+        model, loading = from_checkpoint(auto, source, **fields, output_loading_info=True)
         return model, sorted(loading["missing_keys"])
-    if may_keep and architecture.endswith(HEADS[task.kind]):
+    if architecture.endswith(HEADS[task.kind]):
         order = _order(config, task, labels)
         if order is not None:
-            model = from_checkpoint(auto, backbone.name)
+            model = from_checkpoint(auto, source)
             _reorder(model, order)
             for name, value in fields.items():
                 setattr(model.config, name, value)
             return model, []
-    logger.warning(
-        "%s has a head for %s; this task gets a fresh one",
-        backbone.name,
-        ", ".join(_names(config)),
-    )
-    return _with_fresh_head(auto, backbone.name, fields)
+    if start is None:
+        logger.warning(
+            "%s has a head for %s; this task gets a fresh one", source, ", ".join(_names(config))
+        )
+    return _with_fresh_head(auto, source, fields)
 
 
 def _order(config: PretrainedConfig, task: Task, labels: tuple[str, ...]) -> list[int] | None:
@@ -99,7 +96,8 @@ def _reorder(model: PreTrainedModel, order: list[int]) -> None:
     assert last.out_features == len(order)
     with torch.no_grad():
         last.weight.copy_(last.weight[order])
-        last.bias.copy_(last.bias[order])
+        if last.bias is not None:  # decoders' heads have none
+            last.bias.copy_(last.bias[order])
 
 
 def _with_fresh_head(

@@ -7,10 +7,10 @@ import argparse
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
-from finetune.jobs.flags import GlueArguments, LoraArguments, MaskArguments
+from finetune.jobs.flags import OF_METHODS, GlueArguments
 from finetune.tasks import DataFlags
 
-FLAGS = (GlueArguments, DataFlags, MaskArguments, LoraArguments)
+FLAGS: tuple[type, ...] = (GlueArguments, DataFlags, *OF_METHODS.values())
 ALL = (
     "Beside these, every field of transformers' TrainingArguments: --num_train_epochs, "
     "--per_device_train_batch_size, --bf16 and so on. --help_all lists them."

@@ -5,6 +5,8 @@
 | finetune | everything | a stock model |
 | mask | scores, binarized | a PEFT adapter of bits (`finetune.masks`) |
 | lora | low-rank updates of queries and values or `target_modules`, the head | a PEFT adapter |
+| shira | single weights, chosen at random, of the same layers, the head | a PEFT adapter |
+| ia3 | a factor for each output of keys and values, each input of O, the head | a PEFT adapter |
 | bitfit | biases, the head | these, in `trained.safetensors` |
 | linear | the head | it, in `trained.safetensors` |
 """
@@ -15,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig, get_peft_model
+from peft import IA3Config, LoraConfig, ShiraConfig, get_peft_model
 from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedModel
@@ -23,24 +25,30 @@ from transformers import PreTrainedModel
 from finetune.adapters import BASE, TRAINED
 from finetune.errors import FinetuneError
 from finetune.masks import MaskConfig
+from finetune.masks.architectures import role_of
 from finetune.masks.identity import base_prefix, is_under
 from finetune.masks.method import WRAPPED
-from finetune.masks.targets import choose_targets, lora_targets
+from finetune.masks.targets import adapter_targets, choose_targets, encoder_layers, exactly
 
 
 @dataclass(frozen=True)
 class Head:
-    """What a method needs to know beside the model: the task, its labels, the random parameters."""
+    """What a method needs to know beside the model: the task, its labels, its own parameters.
+
+    `names` are the random parameters, or, where a finetuned model kept its head (`is_kept`), that
+    head's.
+    """
 
     task: str
     labels: tuple[str, ...]
-    random: list[str]
+    names: list[str]
     seed: int
+    is_kept: bool = False
 
     @property
     def modules(self) -> list[str]:
-        """Names of the modules that no checkpoint has."""
-        return sorted({name.rpartition(".")[0] for name in self.random})
+        """Names of the modules with these parameters."""
+        return sorted({name.rpartition(".")[0] for name in self.names})
 
 
 @dataclass(frozen=True)
@@ -62,10 +70,12 @@ def _save_pretrained(model: nn.Module, folder: Path) -> None:
 
 
 def _mask(model: PreTrainedModel, head: Head, flags: dict[str, Any]) -> nn.Module:
+    """A random head is masked, or trains; one that knows the task stays as it is, or trains on."""
     config = MaskConfig(
         **flags,
         seed=head.seed,
         head_modules=head.modules,
+        mask_classifier=not head.is_kept,
         task=head.task,
         labels=list(head.labels),
         stores_scores=True,  # in checkpoints, which training goes on from
@@ -84,7 +94,7 @@ def _lora(model: PreTrainedModel, head: Head, flags: dict[str, Any]) -> nn.Modul
         r=flags["r"],
         lora_alpha=flags["alpha"],
         lora_dropout=flags["dropout"],
-        target_modules=lora_targets(flags.get("target_modules"), model),
+        target_modules=_lora_targets(model, flags),
         # Names like `dense` also fit layers of the head.
         exclude_modules=head.modules or None,
         modules_to_save=head.modules,
@@ -92,8 +102,56 @@ def _lora(model: PreTrainedModel, head: Head, flags: dict[str, Any]) -> nn.Modul
     return get_peft_model(model, config)
 
 
+def _lora_targets(model: PreTrainedModel, flags: dict[str, Any]) -> list[str] | str:
+    return adapter_targets(flags.get("target_modules"), model, "QV")
+
+
+def _shira(model: PreTrainedModel, head: Head, flags: dict[str, Any]) -> nn.Module:
+    """On the layers that LoRA takes: as many trained weights as LoRA of rank `r` has."""
+    config = ShiraConfig(
+        r=flags["r"],
+        random_seed=head.seed,
+        target_modules=_own_layers(_shira_layers(model, flags), head),
+        modules_to_save=head.modules,
+    )
+    return get_peft_model(model, config)
+
+
+def _shira_layers(model: PreTrainedModel, flags: dict[str, Any]) -> dict[str, Any]:
+    targets = adapter_targets(flags.get("target_modules"), model, "QV", nn.Linear)
+    layers = encoder_layers(targets, model, nn.Linear)
+    for name, layer in layers.items():
+        most = layer.weight.numel() // sum(layer.weight.shape)
+        if not 1 <= flags["r"] <= most:
+            raise FinetuneError(
+                f"--shira_r {flags['r']}: expected 1 to {most}: r (out + in) weights of {name} "
+                f"train, which has {' × '.join(map(str, layer.weight.shape))}."
+            )
+    return layers
+
+
+def _ia3(model: PreTrainedModel, head: Head, flags: dict[str, Any]) -> nn.Module:
+    """As in its paper: on keys, values, and the activations that enter O, or `target_modules`."""
+    layers = _ia3_layers(model, flags)
+    config = IA3Config(
+        target_modules=_own_layers(layers, head),
+        feedforward_modules=exactly(name for name in layers if role_of(name) == "O"),
+        modules_to_save=head.modules,
+    )
+    return get_peft_model(model, config)
+
+
+def _ia3_layers(model: PreTrainedModel, flags: dict[str, Any]) -> dict[str, Any]:
+    return encoder_layers(adapter_targets(flags.get("target_modules"), model, "KVO"), model)
+
+
+def _own_layers(layers: Collection[str], head: Head) -> str:
+    """Less what trains whole: a random pooler is inside the encoder."""
+    return exactly(name for name in layers if not is_under(name, head.modules))
+
+
 def _bitfit(model: PreTrainedModel, head: Head, flags: dict[str, Any]) -> nn.Module:
-    return _only(model, {*_biases(model), *head.random})
+    return _only(model, {*_biases(model), *head.names})
 
 
 def _biases(model: PreTrainedModel) -> list[str]:
@@ -125,15 +183,20 @@ def _save_trained(model: nn.Module, folder: Path) -> None:
     model.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
 
 
+def head_names(model: PreTrainedModel) -> list[str]:
+    """Parameters of the head that a finetuned model brought: what stands around its encoder."""
+    prefix = base_prefix(model)
+    return [
+        name for name, _ in model.named_parameters() if not (prefix and is_under(name, [prefix]))
+    ]
+
+
 def head_weights(model: nn.Module, head: Head) -> frozenset[nn.Parameter]:
     """Parameters of the wrapped model that are its head's weights; a mask's scores aren't."""
-    # A model that brought its head has nothing random: it is what stands around the encoder.
-    encoder = base_prefix(model)
-    modules = head.modules or [name for name, _ in model.named_children() if name != encoder]
     return frozenset(
         parameter
         for name, parameter in model.named_parameters()
-        if is_under(name.removeprefix(WRAPPED), modules) and ".mask_scores" not in name
+        if is_under(name.removeprefix(WRAPPED), head.modules) and ".mask_scores" not in name
     )
 
 
@@ -149,8 +212,10 @@ METHODS: dict[str, Method] = {
         _lora,
         _save_pretrained,
         "lora",
-        check=lambda model, flags: lora_targets(flags.get("target_modules"), model),
+        check=_lora_targets,
     ),
+    "shira": Method(_shira, _save_pretrained, "shira", check=_shira_layers),
+    "ia3": Method(_ia3, _save_pretrained, "ia3", check=_ia3_layers),
     "bitfit": Method(_bitfit, _save_trained, check=lambda model, flags: _biases(model)),
-    "linear": Method(lambda model, head, flags: _only(model, head.random), _save_trained),
+    "linear": Method(lambda model, head, flags: _only(model, head.names), _save_trained),
 }

@@ -24,7 +24,7 @@ from finetune.files import read_json, write_json, write_text
 from finetune.jobs.checkpoints import newest_whole
 from finetune.jobs.folder import FINISHED, SETTINGS, needs_run, only_writer
 from finetune.jobs.heads import load_with_head
-from finetune.jobs.methods import METHODS, Head, head_weights
+from finetune.jobs.methods import METHODS, Head, head_names, head_weights
 from finetune.jobs.progress import LogLines
 from finetune.jobs.trainer import JobTrainer
 from finetune.tasks.encode import IGNORED, Backbone, EncodedTask
@@ -36,7 +36,7 @@ from finetune.tasks.rows import Rows, by_length
 class Job:
     """One cell of a sweep. `settings` is everything that decides its result, for `job.json`.
 
-    `start` is the folder of a finished job whose encoder is taken instead of the pretrained one.
+    `start` is the folder of a finished job whose model is taken instead of the pretrained one.
     """
 
     task: str
@@ -60,10 +60,9 @@ def build_model(
     """
     task, labels = encoded.data.task, encoded.data.labels
     set_seed(job.seed)
-    may_keep = job.method == "finetune"
-    stock, random = load_with_head(backbone, task, labels, job.start, may_keep)
+    stock, random = load_with_head(backbone, task, labels, job.start)
     method = METHODS[job.method]
-    head = Head(job.task, labels, random, job.seed)
+    head = Head(job.task, labels, random or head_names(stock), job.seed, is_kept=not random)
     model = method.wrap(stock, head, job.method_flags.get(method.flags or "", {}))
     return model, head_weights(model, head)
 

@@ -91,6 +91,8 @@ def load_masked(folder: MaskFolder, backbone: str, merge: bool = True) -> PreTra
     """
     check_shapes(folder, backbone)
     auto = auto_class(folder.config.model_class)
-    base = from_checkpoint(auto, backbone, **head_fields(folder))
+    # The backbone may have another task's head, which the mask's own replaces.
+    fields = head_fields(folder) | {"ignore_mismatched_sizes": True}
+    base = from_checkpoint(auto, backbone, **fields)
     model: Any = PeftModel.from_pretrained(base, str(folder.path))
     return (model.merge_and_unload() if merge else model).eval()

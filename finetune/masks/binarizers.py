@@ -1,18 +1,26 @@
-"""From scores to bits and back: the four binarizers, and the scores they start from.
+"""From scores to bits and back: the five binarizers, and the scores they start from.
 
-Every binarizer maps scores of any shape to a boolean mask, True where a weight is kept, and passes
-the mask's gradient straight through to the scores:
+Every binarizer maps scores of any shape to a boolean mask, True where a weight is kept. The first
+four pass the mask's gradient straight through to the scores:
 
-    threshold   M > τ
-    hardtanh    M > 0; the gradient passes only where |M| < 1
-    bernoulli   in training a fresh draw at probability sigmoid(M), else M > 0
-    topk        all but the `initial_sparsity` · N lowest of each matrix, exactly
+    threshold      M > τ
+    hardtanh       M > 0; the gradient passes only where |M| < 1
+    bernoulli      in training a fresh draw at probability sigmoid(M), else M > 0
+    topk           all but the `initial_sparsity` · N lowest of each matrix, exactly: edge-popup
+                   (Ramanujan et al. 2020) with signed scores, as in movement pruning (Sanh et al.)
+    hard_concrete  in training a gate from 0 to 1 (Louizos et al. 2018), whose gradient is exact:
+                   clip((ζ - γ) sigmoid((logit(u) + M) / β) + γ, 0, 1) with a fresh u; else M > 0
 """
 
 import math
 from typing import NamedTuple
 
 import torch
+
+# Scores are logits of being kept.
+LOGITS = ("bernoulli", "hard_concrete")
+# The hard concrete's temperature β, and the interval from γ to ζ that is clipped; its authors'.
+TEMPERATURE, LOWEST, HIGHEST = 2 / 3, -0.1, 1.1
 
 
 class Rule(NamedTuple):
@@ -35,11 +43,13 @@ class Rule(NamedTuple):
     @property
     def remembers(self) -> bool:
         """The backward pass needs the forward's mask itself; it can't or shouldn't make it anew."""
-        return self.binarizer in ("bernoulli", "topk")
+        return self.binarizer in ("bernoulli", "topk", "hard_concrete")
 
 
 def keep(rule: Rule, scores: torch.Tensor, training: bool) -> torch.Tensor:
-    """Boolean mask in the shape of `scores`, compared in the scores' own precision."""
+    """Boolean mask in the shape of `scores`, compared in the scores' own precision; gates of the
+    hard concrete in training.
+    """
     if rule.binarizer == "topk":
         zeros = round(rule.sparsity * scores.numel())
         lowest = scores.flatten().topk(zeros, largest=False).indices
@@ -47,6 +57,10 @@ def keep(rule: Rule, scores: torch.Tensor, training: bool) -> torch.Tensor:
         return mask.index_fill_(0, lowest, False).reshape(scores.shape)
     if rule.binarizer == "bernoulli" and training:
         return torch.rand_like(scores) < scores.sigmoid()
+    if rule.binarizer == "hard_concrete" and training:
+        noise = torch.rand_like(scores).logit(eps=1e-6)
+        concrete = ((noise + scores) / TEMPERATURE).sigmoid()
+        return (concrete * (HIGHEST - LOWEST) + LOWEST).clamp(0, 1)
     return scores > rule.cut
 
 
@@ -61,6 +75,10 @@ def through(
         grad += rule.push * distance * grad.pow(2).mean().sqrt()
     if rule.binarizer == "hardtanh":
         grad.mul_(scores.abs() < 1)
+    elif rule.binarizer == "hard_concrete":
+        # (ζ - γ) s (1 - s) / β, with s the sigmoid, which the gate tells.
+        slope = (mask - LOWEST) * (HIGHEST - mask) / ((HIGHEST - LOWEST) * TEMPERATURE)
+        grad.mul_(slope * ((mask > 0) & (mask < 1)))
     return grad
 
 
@@ -71,15 +89,15 @@ def initial_scores(
 
     `uniform`: U(-c, (c + τ)/p0 - c), so that a share p0 lies at or below τ; `random` and
     `magnitude`: exactly int(p0 N) of them, chosen at random or smallest first, start as far below
-    the cut as the others above it; `ones`: all above. Bernoulli's uniform start is the constant
-    whose probability is 1 - p0.
+    the cut as the others above it; `ones`: all above. Where scores are logits the uniform start is
+    the constant whose probability is 1 - p0.
     """
     generator = torch.Generator().manual_seed(seed)
     margin = rule.threshold if rule.binarizer == "threshold" else scale
-    if rule.binarizer == "bernoulli":
+    if rule.binarizer in LOGITS:
         margin = math.log((1 - rule.sparsity) / rule.sparsity)
     kept = torch.full(magnitude.shape, rule.cut + margin)
-    if init == "ones" or (init == "uniform" and rule.binarizer == "bernoulli"):
+    if init == "ones" or (init == "uniform" and rule.binarizer in LOGITS):
         return kept
     if init == "uniform":
         upper = (scale + rule.cut) / rule.sparsity - scale

@@ -44,7 +44,9 @@ class MaskConfig(PeftConfig):
     )
     matrices: list[str] = field(default_factory=lambda: list(MATRICES))
     mask_pooler: bool = True
-    mask_classifier: bool = True
+    mask_classifier: bool = field(
+        default=True, metadata={"help": "mask the head's weights; else they stay as they are"}
+    )
     train_classifier: bool = field(
         default=False, metadata={"help": "train the head's weights instead of masking them"}
     )
@@ -79,7 +81,7 @@ class MaskConfig(PeftConfig):
     )
     head_modules: list[str] | None = field(
         default=None,
-        metadata={"help": "random modules, saved whole; default: all outside the base"},
+        metadata={"help": "modules of the task's own, saved whole; default: all outside the base"},
     )
     task: str | None = None
     labels: list[str] | None = None

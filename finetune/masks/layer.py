@@ -19,7 +19,12 @@ from finetune.masks.binarizers import Rule, keep, through
 
 
 def masked_weight(weight: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """W ⊙ mask; a mask of groups or of one element is spread over the rows of W [out, in]."""
+    """W ⊙ mask; a mask of groups or of one element is spread over the rows of W [out, in].
+
+    The mask is boolean, or gates from 0 to 1.
+    """
+    if mask.dtype != torch.bool:
+        return weight * spread(mask, weight).to(weight.dtype)
     return torch.where(spread(mask, weight), weight, weight.new_zeros(()))
 
 

@@ -80,7 +80,7 @@ class MaskModel(BaseTuner):
         layer = target if isinstance(target, MaskedLinear) else MaskedLinear(target)  # type: ignore[arg-type]
         is_head = is_under(current_key, config.head_modules or [])
         scores = None
-        if not (is_head and config.train_classifier):
+        if not is_head or config.mask_classifier:
             # Only blocks have heads; pooler and head are masked weight by weight in any case.
             single = is_head or "pooler" in current_key.split(".")
             shape = self._score_shape(layer.base_layer, "weight" if single else config.granularity)

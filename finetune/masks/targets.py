@@ -1,6 +1,8 @@
 """Which linear layers of a model get a mask, or another adapter."""
 
 import re
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -13,13 +15,14 @@ from finetune.masks.architectures import (
     find_blocks,
     linear_names,
     plain_modules,
+    split_role,
 )
 from finetune.masks.config import MaskConfig
 from finetune.masks.identity import base_prefix, is_under
 
 Targets = list[str] | str
 ALL_LINEAR = "all-linear"
-LORA_KINDS = (nn.Linear, Conv1D)  # GPT-2 has the latter
+LINEAR_KINDS = (nn.Linear, Conv1D)  # GPT-2 has the latter
 
 
 def choose_targets(config: MaskConfig, model: PreTrainedModel) -> Targets:
@@ -40,7 +43,7 @@ def default_targets(config: MaskConfig, model: PreTrainedModel) -> str:
     if config.mask_pooler:
         pooler = f"{base_prefix(model)}.pooler"  # a linear layer itself in ALBERT and BigBird
         names += [name for name in linear_names(model) if is_under(name, [pooler])]
-    names += _masked_head(config, model)
+    names += _stored_head(config, model)
     inner = [blocks.pattern(config.blocks, blocks.chosen(config.matrices))] if config.blocks else []
     return "|".join([*inner, *map(re.escape, names)])
 
@@ -51,7 +54,7 @@ def given_targets(config: MaskConfig, model: PreTrainedModel) -> Targets:
     """
     assert config.target_modules is not None
     targets = encoder_targets(config.target_modules, model)
-    head = _masked_head(config, model)
+    head = _stored_head(config, model)
     if isinstance(targets, str):
         return "|".join([f"({targets})", *map(re.escape, head)])
     return [*targets, *head]
@@ -69,28 +72,51 @@ def encoder_targets(targets: Targets, model: nn.Module, kinds: Kinds = nn.Linear
     return [name for name in linear_names(model, kinds) if not prefix or is_under(name, [prefix])]
 
 
-def lora_targets(given: Targets | None, model: nn.Module) -> Targets:
-    """`given` as PEFT reads it, or queries and values of all blocks, as LoRA's authors; where they
-    can't be told by name, all linear layers of the blocks.
+def adapter_targets(
+    given: Targets | None, model: nn.Module, matrices: Sequence[str], kinds: Kinds = LINEAR_KINDS
+) -> Targets:
+    """`given` as PEFT reads it, or `matrices` of all blocks, with what is fused with them; where
+    they can't be told by name, all linear layers of the blocks.
     """
     if given is not None:
-        return encoder_targets(given, model, LORA_KINDS)
-    blocks = find_blocks(model, LORA_KINDS)
-    chosen = [name for name, role in blocks.roles.items() if role in ("Q", "V", "QKV")]
+        return encoder_targets(given, model, kinds)
+    blocks = find_blocks(model, kinds)
+    chosen = [name for name, role in blocks.roles.items() if set(split_role(role)) & set(matrices)]
     return blocks.pattern(range(blocks.depth), chosen or list(blocks.roles))
 
 
-def _masked_head(config: MaskConfig, model: nn.Module) -> list[str]:
-    """The linear layers outside the base, where the config wants them masked or trained."""
+def encoder_layers(
+    targets: Targets, model: nn.Module, kinds: Kinds = LINEAR_KINDS
+) -> dict[str, Any]:
+    """The layers that `targets` match, by name, less those of the head, which trains whole."""
     prefix = base_prefix(model)
-    if not prefix or not (config.mask_classifier or config.train_classifier):
+    return {
+        name: module
+        for name, module in check_targets(targets, model, kinds).items()
+        if not prefix or is_under(name, [prefix])
+    }
+
+
+def exactly(names: Iterable[str]) -> str:
+    """`target_modules` that match these names alone: PEFT takes a list of names by their ends."""
+    return "|".join(map(re.escape, names))
+
+
+def _stored_head(config: MaskConfig, model: nn.Module) -> list[str]:
+    """The linear layers outside the base, where the mask holds them: masked, trained or as found.
+
+    A config that no model has filled in yet may have none.
+    """
+    prefix = base_prefix(model)
+    if not prefix or not (config.mask_classifier or config.train_classifier or config.head_modules):
         return []
     return [name for name in linear_names(model) if not is_under(name, [prefix])]
 
 
-def check_targets(targets: Targets, model: nn.Module, kinds: Kinds = nn.Linear) -> None:
-    """Each pattern of `targets` must match something, and only layers of these classes."""
+def check_targets(targets: Targets, model: nn.Module, kinds: Kinds = nn.Linear) -> dict[str, Any]:
+    """What `targets` match: each pattern something, and only layers of these classes."""
     modules = plain_modules(model)
+    found: dict[str, Any] = {}
     patterns = (
         [targets] if isinstance(targets, str) else [rf"(.*\.)?{re.escape(t)}" for t in targets]
     )
@@ -111,3 +137,5 @@ def check_targets(targets: Targets, model: nn.Module, kinds: Kinds = nn.Linear) 
                 raise FinetuneError(
                     f"target_modules: {name} is a {type(module).__name__}, expected a Linear."
                 )
+        found |= matches
+    return found

@@ -1,12 +1,18 @@
 """Whose head a model wears: its classes are matched by name, never by place."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from finetune.glue import main
 from finetune.jobs.heads import load_with_head, order_of
+from finetune.jobs.load import load_model
+from finetune.masks.folder import MaskFolder
+from finetune.masks.resident import Resident
 from finetune.tasks import TASKS
 from finetune.tasks.encode import Backbone
 
@@ -30,7 +36,7 @@ def mnli_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def test_a_head_in_another_order_gives_the_same_probability_to_each_name(mnli_model: Path) -> None:
     task = TASKS["mnli"]
     backbone = Backbone.load(str(mnli_model))
-    model, random = load_with_head(backbone, task, task.labels or (), None, True)
+    model, random = load_with_head(backbone, task, task.labels or (), None)
     theirs = AutoModelForSequenceClassification.from_pretrained(mnli_model)
     inputs = backbone.tokenizer("red sky", "blue sea", return_tensors="pt")
     with torch.no_grad():
@@ -40,14 +46,12 @@ def test_a_head_in_another_order_gives_the_same_probability_to_each_name(mnli_mo
     assert random == [] and list(model.config.id2label.values()) == list(task.labels or ())
 
 
-@pytest.mark.parametrize(("task", "may_keep"), [("rte", True), ("mnli", False), ("pos", True)])
+@pytest.mark.parametrize("task", ["rte", "pos"])
 def test_any_other_head_stays_behind(
-    mnli_model: Path, task: str, may_keep: bool, caplog: pytest.LogCaptureFixture
+    mnli_model: Path, task: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     row = TASKS[task]
-    model, random = load_with_head(
-        Backbone.load(str(mnli_model)), row, row.labels or (), None, may_keep
-    )
+    model, random = load_with_head(Backbone.load(str(mnli_model)), row, row.labels or (), None)
     assert model.config.num_labels == len(row.labels or ())
     assert random and all(name.startswith("classifier") for name in random)
     theirs = AutoModelForSequenceClassification.from_pretrained(mnli_model)
@@ -69,6 +73,92 @@ def test_a_regression_keeps_its_one_output(tiny_model: Path, tmp_path: Path) -> 
     )
     model.save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path)
-    loaded, random = load_with_head(Backbone.load(str(tmp_path)), TASKS["stsb"], (), None, True)
+    loaded, random = load_with_head(Backbone.load(str(tmp_path)), TASKS["stsb"], (), None)
     assert random == []
     assert loaded.classifier.out_proj.weight.equal(model.classifier.out_proj.weight)
+
+
+LIBRARY = ("lib-blue", "lib-green", "lib-red")
+
+
+@pytest.fixture(scope="module")
+def finetuned(tiny_model: Path, tiny_tasks: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A job's folder, finetuned on `library`."""
+    out = tmp_path_factory.mktemp("finetuned")
+    main(words(tiny_model, tiny_tasks, out, "--num_train_epochs", "3", "--learning_rate", "0.01"))
+    return out / "library/finetune/seed-1"
+
+
+def words(model: Path, data: Path, out: Path, *more: str) -> list[str]:
+    return [
+        *("--model_name_or_path", str(model), "--data_dir", str(data), "--output_dir", str(out)),
+        *("--task_name", "library", "--seed", "1", "--max_seq_length", "16", "--bf16", "false"),
+        *more,
+    ]
+
+
+def by_name(logits: torch.Tensor, labels: list[str] | tuple[str, ...]) -> dict[str, torch.Tensor]:
+    return dict(zip(labels, logits.T, strict=True))
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1]])
+def test_a_mask_as_a_second_stage_begins_with_the_finetuned_models_answers(
+    finetuned: Path, tiny_tasks: Path, tmp_path: Path, order: list[int]
+) -> None:
+    """All bits kept and no training: what is stored, loaded and served answers as before."""
+    stock = AutoModelForSequenceClassification.from_pretrained(finetuned).eval()
+    tokenizer = AutoTokenizer.from_pretrained(finetuned)
+    inputs = tokenizer(["red sky", "blue sea one"], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        expected = by_name(stock(**inputs).logits, LIBRARY)
+    last = stock.classifier.out_proj
+    last.weight.data, last.bias.data = last.weight.data[order], last.bias.data[order]
+    stock.config.id2label = {index: LIBRARY[old] for index, old in enumerate(order)}
+    stock.config.label2id = {label: index for index, label in stock.config.id2label.items()}
+    first = tmp_path / "first"
+    stock.save_pretrained(first)
+    tokenizer.save_pretrained(first)
+    still = ["--mask_init", "ones", "--max_steps", "1", "--learning_rate", "1e-9"]
+    main(words(first, tiny_tasks, tmp_path / "out", "--method", "mask", *still))
+    folder = MaskFolder.open(tmp_path / "out/library/mask/seed-1")
+    assert not any("classifier" in name for name in folder.kinds)  # the head isn't masked
+    with torch.no_grad():
+        loaded = load_model(folder.path, str(first))(**inputs).logits
+    served = Resident(str(first), [folder]).logits(["library"], inputs)["library"]
+    for logits in (loaded, served):
+        for label, values in by_name(logits, folder.config.labels or []).items():
+            torch.testing.assert_close(values, expected[label], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("trains", ["false", "true"])
+def test_start_from_the_same_task_takes_the_head_along(
+    finetuned: Path, tiny_model: Path, tiny_tasks: Path, trains: str
+) -> None:
+    out = finetuned.parents[2]
+    flags = ["--method", "mask", "--start_from", "library", "--train_classifier", trains]
+    steps = ["--max_steps", "2", "--overwrite_cache", "--mask_blocks", "1"]
+    folder = out / "library/mask/seed-1"
+    if folder.exists():
+        folder.rename(folder.with_name("other"))
+    main(words(tiny_model, tiny_tasks, out, *flags, *steps))
+    stored = load_file(folder / "adapter_model.safetensors")
+    head = load_file(finetuned / "model.safetensors")["classifier.out_proj.weight"]
+    equal = stored["base_model.model.classifier.out_proj.mask_weight"].equal(head)
+    assert equal == (trains == "false")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(finetuned)
+
+
+@pytest.mark.parametrize("method", ["mask", "lora", "linear"])
+def test_what_was_learned_over_another_tasks_model_loads(
+    mnli_model: Path, tiny_tasks: Path, tmp_path: Path, method: str
+) -> None:
+    """Three classes in the backbone's head, two in the task's."""
+    flags = ["--task_name", "rte", "--method", method, "--max_steps", "1"]
+    main(words(mnli_model, tiny_tasks, tmp_path, *flags))
+    folder = tmp_path / "rte" / method / "seed-1"
+    assert load_model(folder, str(mnli_model)).config.num_labels == 2
+    if method == "mask":
+        served = Resident(str(mnli_model), [MaskFolder.open(folder)])
+        logits = served.logits(["rte"], {"input_ids": torch.tensor([[0, 5, 2]])})["rte"]
+        assert logits.shape == (1, 2)

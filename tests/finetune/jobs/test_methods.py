@@ -1,10 +1,12 @@
 """Each method trains what it says and nothing else, and its stored part brings the model back."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
@@ -14,7 +16,7 @@ from finetune.jobs.load import load_model
 from finetune.jobs.plan import make_plan
 from finetune.jobs.train import build_model
 
-METHODS = ["lora", "bitfit", "linear"]
+METHODS = ["lora", "shira", "ia3", "bitfit", "linear"]
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,18 @@ def runs(tiny_model: Path, tiny_tasks: Path, tmp_path_factory: pytest.TempPathFa
             *("--model_name_or_path", str(tiny_model), "--data_dir", str(tiny_tasks)),
             *("--output_dir", str(out), "--task_name", "library", "--seed", "1"),
             *("--method", *METHODS, "--max_seq_length", "16", "--num_train_epochs", "3"),
-            *("--learning_rate", "0.02", "--lora_r", "2", "--lora_alpha", "4", "--bf16", "false"),
+            *(
+                "--learning_rate",
+                "0.02",
+                "--lora_r",
+                "2",
+                "--lora_alpha",
+                "4",
+                "--shira_r",
+                "2",
+                "--bf16",
+                "false",
+            ),
         ]
     )
     return out
@@ -55,6 +68,11 @@ def test_only_its_own_part_of_the_encoder_moves(runs: Path, tiny_model: Path, me
     moved = {name for name, value in after.state_dict().items() if not before[name].equal(value)}
     expected = {
         "lora": {name for name in before if name.endswith(("query.weight", "value.weight"))},
+        "shira": {name for name in before if name.endswith(("query.weight", "value.weight"))},
+        # Biases of a fresh model are 0, whatever the factor.
+        "ia3": {
+            name for name in before if re.search(r"(key|value|[^n]\.output\.dense)\.weight", name)
+        },
         "bitfit": {name for name in before if name.endswith(".bias")},
         "linear": set(),
     }
@@ -73,6 +91,48 @@ def test_what_is_stored_is_small_and_complete(runs: Path) -> None:
     assert all("lora_" in name or "classifier" in name for name in names)
     shapes = {tuple(value.shape) for name, value in names.items() if "lora_A" in name}
     assert shapes == {(2, 16)}
+
+
+@pytest.mark.parametrize("method", ["lora", "shira", "ia3"])
+def test_target_modules_are_the_encoders(
+    tiny_model: Path, tiny_tasks: Path, tmp_path: Path, method: str
+) -> None:
+    """The head, which has a layer `dense`, trains whole; a factor stands before O alone."""
+    plan = make_plan(
+        [
+            *("--model_name_or_path", str(tiny_model), "--data_dir", str(tiny_tasks)),
+            *("--output_dir", str(tmp_path), "--task_name", "library", "--method", method),
+            *("--target_modules", "dense", "value", "--shira_r", "2"),
+        ]
+    )
+    ((job,),) = plan.rounds
+    model, _ = build_model(job, plan.inputs.backbone, plan.inputs.encoded(job))
+    adapted = {
+        name.removeprefix("base_model.model.roberta.encoder.layer."): module
+        for name, module in model.named_modules()
+        if isinstance(module, BaseTunerLayer)
+    }
+    ends = ("attention.self.value", "attention.output.dense", "intermediate.dense", "output.dense")
+    assert set(adapted) == {f"{block}.{end}" for block in (0, 1) for end in ends}
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    whole = {plain(name) for name in trained if "modules_to_save" in name}
+    assert whole == {name for name in map(plain, trained) if name.startswith("classifier.")}
+    assert len(whole) == 4
+    if method == "ia3":
+        before = {name for name, layer in adapted.items() if layer.is_feedforward}
+        assert before == {"0.output.dense", "1.output.dense"}
+
+
+def test_more_of_shira_than_a_layer_holds(
+    tiny_model: Path, tiny_tasks: Path, tmp_path: Path
+) -> None:
+    command = [
+        *("--model_name_or_path", str(tiny_model), "--data_dir", str(tiny_tasks)),
+        *("--output_dir", str(tmp_path), "--task_name", "library", "--method", "shira"),
+        *("--shira_r", "9"),
+    ]
+    with pytest.raises(FinetuneError, match=r"--shira_r 9: expected 1 to 8: .*query.*16 × 16"):
+        make_plan(command)
 
 
 def plain(name: str) -> str:

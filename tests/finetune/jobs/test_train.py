@@ -19,21 +19,30 @@ def words(model: Path, data: Path, out: Path, *more: str) -> list[str]:
     ]
 
 
+@pytest.mark.parametrize(
+    ("method", "stored"),
+    [
+        ("finetune", "model.safetensors"),
+        ("shira", "adapter_model.safetensors"),
+        ("ia3", "adapter_model.safetensors"),
+    ],
+)
 def test_an_interrupted_job_goes_on_from_its_checkpoint(
-    tiny_model: Path, tiny_tasks: Path, tmp_path: Path
+    tiny_model: Path, tiny_tasks: Path, tmp_path: Path, method: str, stored: str
 ) -> None:
     steps = ["--max_steps", "6", "--save_strategy", "steps", "--save_steps", "4"]
-    command = words(tiny_model, tiny_tasks, tmp_path, *steps)
+    more = ["--method", method, "--shira_r", "2"]
+    command = words(tiny_model, tiny_tasks, tmp_path, *steps, *more)
     main(command)
-    job = tmp_path / "library/finetune/seed-1"
-    whole = load_file(job / "model.safetensors")
+    job = tmp_path / "library" / method / "seed-1"
+    whole = load_file(job / stored)
     (job / "all_results.json").unlink()
-    (job / "model.safetensors").unlink()
+    (job / stored).unlink()
     shutil.rmtree(job / "checkpoint-6")
     main(command)
     state = json.loads((job / "checkpoint-6" / "trainer_state.json").read_text())
     assert state["global_step"] == 6
-    for name, value in load_file(job / "model.safetensors").items():
+    for name, value in load_file(job / stored).items():
         torch.testing.assert_close(value, whole[name])
 
 

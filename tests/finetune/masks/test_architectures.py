@@ -15,7 +15,7 @@ from finetune.errors import FinetuneError
 from finetune.masks import MaskConfig
 from finetune.masks.architectures import find_blocks
 from finetune.masks.layer import MaskedLinear
-from finetune.masks.targets import encoder_targets, lora_targets
+from finetune.masks.targets import adapter_targets, encoder_targets
 
 BERT = (
     "attention.self.query attention.self.key attention.self.value attention.output.dense "
@@ -160,7 +160,7 @@ def test_target_modules_are_pefts_and_the_head_is_masked_too(targets: Any, count
 
 def test_lora_takes_queries_and_values() -> None:
     model = make("deberta-v2")
-    chosen = re.compile(lora_targets(None, model))
+    chosen = re.compile(adapter_targets(None, model, "QV"))
     names = {name.rpartition(".")[2] for name, _ in model.named_modules() if chosen.fullmatch(name)}
     assert names == {"query_proj", "value_proj"}
 

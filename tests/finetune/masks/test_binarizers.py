@@ -1,9 +1,12 @@
 """Binarizers and starting scores against their formulas."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from finetune.masks.binarizers import Rule, initial_scores, keep, through
 from finetune.masks.layer import MaskedLinearFunction
@@ -18,6 +21,7 @@ MAGNITUDE = torch.rand(200, 300, generator=torch.Generator().manual_seed(5))
         ("hardtanh", [0.0, 1e-9, -2.0, 7.0], [0, 1, 0, 1]),
         ("bernoulli", [0.0, 1e-9, -2.0, 7.0], [0, 1, 0, 1]),
         ("topk", [0.3, 0.1, 0.1, -4.0], [1, 1, 0, 0]),
+        ("hard_concrete", [0.0, 1e-9, -2.0, 7.0], [0, 1, 0, 1]),
     ],
 )
 def test_what_is_kept_in_evaluation(
@@ -49,6 +53,69 @@ def test_gradients_pass_as_specified() -> None:
         assert through(Rule(binarizer), scores, grad.clone(), mask).equal(grad)
     hard = through(Rule("hardtanh"), scores, grad.clone(), mask)
     assert hard.tolist() == [0, 2, 3, 0, 0]
+
+
+class GetSubnet(torch.autograd.Function):
+    """Edge-popup as its paper has it: the lowest of the sorted scores go; straight through."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: torch.Tensor, zeros: float) -> torch.Tensor:
+        order = scores.flatten().sort().indices
+        kept = torch.ones(scores.numel())
+        kept[order[: round(zeros * scores.numel())]] = 0
+        return kept.reshape(scores.shape)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return grad, None
+
+
+@given(st.floats(0, 1), st.integers(0, 2**32))
+@settings(deadline=None, max_examples=30)
+def test_topk_is_edge_popup(zeros: float, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    weight, scores, x = (torch.randn(7, 5, generator=generator) for _ in range(3))
+    found = []
+    for binarizer in ("topk", "theirs"):
+        leaf = scores.clone().requires_grad_()
+        if binarizer == "topk":
+            rule = Rule(binarizer, sparsity=zeros)
+            out = MaskedLinearFunction.apply(x, leaf, weight, None, rule, True)
+        else:
+            out = x @ (weight * GetSubnet.apply(leaf, zeros)).T
+        out.square().sum().backward()
+        found.append((out.detach(), leaf.grad))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_hard_concrete_gates_and_gradients_are_autograds_of_the_formula() -> None:
+    weight, x = torch.randn(40, 30, dtype=torch.double), torch.randn(8, 30, dtype=torch.double)
+    scores = torch.linspace(-4, 4, 1200, dtype=torch.double).reshape(40, 30)
+    found = []
+    for ours in (True, False):
+        leaf = scores.clone().requires_grad_()
+        torch.manual_seed(0)
+        if ours:
+            rule = Rule("hard_concrete")
+            out = MaskedLinearFunction.apply(x, leaf, weight, None, rule, True)
+        else:
+            u = torch.rand_like(leaf)
+            s = torch.sigmoid((u.log() - (1 - u).log() + leaf) / (2 / 3))
+            out = x @ (weight * torch.clamp(s * 1.2 - 0.1, 0, 1)).T
+        out.square().sum().backward()
+        found.append((out.detach(), leaf.grad))
+    for ours, formula in zip(*found, strict=True):
+        torch.testing.assert_close(ours, formula)
+
+
+def test_hard_concrete_gates_are_open_as_often_as_its_paper_says() -> None:
+    """P(gate > 0) = sigmoid(M - β log(-γ / ζ)), its equation 12."""
+    scores = torch.full((500, 500), -1.0)
+    gates = keep(Rule("hard_concrete"), scores, training=True)
+    share = 1 / (1 + math.exp(1.0 + 2 / 3 * math.log(0.1 / 1.1)))
+    assert (gates > 0).float().mean().item() == pytest.approx(share, abs=0.005)
+    assert gates.min() == 0 and gates.max() == 1
 
 
 @pytest.mark.parametrize("binarizer", ["bernoulli", "topk", "hardtanh", "threshold"])
@@ -83,12 +150,14 @@ def test_initial_sparsity(binarizer: str, init: str, sparsity: float) -> None:
         assert MAGNITUDE[zeros].max() <= MAGNITUDE[~zeros].min()
 
 
-def test_bernoulli_starts_at_the_asked_for_probability() -> None:
-    rule = Rule("bernoulli", sparsity=0.05)
+@pytest.mark.parametrize("binarizer", ["bernoulli", "hard_concrete"])
+def test_logits_start_at_the_asked_for_probability(binarizer: str) -> None:
+    rule = Rule(binarizer, sparsity=0.05)
     scores = initial_scores(rule, "uniform", 0.02, MAGNITUDE, seed=0)
     assert scores.unique().numel() == 1
     assert scores[0, 0].item() == pytest.approx(2.944, abs=1e-3)  # log(0.95 / 0.05)
-    assert (~keep(rule, scores, True)).float().mean().item() == pytest.approx(0.05, abs=0.005)
+    dropped = (keep(rule, scores, True) < 0.5).float().mean().item()
+    assert dropped == pytest.approx(0.05, abs=0.005)
 
 
 def test_a_target_pulls_the_share_of_zeros_to_it() -> None:

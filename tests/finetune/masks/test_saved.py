@@ -119,6 +119,35 @@ def test_trained_head_is_saved_per_mask(tmp_path: Path) -> None:
     assert torch.equal(logits(reloaded), logits(model.eval()))
 
 
+def test_a_head_that_is_neither_masked_nor_trained_is_saved_as_it_is(tmp_path: Path) -> None:
+    model = get_peft_model(roberta(head_seed=1), MaskConfig(mask_classifier=False))
+    before = logits(model.eval())
+    model.save_pretrained(tmp_path)
+    other = PeftModel.from_pretrained(roberta(head_seed=2), str(tmp_path))
+    assert logits(other.eval()).equal(before)
+
+
+@pytest.mark.parametrize("granularity", ["weight", "head", "layer"])
+def test_trained_gates_are_saved_as_bits(tmp_path: Path, granularity: str) -> None:
+    model = get_peft_model(
+        roberta(),
+        MaskConfig(
+            binarizer="hard_concrete",
+            granularity=granularity,
+            initial_sparsity=0.4,
+            recompute_blocks=1,
+        ),
+    )
+    before = logits(model.eval())
+    model.train()
+    train(model, steps=60)
+    after = logits(model.eval())
+    assert not after.equal(before)
+    model.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(roberta(), str(tmp_path)).eval()
+    assert logits(loaded).equal(after)
+
+
 def test_mask_file_of_other_shapes_is_refused(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
