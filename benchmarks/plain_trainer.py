@@ -16,7 +16,6 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,7 @@ from transformers import (
 )
 
 from finetune.console import set_up
-from finetune.jobs.arguments import Layers, make_parser, parse, resolve
+from finetune.jobs.arguments import Layers, config_of, make_parser, parse, resolve
 from finetune.tasks import Split, TaskData, load_task
 from finetune.tasks.metrics import score
 
@@ -77,8 +76,7 @@ def make_trainer(
 def main(command: Sequence[str]) -> None:
     """Every task and seed of the command; finished ones are skipped."""
     parser = make_parser()
-    config = command[command.index("--config") + 1] if "--config" in command else None
-    layers = Layers.read(Path(config) if config else None, parser)
+    layers = Layers.read(config_of(command), parser)
     first = parse(parser, [*layers.base, *command])
     for name in first.task_name:
         settings = resolve(parser, layers, command, "finetune", name)

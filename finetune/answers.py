@@ -6,6 +6,7 @@ the same tasks are batched together by length, and a batch is answered by all of
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,19 +60,23 @@ class Models(Protocol):
 
 
 class Separate:
-    """Finetuned models, each whole, by task name."""
+    """Finetuned models, each whole, by task name.
+
+    Calls from several threads wait for each other, as those of `Resident`.
+    """
 
     def __init__(self, models: dict[str, PreTrainedModel]) -> None:
         self.models = models
+        self._lock = threading.Lock()
 
     def logits(
         self, tasks: Sequence[str], inputs: dict[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
         """Output of the model of each of `tasks`, fp32 on the CPU."""
         found = {}
-        for task in tasks:
-            model = self.models[task]
-            with torch.inference_mode():
+        with self._lock, torch.inference_mode():
+            for task in tasks:
+                model = self.models[task]
                 batch = {name: tensor.to(model.device) for name, tensor in inputs.items()}
                 found[task] = model(**batch).logits.float().cpu()
         return found

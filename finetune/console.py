@@ -2,7 +2,10 @@
 
 import argparse
 import logging
+import os
+import sys
 import warnings
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from finetune.errors import FinetuneError
@@ -21,12 +24,37 @@ class CommandParser(argparse.ArgumentParser):
         raise FinetuneError(f"{message[0].upper()}{message[1:]}. All flags: --help.")
 
 
-def set_up() -> None:
-    """Log to standard error, and quieten which head weights are new and a bar for each load."""
-    from transformers.utils import logging as hf_logging  # seconds that the subcommands don't need
+def run(name: str, main: Callable[[Sequence[str]], None], goes_on: bool = False) -> None:
+    """`python -m finetune.NAME`: `main` of the command line; a user's mistake is one line, exit 2.
 
-    hf_logging.set_verbosity_error()
-    hf_logging.disable_progress_bar()
+    `goes_on`: the same command continues what Ctrl-C interrupts.
+    """
+    set_up()
+    try:
+        main(sys.argv[1:])
+    except FinetuneError as error:
+        print(f"finetune.{name}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        how = "; the same command goes on from here" if goes_on else ""
+        print(f"finetune.{name}: interrupted{how}.", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read the output is gone; Python would try once more to write it at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def set_up() -> None:
+    """Log to standard error, and quieten which head weights are new and a bar for each load.
+
+    Output is UTF-8 in any locale. Call it before transformers is imported, which takes seconds that
+    not every command has to spend.
+    """
+    sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    logging.getLogger("transformers").setLevel(logging.ERROR)  # where it is imported already
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True

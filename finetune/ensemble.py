@@ -3,9 +3,8 @@
 import numpy as np
 import torch
 
+from finetune.choices import VOTES
 from finetune.errors import FinetuneError
-
-VOTES = ("label", "probability", "logit")
 
 
 def vote(logits: np.ndarray, how: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""`python -m finetune.glue`: finetune or mask an encoder on GLUE-like tasks, and table the results.
+r"""`python -m finetune.glue`: finetune or mask an encoder on GLUE-like tasks, and table results.
 
     python -m finetune.glue --model_name_or_path M --task_name rte --method finetune mask \
         --data_dir DIR --output_dir OUT --seed 1 2 3
@@ -6,16 +6,15 @@
     python -m finetune.glue compare OUT OTHER
     python -m finetune.glue submission OUT --output FILE.zip
 
-The flags are `run_glue.py`'s; `--help` lists them. Without --do_train, --do_eval or --do_predict it
-trains and evaluates.
+The flags are `run_glue.py`'s. Without --do_train, --do_eval or --do_predict it trains and
+evaluates.
 """
 
-import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from finetune.console import set_up
-from finetune.errors import FinetuneError
+from finetune.console import run
+from finetune.jobs.help import print_help
 
 SUBCOMMANDS = {"table": "table", "compare": "comparison", "submission": "submission"}
 
@@ -25,7 +24,10 @@ def main(command: Sequence[str]) -> None:
     if command and command[0] in SUBCOMMANDS:
         import_module(f"finetune.results.{SUBCOMMANDS[command[0]]}").main(command[1:])
         return
-    # Two seconds of imports that the subcommands don't need.
+    if "-h" in command or "--help" in command:
+        print_help(__doc__)
+        return
+    # Seconds of imports that nothing above needs.
     from finetune.jobs.plan import make_plan
     from finetune.jobs.sweep import run_sweep
 
@@ -33,12 +35,4 @@ def main(command: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    set_up()
-    try:
-        main(sys.argv[1:])
-    except FinetuneError as error:
-        print(f"finetune.glue: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("finetune.glue: interrupted; the same command goes on from here.", file=sys.stderr)
-        sys.exit(130)
+    run("glue", main, goes_on=True)

@@ -11,18 +11,19 @@ Needs the extra `serve`: pip install "latemask[serve]".
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
-import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from finetune.answers import Answerer, Request
+from finetune.console import CommandParser, run
 from finetune.errors import FinetuneError
-from finetune.predict import add_model_flags, load
+from finetune.predict import add_model_flags
+
+if TYPE_CHECKING:
+    from finetune.answers import Answerer
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +108,9 @@ def make_app(answerer: Answerer, limits: Limits) -> Any:
         from starlette.exceptions import HTTPException
     except ImportError as error:
         raise FinetuneError(f'{error}: pip install "latemask[serve]".') from None
+    from finetune.answers import Request
+    from finetune.lines import json_values
+
     app = FastAPI(title="latemask", docs_url=None, redoc_url=None)
     app.add_middleware(BodyLimit, limit=limits.max_body_bytes)
 
@@ -136,7 +140,7 @@ def make_app(answerer: Answerer, limits: Limits) -> Any:
                 raise HTTPException(422, text + "characters.")
         requests = [Request(query.text, query.pair, query.task) for query in call.requests]
         try:
-            answers = iter(answerer.answer(requests))
+            answers = map(json_values, answerer.answer(requests))
         except FinetuneError as error:
             raise HTTPException(422, str(error)) from None
         tasks = 1 if answerer.ensemble else len(answerer.heads)
@@ -148,12 +152,7 @@ def make_app(answerer: Answerer, limits: Limits) -> Any:
 
 def main(command: Sequence[str]) -> None:
     """Run the command line `command` (without the program's name)."""
-    parser = argparse.ArgumentParser(
-        prog="python -m finetune.serve",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = CommandParser(prog="python -m finetune.serve", description=__doc__)
     add_model_flags(parser)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
@@ -161,6 +160,8 @@ def main(command: Sequence[str]) -> None:
         parser.add_argument(f"--{name}", type=int, default=field.default)
     args = parser.parse_args(command)
     limits = Limits(**{name: getattr(args, name) for name in Limits.model_fields})
+    from finetune.models import load
+
     app = make_app(load(args), limits)
     import uvicorn
 
@@ -168,11 +169,4 @@ def main(command: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    from finetune.console import set_up
-
-    set_up()
-    try:
-        main(sys.argv[1:])
-    except FinetuneError as error:
-        print(f"finetune.serve: {error}", file=sys.stderr)
-        sys.exit(2)
+    run("serve", main)

@@ -106,13 +106,19 @@ def usable_nodes(batch_size: int, micro_batch_size: int, ranks_per_node: int) ->
 
 def check_glue(arguments: Sequence[str], options: argparse.Namespace) -> tuple[int, str]:
     """The flags of every job, its task's files, the model."""
-    from finetune.jobs.arguments import Layers, make_parser, parse, resolve, task_names
+    from finetune.jobs.arguments import (
+        Layers,
+        config_of,
+        make_parser,
+        parse,
+        resolve,
+        task_names,
+    )
     from finetune.tasks import find_task
     from finetune.tasks.load import task_folder
 
     parser = make_parser()
-    where = [i for i, word in enumerate(arguments[:-1]) if word == "--config"]
-    layers = Layers.read(Path(arguments[where[0] + 1]) if where else None, parser)
+    layers = Layers.read(config_of(arguments), parser)
     first = parse(parser, [*layers.base, *arguments])
     for name in task_names(first):
         task = find_task(name)

@@ -1,12 +1,11 @@
 """`python -m finetune.analysis FIGURE`: the command line of the figures."""
 
-import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
 
 from finetune.analysis import FIGURES
-from finetune.console import set_up
+from finetune.console import run
 from finetune.errors import FinetuneError
 
 USAGE = "usage: python -m finetune.analysis FIGURE [flags]; FIGURE --help lists its flags\n"
@@ -26,14 +25,4 @@ def main(command: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    set_up()
-    try:
-        main(sys.argv[1:])
-    except FinetuneError as error:
-        print(f"finetune.analysis: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print(
-            "finetune.analysis: interrupted; the same command goes on from here.", file=sys.stderr
-        )
-        sys.exit(130)
+    run("analysis", main, goes_on=True)

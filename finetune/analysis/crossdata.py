@@ -30,6 +30,7 @@ from finetune.analysis.picture import heat, panels
 from finetune.analysis.runs import Runs, obtain
 from finetune.errors import FinetuneError
 from finetune.jobs.plan import model_identity
+from finetune.masks.apply import from_checkpoint
 from finetune.results.comparison import LEVEL, Pairs, overall
 from finetune.tasks.encode import EncodedTask
 
@@ -80,7 +81,7 @@ def main(command: Sequence[str]) -> None:
 
 def _probe(runs: Runs, source: str, method: str, seed: int, target: str, most: int) -> float:
     if method == PRETRAINED:
-        encoder = AutoModel.from_pretrained(runs.inputs.model)
+        encoder = from_checkpoint(AutoModel, runs.inputs.model)
     else:
         encoder = runs.model(source, method, seed).base_model
     return probe(encoder, runs.rows(target), runs, most, seed)

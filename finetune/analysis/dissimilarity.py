@@ -25,9 +25,10 @@ from finetune.analysis.finding import Finding, publish, verdict
 from finetune.analysis.parts import once
 from finetune.analysis.picture import heat, wrapped_panels
 from finetune.analysis.runs import obtain
+from finetune.choices import MATRICES
 from finetune.errors import FinetuneError
 from finetune.masks.apply import auto_class, from_checkpoint, head_fields
-from finetune.masks.architectures import MATRICES, find_blocks
+from finetune.masks.architectures import find_blocks
 from finetune.masks.folder import MaskFolder
 from finetune.masks.layer import MaskedLinear
 from finetune.masks.method import WRAPPED

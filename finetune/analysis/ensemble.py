@@ -22,7 +22,8 @@ from finetune.analysis.forward import logits, score
 from finetune.analysis.parts import once
 from finetune.analysis.picture import legend_below, metric_of, panels
 from finetune.analysis.runs import Runs, obtain
-from finetune.ensemble import VOTES, vote
+from finetune.choices import VOTES
+from finetune.ensemble import vote
 from finetune.errors import FinetuneError
 
 METHODS = ("mask", "finetune")

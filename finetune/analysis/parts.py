@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from finetune.files import write_json
+from finetune.files import read_json, write_json
 
 
 def once(folder: Path, name: str, settings: dict[str, Any], compute: Callable[[], Any]) -> Any:
@@ -20,4 +20,4 @@ def once(folder: Path, name: str, settings: dict[str, Any], compute: Callable[[]
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         write_json(path, {"settings": settings, "result": compute()})
-    return json.loads(path.read_text(encoding="utf-8"))["result"]
+    return read_json(path)["result"]

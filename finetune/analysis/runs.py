@@ -10,10 +10,11 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from finetune.errors import FinetuneError
+from finetune.jobs.folder import FINISHED
 from finetune.jobs.load import load_model
 from finetune.jobs.plan import Inputs, Plan, make_plan
 from finetune.jobs.sweep import run_sweep
-from finetune.jobs.train import FINISHED, Job
+from finetune.jobs.train import Job
 from finetune.results.runs import Run
 from finetune.tasks.encode import EncodedTask
 

@@ -26,6 +26,7 @@ from finetune.analysis.parts import once
 from finetune.analysis.runs import Runs, obtain
 from finetune.errors import FinetuneError
 from finetune.jobs.plan import model_identity
+from finetune.masks.apply import from_checkpoint
 from finetune.tasks.encode import Rows
 
 PANELS = {"pretrained": "Pretrained", "finetune": "Finetuned", "mask": "Masked"}
@@ -90,7 +91,7 @@ def _sample(runs: Runs, task: str, count: int) -> Rows:
 def _places(runs: Runs, task: str, panel: str, rows: Rows) -> list[list[float]]:
     """Two coordinates per row."""
     if panel == "pretrained":
-        model = AutoModel.from_pretrained(runs.inputs.model)
+        model = from_checkpoint(AutoModel, runs.inputs.model)
     else:
         model = runs.model(task, panel, runs.seeds[0]).base_model
     states = first_token_states(model, rows, runs.inputs.backbone)

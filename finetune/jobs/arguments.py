@@ -20,26 +20,19 @@ import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
+from finetune.console import CommandParser
 from finetune.errors import FinetuneError
 from finetune.jobs.flags import (
     DECIDING_IF_GIVEN,
     EVERY_METHOD,
     METHOD_DEFAULTS,
+    OF_METHODS,
     PRESENTATION,
     GlueArguments,
-    LoraArguments,
-    MaskArguments,
-    ShiraArguments,
 )
 from finetune.jobs.methods import METHODS
 from finetune.jobs.precision import bf16_is_fast
 from finetune.tasks import GLUE, DataFlags
-
-OF_METHODS: dict[str, type] = {
-    "mask": MaskArguments,
-    "lora": LoraArguments,
-    "shira": ShiraArguments,
-}
 
 
 class Parser(HfArgumentParser):
@@ -59,6 +52,7 @@ def make_parser(*more: type) -> Parser:
         allow_abbrev=False,
         conflict_handler="resolve",
     )
+    parser.add_argument("--help_all", action="help", help="list every flag")
     parser.add_argument("--config", type=Path, help="YAML file of flags")
     parser.add_argument("--seed", type=int, nargs="+", default=[42], help="one job per seed")
     parser.add_argument(
@@ -91,6 +85,13 @@ def unknown_flag(name: str, parser: Parser) -> str:
     near = get_close_matches(name.removeprefix("--"), flag_names(parser), n=1)
     hint = f" Did you mean {near[0]}?" if near else " All flags: --help."
     return f"unknown flag {name}.{hint}"
+
+
+def config_of(command: Sequence[str]) -> Path | None:
+    """FILE of `--config FILE` or `--config=FILE`, which may bring flags that are else required."""
+    parser = CommandParser(add_help=False)
+    parser.add_argument("--config", type=Path)
+    return parser.parse_known_args(command)[0].config
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finetune.jobs.methods import METHODS
-from finetune.masks.architectures import MATRICES
-from finetune.masks.binarizers import BINARIZERS, INITS
-from finetune.masks.config import GRANULARITIES
+from finetune.choices import BINARIZERS, GRANULARITIES, INITS, MATRICES
 
 # run_glue.py's defaults hold for `finetune`, less what costs time and isn't asked for.
 EVERY_METHOD = {
@@ -79,7 +76,7 @@ class GlueArguments:
         default_factory=list, metadata={"help": "tasks, or `all` for the nine of GLUE"}
     )
     method: list[str] = field(
-        default_factory=lambda: ["finetune"], metadata={"help": " or ".join(METHODS)}
+        default_factory=lambda: ["finetune"], metadata={"help": " or ".join(METHOD_DEFAULTS)}
     )
     data_dir: Path | None = field(
         default=None, metadata={"help": "folder in GLUE's layout; without it, the Hub"}
@@ -167,3 +164,10 @@ class ShiraArguments:
     shira_r: int = field(
         default=8, metadata={"help": "as many weights train as LoRA of this rank has"}
     )
+
+
+OF_METHODS: dict[str, type] = {
+    "mask": MaskArguments,
+    "lora": LoraArguments,
+    "shira": ShiraArguments,
+}

@@ -22,14 +22,13 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedModel
 
+from finetune.adapters import BASE, TRAINED
 from finetune.errors import FinetuneError
 from finetune.masks import MaskConfig
 from finetune.masks.architectures import role_of
 from finetune.masks.identity import base_prefix, is_under
 from finetune.masks.method import WRAPPED
 from finetune.masks.targets import adapter_targets, choose_targets, encoder_layers, exactly
-
-TRAINED = "trained.safetensors"
 
 
 @dataclass(frozen=True)
@@ -176,7 +175,11 @@ def _save_trained(model: nn.Module, folder: Path) -> None:
     trained = {
         name: p.detach().contiguous() for name, p in model.named_parameters() if p.requires_grad
     }
-    save_file({name: value.cpu() for name, value in trained.items()}, folder / TRAINED)
+    save_file(
+        {name: value.cpu() for name, value in trained.items()},
+        folder / TRAINED,
+        metadata={"format": "pt", BASE: model.name_or_path},  # type: ignore[dict-item]
+    )
     model.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
 
 

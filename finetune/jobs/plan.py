@@ -1,7 +1,6 @@
 """From the flags to jobs: tasks × methods × learning rates × seeds, all input checked first."""
 
 import hashlib
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -11,12 +10,22 @@ import torch
 from transformers import PreTrainedModel
 
 from finetune.errors import FinetuneError
-from finetune.jobs.arguments import Layers, Settings, make_parser, parse, resolve, task_names
+from finetune.jobs.arguments import (
+    Layers,
+    Settings,
+    config_of,
+    make_parser,
+    parse,
+    resolve,
+    task_names,
+)
+from finetune.jobs.folder import FINISHED
 from finetune.jobs.methods import METHODS
-from finetune.jobs.train import FINISHED, Job
+from finetune.jobs.train import Job
 from finetune.tasks import TaskData, load_task
 from finetune.tasks.encode import Backbone, EncodedTask, encode_task
 from finetune.tasks.kinds import KINDS
+from finetune.tasks.metrics import check_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -88,11 +97,7 @@ def make_plan(command: Sequence[str], known: Inputs | None = None) -> Plan:
     `known` are another plan's inputs for the same model and data: they aren't read again.
     """
     parser = make_parser()
-    # --config may stand anywhere and brings flags that are else required.
-    config = next(
-        (command[i + 1] for i, word in enumerate(command[:-1]) if word == "--config"), None
-    )
-    layers = Layers.read(Path(config) if config else None, parser)
+    layers = Layers.read(config_of(command), parser)
     first = parse(parser, [*layers.base, *command])
     names = task_names(first)
     for method in first.method:
@@ -110,7 +115,7 @@ def make_plan(command: Sequence[str], known: Inputs | None = None) -> Plan:
         replace(known, settings=cells) if known else Inputs(settings.glue.model_name_or_path, cells)
     )
     for (name, _), settings in cells.items():
-        inputs.task(name, settings)
+        check_metrics(inputs.task(name, settings))
     inputs.backbone  # noqa: B018 - a wrong model is an error before anything runs
     for (name, method), settings in cells.items():
         chosen = METHODS[method]
@@ -205,23 +210,3 @@ def model_identity(name: str) -> str:
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
-
-
-def needs_run(job: Job) -> bool:
-    """False if the job's folder has its results; FinetuneError if it has another job's."""
-    if not (job.folder / FINISHED).is_file():
-        return True
-    found = json.loads((job.folder / "job.json").read_text(encoding="utf-8"))
-    differing = sorted(
-        key for key in found.keys() | job.settings.keys() if found.get(key) != job.settings.get(key)
-    )
-    if differing:
-        changes = "\n".join(
-            f"  {key}: found {found.get(key)!r}, asked for {job.settings.get(key)!r}"
-            for key in differing
-        )
-        raise FinetuneError(
-            f"{job.folder} holds the results of other settings:\n{changes}\n"
-            "Name another --output_dir, or remove that folder."
-        )
-    return False

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from finetune.console import set_up
-from finetune.jobs.plan import Inputs, Plan, needs_run
+from finetune.jobs.folder import needs_run
+from finetune.jobs.plan import Inputs, Plan
 from finetune.jobs.train import Job, run_job
 
 logger = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 def run_sweep(plan: Plan) -> None:
     """Run every job of `plan` that isn't finished."""
     every = [job for jobs in plan.rounds for job in jobs]
-    pending = [[job for job in jobs if needs_run(job)] for jobs in plan.rounds]
+    pending = [[job for job in jobs if needs_run(job.folder, job.settings)] for jobs in plan.rounds]
     total = sum(map(len, pending))
     if total < len(every):
         logger.info("%d of %d jobs are finished already", len(every) - total, len(every))

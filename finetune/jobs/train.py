@@ -2,12 +2,9 @@
 
 A job is a folder `OUT/TASK/METHOD/seed-N` (`lr-RATE/seed-N` in a sweep over rates). It holds what
 `run_glue.py` writes (`train_results.json`, `eval_results.json`, `predict_results_TASK.txt`), what
-the method learned, `job.json` with the settings, and, written last of all, `all_results.json`: a
-folder without it is an unfinished job.
+the method learned, `job.json` with the settings, and, last of all, `all_results.json` (folder.py).
 """
 
-import json
-import logging
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,9 +19,10 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
-from finetune.files import write_json, write_text
+from finetune.files import read_json, write_json, write_text
+from finetune.jobs.checkpoints import newest_whole
+from finetune.jobs.folder import FINISHED, SETTINGS, needs_run, only_writer
 from finetune.jobs.heads import load_with_head
 from finetune.jobs.methods import METHODS, Head, head_names, head_weights
 from finetune.jobs.progress import LogLines
@@ -32,10 +30,6 @@ from finetune.jobs.trainer import JobTrainer
 from finetune.tasks.encode import IGNORED, Backbone, EncodedTask
 from finetune.tasks.kinds import KINDS, decide, health, score_answers
 from finetune.tasks.rows import Rows, by_length
-
-logger = logging.getLogger(__name__)
-
-FINISHED = "all_results.json"
 
 
 @dataclass(frozen=True)
@@ -74,11 +68,20 @@ def build_model(
 
 
 def run_job(job: Job, backbone: Backbone, encoded: EncodedTask) -> dict[str, Any]:
-    """Train, evaluate and predict as the job's flags say; returns what `all_results.json` holds."""
+    """Train, evaluate and predict as the job's flags say; returns what `all_results.json` holds.
+
+    FinetuneError if another process is running the job, or has left one of other settings there.
+    """
     job.folder.mkdir(parents=True, exist_ok=True)
-    record = job.folder / "job.json"
-    # Checkpoints of an unfinished job are gone on from only if they are this very job's.
-    resumes = record.is_file() and json.loads(record.read_text(encoding="utf-8")) == job.settings
+    with only_writer(job.folder):
+        # Another process may have finished it since this one has planned.
+        if not needs_run(job.folder, job.settings):
+            return read_json(job.folder / FINISHED)
+        return _run(job, backbone, encoded)
+
+
+def _run(job: Job, backbone: Backbone, encoded: EncodedTask) -> dict[str, Any]:
+    checkpoint = newest_whole(job.folder)
     arguments = TrainingArguments(output_dir=str(job.folder), seed=job.seed, **job.training)
     model, head = build_model(job, backbone, encoded)
     task = encoded.data.task
@@ -100,14 +103,14 @@ def run_job(job: Job, backbone: Backbone, encoded: EncodedTask) -> dict[str, Any
         classifier_learning_rate=job.classifier_learning_rate,
     )
     writer = Writer(job, trainer.is_world_process_zero())
-    writer.json(record.name, job.settings)
+    writer.json(SETTINGS, job.settings)
     if arguments.disable_tqdm:
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(LogLines(f"{job.task}, {job.method}, seed {job.seed}"))
     results: dict[str, Any] = {}
     status = "ok"
     if arguments.do_train:
-        resumed = get_last_checkpoint(str(job.folder)) if resumes else None
+        resumed = None if checkpoint is None else str(checkpoint)
         metrics = trainer.train(resume_from_checkpoint=resumed).metrics
         metrics["train_samples"] = len(encoded.train)
         results |= writer.json("train_results.json", metrics)

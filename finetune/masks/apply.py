@@ -1,11 +1,12 @@
 """Backbone and mask folder → the task's model."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import transformers
 from peft import PeftModel
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
 from finetune.errors import FinetuneError
 from finetune.masks.folder import MaskFolder
@@ -28,6 +29,11 @@ def head_fields(folder: MaskFolder) -> dict[str, Any]:
     if labels is None:
         out = [t.shape[0] for n, t in folder.own().items() if n.endswith(".weight")]
         return {"num_labels": out[-1]} if out else {}
+    return label_fields(labels)
+
+
+def label_fields(labels: Sequence[str]) -> dict[str, Any]:
+    """The same for these classes, in the order of the logits; none for a regression."""
     if not labels:
         return {"num_labels": 1, "problem_type": "regression"}
     return {
@@ -50,11 +56,23 @@ def from_checkpoint(auto: Any, name: str, **fields: Any) -> Any:
     return loaded
 
 
+def check_shapes(folder: MaskFolder, backbone: str) -> None:
+    """FinetuneError if a mask or a weight in `folder` doesn't fit the model that `backbone` makes.
+
+    The model has no values here: nothing is allocated that is as large as the folder says.
+    """
+    config = AutoConfig.from_pretrained(backbone, **head_fields(folder))
+    with torch.device("meta"):
+        model = auto_class(folder.config.model_class).from_config(config)
+    folder.check_shapes(model)
+
+
 def load_masked(folder: MaskFolder, backbone: str, merge: bool = True) -> PreTrainedModel:
     """The task's model in evaluation mode; not merged, the masks are applied in every forward.
 
     Raises FinetuneError if the folder is damaged or was learned on other weights.
     """
+    check_shapes(folder, backbone)
     auto = auto_class(folder.config.model_class)
     # The backbone may have another task's head, which the mask's own replaces.
     fields = head_fields(folder) | {"ignore_mismatched_sizes": True}

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from finetune.choices import MATRICES
 from finetune.errors import FinetuneError
 from finetune.masks.identity import base_prefix
 
-MATRICES = ("Q", "K", "V", "AO", "I", "O")
 Kinds = type[nn.Module] | tuple[type[nn.Module], ...]
 
 # Ends of a layer's name within its block; of several that fit the longest decides. A fused matrix

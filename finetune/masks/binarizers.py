@@ -17,12 +17,10 @@ from typing import NamedTuple
 
 import torch
 
-BINARIZERS = ("threshold", "hardtanh", "bernoulli", "topk", "hard_concrete")
 # Scores are logits of being kept.
 LOGITS = ("bernoulli", "hard_concrete")
 # The hard concrete's temperature β, and the interval from γ to ζ that is clipped; its authors'.
 TEMPERATURE, LOWEST, HIGHEST = 2 / 3, -0.1, 1.1
-INITS = ("uniform", "magnitude", "random", "ones")
 
 
 class Rule(NamedTuple):

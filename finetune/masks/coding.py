@@ -8,6 +8,9 @@ elements since the one before, a byte each (255 says: 255 more, and no position)
 Huffman codes only. Gaps of independent zeros are geometric, and a Huffman code of them comes
 within about 1 % of n H(p) bits for any p; docs/masks.md has the measurements. The container
 is zlib's, so the payload carries its own checksum.
+
+Files come from strangers, too: what is decoded takes the memory that a mask of n elements takes,
+whatever the payload says.
 """
 
 import zlib
@@ -47,22 +50,39 @@ def pack_positions(positions: np.ndarray) -> np.ndarray:
 
 
 def unpack_positions(coded: np.ndarray, count: int, name: str) -> np.ndarray:
-    """Inverse of `pack_positions`: int32 positions below `count`."""
-    try:
-        symbols = np.frombuffer(zlib.decompress(coded.data), np.uint8)
-    except (zlib.error, ValueError, TypeError) as error:
-        raise FinetuneError(f"Mask {name}: {error}. {DAMAGED}") from None
+    """Inverse of `pack_positions`: ascending int32 positions below `count`, itself an int32."""
+    symbols = np.frombuffer(_inflate(coded, count, name), np.uint8)
     ends = symbols != ESCAPE
-    # A symbol below 255 also steps over the position itself.
+    # A symbol below 255 also steps over the position itself. The sum is an int64.
+    last = int(symbols.sum(dtype=np.int64)) + int(np.count_nonzero(ends)) - 1
+    if last >= count:
+        raise FinetuneError(
+            f"Mask {name}: found position {last}, expected less than {count}. {DAMAGED}"
+        )
     steps = np.cumsum(symbols, dtype=np.int32)
     steps += np.cumsum(ends, dtype=np.int32)
     positions = steps[ends]
     positions -= 1
-    if positions.size and positions[-1] >= count:
-        raise FinetuneError(
-            f"Mask {name}: found position {positions[-1]}, expected less than {count}. {DAMAGED}"
-        )
     return positions
+
+
+def _inflate(coded: np.ndarray, count: int, name: str) -> bytes:
+    """The symbols in `coded`: no more than `count`, since each steps over one element at least."""
+    if coded.dtype != np.uint8:
+        raise FinetuneError(f"Mask {name}: found {coded.dtype}, expected bytes. {DAMAGED}")
+    decoder = zlib.decompressobj()
+    try:
+        symbols = decoder.decompress(coded.tobytes(), count + 1)
+    except zlib.error as error:
+        raise FinetuneError(f"Mask {name}: {error}. {DAMAGED}") from None
+    if len(symbols) > count:
+        raise FinetuneError(
+            f"Mask {name}: found more than {count} gaps, expected no more than weights. {DAMAGED}"
+        )
+    if not decoder.eof or decoder.unused_data:
+        where = "before" if decoder.eof else "after"
+        raise FinetuneError(f"Mask {name}: the stream ends {where} the file does. {DAMAGED}")
+    return symbols
 
 
 def encode(mask: np.ndarray, encoding: str) -> tuple[str, np.ndarray]:
@@ -80,8 +100,9 @@ def decode(kind: str, coded: np.ndarray, count: int, name: str) -> np.ndarray:
     """The mask, bool [count], from what `encode` gave."""
     if kind == "bits":
         return unpack_bits(coded, count, name)
+    positions = unpack_positions(coded, count, name)
     mask = np.full(count, kind == "zeros")
-    mask[unpack_positions(coded, count, name)] = kind == "ones"
+    mask[positions] = kind == "ones"
     return mask
 
 

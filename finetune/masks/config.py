@@ -6,9 +6,9 @@ from typing import Any
 from peft.config import PeftConfig
 from peft.utils import PeftType
 
+from finetune.choices import BINARIZERS, ENCODINGS, GRANULARITIES, INITS, MATRICES
 from finetune.errors import FinetuneError
-from finetune.masks.architectures import MATRICES
-from finetune.masks.binarizers import BINARIZERS, INITS, Rule
+from finetune.masks.binarizers import Rule
 
 
 def _add_peft_type() -> None:
@@ -26,8 +26,7 @@ def _add_peft_type() -> None:
 _add_peft_type()
 
 FORMAT_VERSION = 2
-GRANULARITIES = ("weight", "head", "layer")
-ENCODINGS = ("gaps", "bits")
+LARGEST = 2**31 - 1  # positions are stored and counted as int32
 DTYPES = ("float32", "bfloat16")
 
 
@@ -123,6 +122,28 @@ class MaskConfig(PeftConfig):
             self.mask_classifier = False
         if self.format_version != FORMAT_VERSION:
             self._refuse("format_version", f"{FORMAT_VERSION}, the one this program reads")
+        self._check_stored()
+
+    def _check_stored(self) -> None:
+        """What a file says of itself may have been written by anyone."""
+        for name in ("task", "model_class", "base_model_name_or_path", "base_sha256"):
+            if not isinstance(getattr(self, name), str | None):
+                self._refuse(name, "a string")
+        for name in ("labels", "head_modules"):
+            values = getattr(self, name)
+            if values is not None and not (
+                isinstance(values, list) and all(isinstance(value, str) for value in values)
+            ):
+                self._refuse(name, "a list of strings")
+        if not isinstance(self.shapes, dict | None):
+            self._refuse("shapes", "[rows, columns] by layer")
+        for layer, shape in (self.shapes or {}).items():
+            is_pair = isinstance(shape, list) and [type(size) for size in shape] == [int, int]
+            if not is_pair or min(shape) < 1 or shape[0] * shape[1] > LARGEST:
+                raise FinetuneError(
+                    f"shapes, {layer}: found {str(shape)[:60]}, expected [rows, columns] of "
+                    f"{LARGEST:,} elements at most."
+                )
 
     def _refuse(self, name: str, expected: str) -> None:
         raise FinetuneError(f"{name}: found {getattr(self, name)!r}, expected {expected}.")

@@ -12,12 +12,13 @@ import torch
 from peft import PeftConfig
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 from finetune.errors import FinetuneError
 from finetune.files import write_json
 from finetune.masks.coding import decode, dropped, encode, pack_bits
 from finetune.masks.config import MaskConfig
-from finetune.masks.method import WRAPPED, add_to_digest, other_masks
+from finetune.masks.method import WRAPPED, add_to_digest, as_bytes, other_masks
 
 CONFIG_FILE, TENSOR_FILE = "adapter_config.json", "adapter_model.safetensors"
 KINDS = ("zeros", "ones", "bits")
@@ -65,7 +66,7 @@ class MaskFolder:
         """(layer, bytes of its mask as they are stored), one at a time."""
         with _tensors(self.path) as file:
             for name, kind in self.kinds.items():
-                yield name, file.get_tensor(f"{WRAPPED}{name}.mask_{kind}").numpy()
+                yield name, as_bytes(file.get_tensor(f"{WRAPPED}{name}.mask_{kind}"), name)
 
     def masks(self) -> Iterator[tuple[str, np.ndarray]]:
         """(layer, boolean mask), one at a time, so that no more than one is held decoded."""
@@ -96,6 +97,29 @@ class MaskFolder:
         if self.config.masks_sha256 != digest.hexdigest():
             raise other_masks(self.config, digest.hexdigest())
 
+    def check_shapes(self, model: nn.Module) -> None:
+        """Compare with the shapes of `model`, be it on the meta device; decodes nothing.
+
+        FinetuneError for a mask or weight of a layer that isn't there, or is of another shape.
+        """
+        shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+        for name in self.kinds:
+            weight, found = shapes.get(f"{name}.weight"), self.shape(name)
+            if weight is None:
+                raise FinetuneError(f"{self.path}: mask {name} is of no layer of this model.")
+            is_grouped = found[1] == 1 and weight[0] % found[0] == 0
+            if found != weight and not is_grouped:
+                raise FinetuneError(
+                    f"{self.path}: mask {name} is {list(found)}, its weight {list(weight)}; the "
+                    f"{CONFIG_FILE} is of another model, or damaged."
+                )
+        for name, tensor in self.own().items():
+            if tuple(tensor.shape) != shapes.get(name) or not tensor.is_floating_point():
+                raise FinetuneError(
+                    f"{self.path}: {name} is {list(tensor.shape)} of {tensor.dtype}, the model's "
+                    f"{list(shapes.get(name, ()))}; the labels in {CONFIG_FILE} are others."
+                )
+
     def convert(self, path: Path, encoding: str) -> None:
         """Write the same mask to folder `path` in another encoding."""
         tensors = {}
@@ -123,7 +147,9 @@ def read_config(path: Path) -> MaskConfig:
         )
     try:
         config = PeftConfig.from_pretrained(str(path))
-    except (ValueError, KeyError, TypeError) as error:
+    except RecursionError:
+        raise FinetuneError(f"{file}: nested too deeply, expected a JSON object.") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise FinetuneError(f"{file}: {error}.") from error
     except FinetuneError as error:
         raise FinetuneError(f"{file}: {error}") from error

@@ -7,6 +7,7 @@ from functools import partial
 from types import MethodType
 from typing import Any
 
+import numpy as np
 import torch
 from peft.config import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner
@@ -18,7 +19,7 @@ from transformers import PreTrainedModel
 from finetune.errors import FinetuneError
 from finetune.masks.architectures import find_blocks
 from finetune.masks.binarizers import initial_scores
-from finetune.masks.coding import decode, encode, pack_bits
+from finetune.masks.coding import DAMAGED, decode, encode, pack_bits
 from finetune.masks.config import MaskConfig
 from finetune.masks.identity import base_prefix, base_sha256, is_under
 from finetune.masks.layer import MaskedLinear, gathered
@@ -190,7 +191,7 @@ class MaskModel(BaseTuner):
                 absent.append(plain)
                 continue
             shape = scores[key].shape
-            coded = loaded.pop(stored + kind).cpu().numpy()
+            coded = as_bytes(loaded.pop(stored + kind), plain)
             mask = decode(kind, coded, math.prod(shape), plain)
             add_to_digest(digest, plain, pack_bits(mask).tobytes())
             kept = torch.from_numpy(mask).reshape(shape)
@@ -203,6 +204,13 @@ class MaskModel(BaseTuner):
         if not config.stores_scores and config.masks_sha256 not in (None, digest.hexdigest()):
             raise other_masks(config, digest.hexdigest())
         return super()._remap_adapter_state_dict_for_load(model, config, adapter_name, loaded)
+
+
+def as_bytes(stored: torch.Tensor, name: str) -> np.ndarray:
+    """A mask as it is stored; FinetuneError if these aren't bytes."""
+    if stored.dtype != torch.uint8:
+        raise FinetuneError(f"Mask {name}: found {stored.dtype}, expected torch.uint8. {DAMAGED}")
+    return stored.cpu().numpy()
 
 
 def add_to_digest(digest: Any, name: str, packed: bytes) -> None:

@@ -119,6 +119,9 @@ class Resident:
             model = auto.from_config(config)
         prefix = base_prefix(model)
         own = folder.own()
+        heads = folder.config.head_modules or []
+        # Of this model's own base: the shared one may have a pooler besides.
+        plain = [name for name, _ in model.named_parameters() if not is_under(name, heads)]
         base = getattr(model, prefix)
         if type(base) is not type(self.base):
             raise FinetuneError(
@@ -133,7 +136,7 @@ class Resident:
                 setattr(self.base, name, module.to_empty(device="cpu"))
         setattr(model, prefix, self.base)
         self._fill(model, prefix, own, auto, config)
-        self._check(folder, model, hashes)
+        self._check(folder, model, plain, hashes)
         dropped = self._masks(folder, model, own)
         parameters = dict(model.named_parameters())
         inner = {}
@@ -147,15 +150,17 @@ class Resident:
 
     @staticmethod
     def _check(
-        folder: MaskFolder, model: PreTrainedModel, hashes: dict[tuple[str, ...], str]
+        folder: MaskFolder,
+        model: PreTrainedModel,
+        plain: list[str],
+        hashes: dict[tuple[str, ...], str],
     ) -> None:
-        """FinetuneError unless the mask is whole and was learned on these weights."""
-        heads = folder.config.head_modules or []
-        plain = {n: p for n, p in model.named_parameters() if not is_under(n, heads)}
+        """FinetuneError unless the mask is whole and was learned on the weights named `plain`."""
         found = hashes.get(tuple(plain))
         if found is None:
             prefix = f"{base_prefix(model)}."
-            found = weights_sha256((n.removeprefix(prefix), p) for n, p in plain.items())
+            parameters = dict(model.named_parameters())
+            found = weights_sha256((n.removeprefix(prefix), parameters[n]) for n in plain)
             hashes[tuple(plain)] = found
         if folder.config.base_sha256 != found:
             raise other_weights(folder.config, found)

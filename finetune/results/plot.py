@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
+from matplotlib.figure import Figure
 
 from finetune.files import write_figure
 from finetune.results.cells import Cell
@@ -11,15 +11,13 @@ from finetune.results.cells import Cell
 
 def draw(cells: Sequence[Cell], path: Path) -> None:
     """Write a PNG of each task's first metric, in percent, by method."""
-    matplotlib.use("agg")
-    from matplotlib import pyplot as plt
-
     metrics: dict[str, str] = {}
     for cell in cells:
         metrics.setdefault(cell.task, cell.metric)
     shown = [cell for cell in cells if cell.metric == metrics[cell.task]]
     methods = list(dict.fromkeys(cell.method for cell in shown))
-    figure, axes = plt.subplots(figsize=(2 + 0.9 * len(metrics), 3.6), layout="constrained")
+    figure = Figure(figsize=(2 + 0.9 * len(metrics), 3.6), layout="constrained")
+    axes = figure.subplots()
     for cell in shown:
         column = methods.index(cell.method)
         place = list(metrics).index(cell.task) + 0.8 * ((column + 0.5) / len(methods) - 0.5)
@@ -35,4 +33,3 @@ def draw(cells: Sequence[Cell], path: Path) -> None:
     axes.grid(axis="y", alpha=0.3)
     axes.legend(fontsize=8)
     write_figure(path, figure)
-    plt.close(figure)

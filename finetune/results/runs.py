@@ -1,13 +1,20 @@
 """The finished jobs of a folder, as `python -m finetune.glue` leaves them (jobs/train.py)."""
 
-import json
+import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from finetune.errors import FinetuneError
+from finetune.files import read_json
 from finetune.tasks import TASKS
 
+logger = logging.getLogger(__name__)
+
+FOLDER = re.compile(
+    r"(?P<task>[^/]+)/(?P<method>[^/]+)(/lr-(?P<rate>[\d.]+(e[+-]?\d+)?))?/seed-(?P<seed>\d+)"
+)
 # Figures of evaluation that are no metrics.
 FIGURES = ("loss", "runtime", "samples", "per_second", "model_preparation_time")
 
@@ -48,18 +55,21 @@ def read_runs(folder: Path) -> list[Run]:
     """Every finished job under `folder`; FinetuneError if there is none."""
     runs = []
     for path in sorted(folder.glob("*/*/**/seed-*/all_results.json")):
-        task, method, *rate, seed = path.parent.relative_to(folder).parts
+        found = FOLDER.fullmatch(path.parent.relative_to(folder).as_posix())
+        if found is None:
+            logger.warning("%s is passed over: not TASK/METHOD/[lr-RATE/]seed-N", path.parent)
+            continue
         record = path.with_name("job.json")
-        settings = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+        settings = read_json(record) if record.is_file() else {}
         runs.append(
             Run(
-                task,
-                method,
-                float(rate[0].removeprefix("lr-")) if rate else None,
-                int(seed.removeprefix("seed-")),
+                found["task"],
+                found["method"],
+                float(found["rate"]) if found["rate"] else None,
+                int(found["seed"]),
                 path.parent,
                 settings,
-                json.loads(path.read_text(encoding="utf-8")),
+                read_json(path),
             )
         )
     if not runs:

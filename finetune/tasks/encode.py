@@ -3,10 +3,12 @@
 import hashlib
 import logging
 import re
+import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
+from zipfile import BadZipFile
 
 import torch
 from tokenizers.pre_tokenizers import ByteLevel
@@ -51,7 +53,7 @@ class Backbone:
             config = AutoConfig.from_pretrained(name)
             _require_encoder(name, config)
             tokenizer = _load_tokenizer(name)
-        except (OSError, ValueError) as error:
+        except (ImportError, OSError, ValueError) as error:
             kind = "folder" if Path(name).exists() else "folder, and no model of the Hub in reach"
             raise FinetuneError(
                 f"--model_name_or_path {name}: not a loadable model {kind}: "
@@ -169,7 +171,10 @@ def encode_task(
         key = f"{_identity(split)} {data.task.kind} {length} {backbone.tokenizer_sha256}"
         file = cache / f"{data.name}-{part}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
         if file.is_file():
-            return Rows.read(file)
+            try:
+                return Rows.read(file)
+            except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error) as error:
+                logger.warning("%s can't be read (%s); tokenizing again", file, error)
         encoded = _encode(split, data.task, backbone, length, f"{data.name}, {part}")
         encoded.save(file)
         return encoded

@@ -5,10 +5,14 @@ seqeval, had its last release in 2020.
 """
 
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 
 import numpy as np
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, recall_score
+
+from finetune.errors import FinetuneError
+from finetune.tasks.split import TaskData
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
@@ -23,6 +27,7 @@ def _correlation(function: Callable) -> Metric:
     return correlate
 
 
+CORRELATIONS = ("pearson", "spearmanr")
 METRICS: dict[str, Metric] = {
     "accuracy": accuracy_score,
     "f1": f1_score,
@@ -34,6 +39,28 @@ METRICS: dict[str, Metric] = {
     "pearson": _correlation(pearsonr),
     "spearmanr": _correlation(spearmanr),
 }
+
+
+def check_metrics(data: TaskData) -> None:
+    """FinetuneError for a metric that doesn't exist, or that the task's labels have none of."""
+    task, classes = data.task, len(data.labels)
+    known = [*METRICS, "entity_f1"]
+    for name in task.metrics:
+        expected = ""
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            expected = f"one of {', '.join(known)}.{hint}"
+        elif task.is_regression and name not in CORRELATIONS:
+            expected = f"{' or '.join(CORRELATIONS)}, since labels are scores."
+        elif task.kind == "tokens" and name in (*CORRELATIONS, "f1"):
+            expected = "one that counts words or entities, such as accuracy, macro_f1, entity_f1."
+        elif task.kind != "tokens" and name == "entity_f1":
+            expected = f"one for --task_kind {task.kind}; entities are of --task_kind tokens."
+        elif name == "f1" and classes != 2:
+            expected = f"macro_f1, since there are {classes} classes; f1 is of the second of two."
+        if expected:
+            raise FinetuneError(f"--metrics {name} for {data.name}: expected {expected}")
 
 
 def score(names: tuple[str, ...], targets: np.ndarray, predictions: np.ndarray) -> dict[str, float]:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from finetune.errors import FinetuneError
-from finetune.families import families, main
+from finetune.families.__main__ import main
+from finetune.families.trial import families
 
 PAGE = Path(__file__).parents[2] / "docs" / "masks.md"
 FEW = ["albert", "deberta-v2", "modernbert", "mpnet"]

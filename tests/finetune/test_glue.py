@@ -19,6 +19,7 @@ from transformers import (
 from finetune.errors import FinetuneError
 from finetune.glue import main
 from finetune.jobs.load import load_model
+from finetune.jobs.plan import make_plan
 from finetune.results.table import collect
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "glue"
@@ -157,6 +158,22 @@ def test_config_layers(tiny_model: Path, tiny_tasks: Path, tmp_path: Path) -> No
     assert job("library", "mask")["lr_scheduler_type"] == "constant"
 
 
+@pytest.mark.parametrize("spelled", [["--config", "{}"], ["--config={}"]])
+@pytest.mark.parametrize("at", [0, 99])
+def test_a_config_is_read_however_it_is_spelled(
+    tiny_model: Path, tiny_tasks: Path, tmp_path: Path, spelled: list[str], at: int
+) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(f"model_name_or_path: {tiny_model}\nweight_decay: 0.3\nseed: [4, 5]\n")
+    words = ["--task_name", "rte", "--data_dir", str(tiny_tasks), "--output_dir", str(tmp_path)]
+    words[at:at] = [word.format(config) for word in spelled]
+    (jobs,) = make_plan(words).rounds
+    assert [job.seed for job in jobs] == [4, 5]
+    assert {job.training["weight_decay"] for job in jobs} == {0.3}
+    with pytest.raises(FinetuneError, match=r"[Ee]xpected one argument"):
+        make_plan(["--task_name", "rte", "--config"])
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -211,6 +228,36 @@ def test_files_of_ones_own(tiny_model: Path, tmp_path: Path) -> None:
     assert predictions == "index\tprediction\n0\tred\n1\tblue\n"
     (cell,) = collect(tmp_path / "o")
     assert (cell.task, cell.metric, cell.median) == ("custom", "accuracy", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "expected"),
+    [
+        (["acuracy"], r"--metrics acuracy for mine: expected one of .*Did you mean accuracy\?"),
+        (["accuracy", "rouge"], r"--metrics rouge for mine: expected one of accuracy, f1,"),
+        (["f1"], r"--metrics f1 for mine: expected macro_f1, since there are 3 classes"),
+        (["entity_f1"], r"entity_f1 for mine: expected one for --task_kind text"),
+        (["accuracy", "--regression"], r"expected pearson or spearmanr, since labels are scores"),
+        (["f1", "--task_kind", "tokens"], r"expected one that counts words or entities"),
+    ],
+)
+def test_a_metric_that_cannot_be_had_is_refused_before_training(
+    tiny_model: Path, tmp_path: Path, metrics: list[str], expected: str
+) -> None:
+    words = ["red", "sky", "sea"]
+    rows = "".join(f"{word}\t{label}\n" for word, label in zip(words, "123", strict=True))
+    header = "" if "tokens" in metrics else "words\tlabel\n"
+    (tmp_path / "t.tsv").write_text(header + rows)
+    with pytest.raises(FinetuneError, match=expected):
+        main(
+            [
+                *("--model_name_or_path", str(tiny_model), "--task_name", "mine"),
+                *("--train_file", str(tmp_path / "t.tsv"), "--text_columns", "words"),
+                *("--validation_file", str(tmp_path / "t.tsv")),
+                *("--output_dir", str(tmp_path / "out"), "--metrics", *metrics),
+            ]
+        )
+    assert not (tmp_path / "out").exists()
 
 
 def test_flags_of_one_method_and_task(tiny_model: Path, tiny_tasks: Path, tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """The command line of `finetune.predict`: one model, a mask, many masks, an ensemble; bad input."""
 
+import contextlib
 import gzip
 import io
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,12 +12,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from finetune.errors import FinetuneError
+from finetune.glue import main as glue
+from finetune.jobs.load import load_model
+from finetune.lines import read_requests
 from finetune.masks.apply import load_masked
 from finetune.masks.folder import MaskFolder
-from finetune.predict import main, read_requests
+from finetune.predict import main
 
 TEXTS = ["red sky one", "blue sea\ttree tree house", "green"]
 
@@ -227,6 +232,8 @@ def test_what_cannot_be_loaded(
     model = ["--model_name_or_path", str(tiny_model)]
     with pytest.raises(FinetuneError, match="a RobertaForMaskedLM, expected a finetuned model"):
         main([str(texts), *model])
+    with pytest.raises(FinetuneError, match=r"--base_model_name_or_path x: .* is no LoRA"):
+        main([str(texts), *model, "--base_model_name_or_path", "x"])
     with pytest.raises(FinetuneError, match="a file, expected a folder"):
         main([*model, "--masks", str(folder), str(texts)])
     with pytest.raises(FinetuneError, match=r"no adapter_config\.json, so not a mask"):
@@ -244,3 +251,122 @@ def test_a_user_error_is_one_line_without_traceback(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert done.stderr.startswith("finetune.predict: ") and done.stdout == ""
+
+
+@pytest.fixture(scope="module")
+def project(tiny_model: Path, tiny_tasks: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Jobs of three methods and a mask, made from relative paths in a folder of their own."""
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copytree(tiny_model, folder / "models" / "base")
+    with contextlib.chdir(folder):
+        glue(
+            [
+                *("--model_name_or_path", "models/base", "--data_dir", str(tiny_tasks)),
+                *("--output_dir", "runs/one", "--task_name", "library", "--seed", "1"),
+                *("--method", "lora", "bitfit", "linear", "mask", "--max_seq_length", "16"),
+                *("--max_steps", "2", "--learning_rate", "0.05", "--bf16", "false"),
+            ]
+        )
+    return folder
+
+
+PARTS = ["lora", "bitfit", "linear", "mask"]
+
+
+def words_for(folder: Path) -> list[str]:
+    return ["--masks" if "mask" in folder.parts else "--model_name_or_path", str(folder)]
+
+
+@pytest.mark.parametrize("method", PARTS)
+def test_a_part_finds_its_backbone_from_any_directory(
+    project: Path,
+    texts: Path,
+    method: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Against the logits of `load_model`, whose backbone is named here."""
+    folder = project / "runs" / "one" / "library" / method / "seed-1"
+    model = load_model(folder, str(project / "models" / "base"))
+    tokenizer = AutoTokenizer.from_pretrained(project / "models" / "base")
+    for directory in (tmp_path, project, folder):
+        monkeypatch.chdir(directory)
+        answers = run(capsys, texts, *words_for(folder))
+        for answer, line in zip(answers, TEXTS, strict=True):
+            inputs = tokenizer(*line.split("\t"), return_tensors="pt")
+            with torch.no_grad():
+                expected = model(**inputs).logits[0].softmax(0)
+            assert list(answer["probabilities"]) == ["lib-blue", "lib-green", "lib-red"]
+            found = torch.tensor(list(answer["probabilities"].values()))
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("method", PARTS)
+def test_a_backbone_that_is_gone_is_named_with_the_flag(
+    project: Path,
+    texts: Path,
+    method: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / method
+    shutil.copytree(project / "runs" / "one" / "library" / method / "seed-1", folder)
+    monkeypatch.chdir(tmp_path)
+    flag = "--model_name_or_path" if method == "mask" else "--base_model_name_or_path"
+    with pytest.raises(FinetuneError) as error:
+        main([str(texts), *words_for(folder)])
+    assert str(tmp_path / "models" / "base") in str(error.value)
+    assert str(error.value).endswith(f"Say where it is with {flag}.")
+    answers = run(capsys, texts, *words_for(folder), flag, project / "models" / "base")
+    assert len(answers) == len(TEXTS)
+
+
+def test_other_adapters_are_no_masks(project: Path, texts: Path) -> None:
+    for method, found in (("lora", "a LORA folder"), ("bitfit", "a BitFit or probe folder")):
+        folder = project / "runs" / "one" / "library" / method / "seed-1"
+        with pytest.raises(FinetuneError, match=f"found {found}, .*--model_name_or_path"):
+            main([str(texts), "--masks", str(folder)])
+    mask = project / "runs" / "one" / "library" / "mask" / "seed-1"
+    with pytest.raises(FinetuneError, match="with --masks, the backbone is --model_name_or_path"):
+        main([str(texts), "--masks", str(mask), "--base_model_name_or_path", "x"])
+
+
+def test_damaged_and_incomplete_parts(project: Path, texts: Path, tmp_path: Path) -> None:
+    for method in ("lora", "bitfit"):
+        shutil.copytree(project / "runs" / "one" / "library" / method / "seed-1", tmp_path / method)
+    base = ["--base_model_name_or_path", str(project / "models" / "base")]
+    lora = [str(texts), "--model_name_or_path", str(tmp_path / "lora")]
+    (tmp_path / "lora" / "job.json").unlink()
+    with pytest.raises(FinetuneError, match=r"lora: no job\.json beside the adapter"):
+        main([*lora, *base])
+    (tmp_path / "lora" / "adapter_config.json").write_text("{")
+    with pytest.raises(FinetuneError, match=r"adapter_config\.json: not JSON"):
+        main([*lora, *base])
+    file = tmp_path / "bitfit" / "trained.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(FinetuneError, match=r"trained\.safetensors: .*cut off or damaged"):
+        main([str(texts), "--model_name_or_path", str(tmp_path / "bitfit")])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_fp32_on_a_processor(
+    tiny_model: Path,
+    texts: Path,
+    tmp_path: Path,
+    dtype: torch.dtype,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_model, num_labels=3)
+    model.to(dtype).save_pretrained(tmp_path / "half")
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.save_pretrained(tmp_path / "half")
+    answers = run(capsys, texts, "--model_name_or_path", tmp_path / "half", "--device", "cpu")
+    model.float().eval()
+    for answer, line in zip(answers, TEXTS, strict=True):
+        with torch.no_grad():
+            logits = model(**tokenizer(*line.split("\t"), return_tensors="pt")).logits[0]
+        found = torch.tensor(list(answer["probabilities"].values()))
+        torch.testing.assert_close(found, logits.softmax(0), atol=2e-6, rtol=0)

@@ -49,7 +49,7 @@ def test_lines_end_as_the_file_has_it(tmp_path: Path) -> None:
         ("a\nb".encode("utf-16")[:-1], r"line 2: not UTF-16 from byte 7 .*truncated data"),
         ("text\tlabel\n".encode("utf-16-le"), r"line 1: found 1[01] zero bytes .*byte order mark"),
         ("text\tlabel\n".encode("utf-16-be"), r"line 1: found 1[01] zero bytes .*byte order mark"),
-        (gzip.compress(b"abc" * 99)[:-9], r"Compressed file ended before"),
+        (gzip.compress(b"abc" * 99, mtime=0)[:-9], r"Compressed file ended before"),
         (b"\x1f\x8b" + b"x" * 30, r"Unknown compression method"),
         (bz2.compress(b"abc"), r"line 1, byte \d+: found 0x"),
     ],

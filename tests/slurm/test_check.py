@@ -124,6 +124,10 @@ def test_glue_needs_its_model_tasks_and_flags(check: Check, tasks: Path, tmp_pat
         code, _, told = check("glue", *settings, *words)
         assert code == 2
         assert named in told
+    config = tmp_path / "glue.yaml"
+    config.write_text("learning_rat: 1\n")
+    code, _, told = check("glue", f"--config={config}", *settings[2:], tasks, *right)
+    assert code == 2 and "glue.yaml: unknown flag learning_rat" in told
 
 
 def test_the_hours_in_the_docs_follow_from_the_flops() -> None:

@@ -10,9 +10,10 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
+from finetune.choices import MATRICES
 from finetune.errors import FinetuneError
 from finetune.masks import MaskConfig
-from finetune.masks.architectures import MATRICES, find_blocks
+from finetune.masks.architectures import find_blocks
 from finetune.masks.layer import MaskedLinear
 from finetune.masks.targets import adapter_targets, encoder_targets
 

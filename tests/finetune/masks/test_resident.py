@@ -10,7 +10,7 @@ from peft import get_peft_model
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 from finetune.errors import FinetuneError
-from finetune.families import make_base
+from finetune.families.trial import make_base
 from finetune.masks import MaskConfig
 from finetune.masks.apply import from_checkpoint, load_masked
 from finetune.masks.folder import MaskFolder

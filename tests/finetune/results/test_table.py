@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +113,18 @@ def test_nothing_to_table(tmp_path: Path) -> None:
         collect(tmp_path)
     with pytest.raises(FinetuneError, match="required: DIR"):
         main(["table"])
+
+
+def test_copies_that_someone_set_aside_do_not_count(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, "rte", "mask", 1, eval_accuracy=0.5)
+    job = tmp_path / "rte" / "mask" / "seed-1"
+    for name in ("seed-1.old", "seed-abc", "lr-high/seed-1"):
+        shutil.copytree(job, tmp_path / "rte" / "mask" / name)
+    (cell,) = collect(tmp_path)
+    assert (cell.n, cell.values) == (1, [0.5])
+    assert sum("is passed over" in record.message for record in caplog.records) == 3
+    (job / "all_results.json").write_text('{"eval_acc')
+    with pytest.raises(FinetuneError, match=r"seed-1/all_results\.json: not JSON"):
+        collect(tmp_path)

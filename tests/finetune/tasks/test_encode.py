@@ -142,3 +142,22 @@ def test_words_are_tokenized_with_a_space_before_each(tmp_path: Path) -> None:
     RobertaConfig(pad_token_id=3).save_pretrained(tmp_path)
     words = Backbone.load(str(tmp_path)).word_tokenizer
     assert words(["a", "a"], is_split_into_words=True)["input_ids"] == [0, 0]
+
+
+@pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.9, 0.99])
+def test_a_cache_that_was_cut_off_is_made_again(
+    tiny_model: Path, tiny_tasks: Path, tmp_path: Path, share: float,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    backbone, data = Backbone.load(str(tiny_model)), load_task("rte", tiny_tasks)
+    encode_task(data, backbone, 16, tmp_path)
+    files = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    for file, content in files.items():
+        file.write_bytes(content[: int(share * len(content))])
+    encoded = encode_task(data, backbone, 16, tmp_path)
+    assert sum("tokenizing again" in record.message for record in caplog.records) == len(files)
+    expected = encode_task(data, backbone, 16)
+    assert list(encoded.train) == list(expected.train)
+    caplog.clear()
+    assert list(encode_task(data, backbone, 16, tmp_path).dev[""]) == list(expected.dev[""])
+    assert not caplog.records

@@ -4,7 +4,7 @@ import datasets
 import pytest
 
 from finetune.errors import FinetuneError
-from finetune.tasks import load_task
+from finetune.tasks import TaskData, load_task
 
 
 def table(**columns: list) -> datasets.Dataset:
@@ -40,3 +40,23 @@ def test_errors(monkeypatch: pytest.MonkeyPatch) -> None:
         load_task("rte", None)
     with pytest.raises(FinetuneError, match=r"trec: not on the Hub; .*--data_dir"):
         load_task("trec", None)
+
+
+def test_nulls_are_empty_texts_and_no_labels(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def load_rows(label: list, sentence: list | None = None) -> TaskData:
+        texts = sentence or ["a", "b"]
+        rows = table(sentence=texts, label=label)
+        held = table(sentence=texts, label=[-1, -1])  # as GLUE's test sets have it
+        parts = {"train": rows, "validation": table(sentence=["c"], label=[1]), "test": held}
+        monkeypatch.setattr(datasets, "load_dataset", lambda *_: datasets.DatasetDict(parts))
+        return load_task("sst2", None, with_test=True)
+
+    data = load_rows([0, 1], [None, "None"])
+    assert data.train.texts == [("",), ("None",)] and data.test[""].targets is None
+    assert "nyu-mll/glue, train: sentence is empty in 1 of 2 rows" in caplog.text
+    for label in ([0, None], [0, -1], [1, 2]):
+        found = rf"nyu-mll/glue, train, row 1: label is {label[1]}, expected from 0 to 1"
+        with pytest.raises(FinetuneError, match=found):
+            load_rows(label)

@@ -112,6 +112,7 @@ STORE = b'<?xml version="1.0"?>\n<Error><Code>NoSuchKey</Code></Error>'
         (gzip.compress(_tar()), "tar archive"),
         (gzip.compress(gzip.compress(LINES)), "compressed twice"),
     ],
+    ids=["lfs", "html", "store", "zip", "tar", "tar.gz", "twice"],  # archives hold the time
 )
 def test_what_is_no_text_is_named(
     tmp_path: Path, kind: str, name: str, content: bytes, says: str

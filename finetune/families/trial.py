@@ -1,13 +1,6 @@
-"""`python -m finetune.families [MODEL_TYPE…]`: which transformers take which method, by trying.
-
-Every encoder family of the installed transformers, and some decoders, is made at a tiny size; each
-method trains it for one step, stores what it learned and loads it again, merged into the base. The
-predictions have to be those of the model that was trained. Prints a Markdown table, a row as soon
-as it is known; docs/masks.md holds it.
-"""
+"""Each method on each family of transformers at a tiny size, and the table of what went well."""
 
 import json
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -22,12 +15,12 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
 )
 
-from finetune.console import set_up
+from finetune.choices import MATRICES
 from finetune.errors import FinetuneError
 from finetune.jobs.heads import load_with_head
 from finetune.jobs.load import load_model
 from finetune.jobs.methods import METHODS, Head
-from finetune.masks.architectures import MATRICES, find_blocks, split_role
+from finetune.masks.architectures import find_blocks, split_role
 from finetune.masks.folder import MaskFolder
 from finetune.masks.resident import Resident
 from finetune.tasks import TASKS
@@ -218,23 +211,14 @@ def table(names: Sequence[str]) -> Iterator[str]:
         yield row(name)
 
 
-def main(command: Sequence[str]) -> None:
-    """Print the table for the model types of `command`, or for all."""
-    unknown = sorted(set(command) - {*families()})
+def print_table(names: Sequence[str]) -> None:
+    """The table for the model types `names`, or for all; FinetuneError for an unknown one."""
+    unknown = sorted(set(names) - {*families()})
     if unknown:
         raise FinetuneError(
             f"{', '.join(unknown)}: no family that is tried, expected some of "
             f"{', '.join(families())}."
         )
     torch.set_num_threads(1)
-    for line in table(command or families()):
+    for line in table(names or families()):
         print(line, flush=True)
-
-
-if __name__ == "__main__":
-    set_up()
-    try:
-        main(sys.argv[1:])
-    except FinetuneError as error:
-        print(f"finetune.families: {error}", file=sys.stderr)
-        sys.exit(2)

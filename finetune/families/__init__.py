@@ -1,0 +1,1 @@
+"""Which families of transformers take which method, found by trying."""
