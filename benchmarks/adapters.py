@@ -36,8 +36,9 @@ from benchmarks.mask_scores import (
     run_seeds,
     task_names,
 )
+from finetune.adapters import TRAINED
 from finetune.console import set_up
-from finetune.jobs.methods import METHODS, TRAINED
+from finetune.jobs.methods import METHODS
 from finetune.jobs.plan import make_plan
 from finetune.jobs.train import build_model
 from finetune.masks.folder import TENSOR_FILE

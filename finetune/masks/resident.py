@@ -196,7 +196,9 @@ class Resident:
         outside = [n for n, p in model.named_parameters() if p.is_meta]
         pretrained: Weights = {}
         if set(outside) - set(own):
-            donor = from_checkpoint(auto, self._backbone, config=config)
+            donor = from_checkpoint(
+                auto, self._backbone, config=config, ignore_mismatched_sizes=True
+            )
             pretrained = {n: p.data for n, p in donor.named_parameters() if n in outside}
         for name in outside:
             parent, _, leaf = name.rpartition(".")

@@ -97,37 +97,42 @@ def words(model: Path, data: Path, out: Path, *more: str) -> list[str]:
     ]
 
 
-def by_name(logits: torch.Tensor, labels: list[str] | tuple[str, ...]) -> dict[str, torch.Tensor]:
-    return dict(zip(labels, logits.T, strict=True))
+def with_classes_in(order: list[int], finetuned: Path, folder: Path) -> Path:
+    """The same model in `folder`, the classes of its head in another order."""
+    model = AutoModelForSequenceClassification.from_pretrained(finetuned)
+    last = model.classifier.out_proj
+    last.weight.data, last.bias.data = last.weight.data[order], last.bias.data[order]
+    model.config.id2label = {index: LIBRARY[old] for index, old in enumerate(order)}
+    model.config.label2id = {label: index for index, label in model.config.id2label.items()}
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(finetuned).save_pretrained(folder)
+    return folder
 
 
-@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1]])
-def test_a_mask_as_a_second_stage_begins_with_the_finetuned_models_answers(
-    finetuned: Path, tiny_tasks: Path, tmp_path: Path, order: list[int]
+@pytest.mark.parametrize(
+    ("method", "order"),
+    [("mask", [0, 1, 2]), *((method, [2, 0, 1]) for method in ("mask", "lora", "linear"))],
+)
+def test_a_second_stage_begins_with_the_finetuned_models_answers(
+    finetuned: Path, tiny_tasks: Path, tmp_path: Path, method: str, order: list[int]
 ) -> None:
     """All bits kept and no training: what is stored, loaded and served answers as before."""
     stock = AutoModelForSequenceClassification.from_pretrained(finetuned).eval()
     tokenizer = AutoTokenizer.from_pretrained(finetuned)
     inputs = tokenizer(["red sky", "blue sea one"], padding=True, return_tensors="pt")
-    with torch.no_grad():
-        expected = by_name(stock(**inputs).logits, LIBRARY)
-    last = stock.classifier.out_proj
-    last.weight.data, last.bias.data = last.weight.data[order], last.bias.data[order]
-    stock.config.id2label = {index: LIBRARY[old] for index, old in enumerate(order)}
-    stock.config.label2id = {label: index for index, label in stock.config.id2label.items()}
-    first = tmp_path / "first"
-    stock.save_pretrained(first)
-    tokenizer.save_pretrained(first)
+    first = with_classes_in(order, finetuned, tmp_path / "first")
     still = ["--mask_init", "ones", "--max_steps", "1", "--learning_rate", "1e-9"]
-    main(words(first, tiny_tasks, tmp_path / "out", "--method", "mask", *still))
-    folder = MaskFolder.open(tmp_path / "out/library/mask/seed-1")
-    assert not any("classifier" in name for name in folder.kinds)  # the head isn't masked
+    main(words(first, tiny_tasks, tmp_path / "out", "--method", method, *still))
+    job = tmp_path / "out/library" / method / "seed-1"
     with torch.no_grad():
-        loaded = load_model(folder.path, str(first))(**inputs).logits
-    served = Resident(str(first), [folder]).logits(["library"], inputs)["library"]
-    for logits in (loaded, served):
-        for label, values in by_name(logits, folder.config.labels or []).items():
-            torch.testing.assert_close(values, expected[label], rtol=0, atol=1e-6)
+        expected = stock(**inputs).logits
+        found = [load_model(job, str(first))(**inputs).logits]
+    if method == "mask":
+        folder = MaskFolder.open(job)
+        assert not any("classifier" in name for name in folder.kinds)  # the head isn't masked
+        found.append(Resident(str(first), [folder]).logits(["library"], inputs)["library"])
+    for logits in found:
+        torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("trains", ["false", "true"])

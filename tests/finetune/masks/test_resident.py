@@ -160,3 +160,21 @@ def test_two_masks_of_one_task_go_by_their_folders(
     paths = [make_mask("one", seed, name=f"seed-{seed}") for seed in (1, 2)]
     served = Resident(str(tiny_model), [MaskFolder.open(path) for path in paths])
     assert list(served.tasks) == [str(path) for path in paths]
+
+
+def test_a_backbone_with_another_tasks_head(tmp_path: Path) -> None:
+    """Three classes, and a norm in ModernBERT's head that no mask holds."""
+    backbone = make_base("modernbert", tmp_path / "base").name
+    torch.manual_seed(0)
+    three = AutoModelForSequenceClassification.from_pretrained(backbone, num_labels=3)
+    three.head.norm.weight.data.uniform_(0.5, 2)
+    three.save_pretrained(tmp_path / "three")
+    two = AutoModelForSequenceClassification.from_pretrained(
+        tmp_path / "three", num_labels=2, ignore_mismatched_sizes=True
+    )
+    model = get_peft_model(two, MaskConfig(task="two", labels=["no", "yes"]))
+    model.save_pretrained(tmp_path / "mask")
+    with torch.no_grad():
+        expected = model.eval()(**BATCH).logits
+    served = Resident(str(tmp_path / "three"), [MaskFolder.open(tmp_path / "mask")])
+    torch.testing.assert_close(served.logits(["two"], BATCH)["two"], expected)
