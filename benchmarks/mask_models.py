@@ -15,10 +15,10 @@ from transformers import (
     PreTrainedModel,
 )
 
-from finetune.answers import Separate
 from finetune.masks import MaskConfig
 from finetune.masks.folder import MaskFolder
-from finetune.masks.resident import Resident
+from finetune.serving.answers import Separate
+from finetune.serving.resident import Resident
 
 BERT, MODERNBERT = "BERT-base", "ModernBERT-base"
 CONFIGS = {BERT: BertConfig, MODERNBERT: ModernBertConfig}

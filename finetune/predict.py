@@ -46,8 +46,8 @@ def main(command: Sequence[str]) -> None:
     missing = [str(file) for file in args.files if not file.is_file()]
     if missing:
         raise FinetuneError(f"No file {', '.join(missing)}.")
-    from finetune.lines import answers, read_requests
-    from finetune.models import load
+    from finetune.serving.lines import answers, read_requests
+    from finetune.serving.models import load
 
     answerer = load(args)
     for answer in answers(answerer, read_requests(args.files)):

@@ -23,7 +23,7 @@ from finetune.errors import FinetuneError
 from finetune.predict import add_model_flags
 
 if TYPE_CHECKING:
-    from finetune.answers import Answerer
+    from finetune.serving.answers import Answerer
 
 logger = logging.getLogger(__name__)
 
@@ -108,8 +108,8 @@ def make_app(answerer: Answerer, limits: Limits) -> Any:
         from starlette.exceptions import HTTPException
     except ImportError as error:
         raise FinetuneError(f'{error}: pip install "latemask[serve]".') from None
-    from finetune.answers import Request
-    from finetune.lines import json_values
+    from finetune.serving.answers import Request
+    from finetune.serving.lines import json_values
 
     app = FastAPI(title="latemask", docs_url=None, redoc_url=None)
     app.add_middleware(BodyLimit, limit=limits.max_body_bytes)
@@ -160,7 +160,7 @@ def main(command: Sequence[str]) -> None:
         parser.add_argument(f"--{name}", type=int, default=field.default)
     args = parser.parse_args(command)
     limits = Limits(**{name: getattr(args, name) for name in Limits.model_fields})
-    from finetune.models import load
+    from finetune.serving.models import load
 
     app = make_app(load(args), limits)
     import uvicorn

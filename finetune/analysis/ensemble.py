@@ -1,7 +1,7 @@
 """Ensembles of masked, of finetuned and of both kinds of models (paper, its ensembles).
 
 Every ensemble has the same number of members, runs of one task with different seeds; a mixed one
-has half of each kind. All that the seeds allow are scored, by three votes (finetune/ensemble.py).
+has half of each kind. All that the seeds allow are scored, by the votes of finetune.serving.ensemble.
 By summed probabilities, the claim holds for a task if the median masked ensemble scores no less
 than the median single mask, and the median mixed one no less than the lower of the pure ones.
 """
@@ -23,8 +23,8 @@ from finetune.analysis.parts import once
 from finetune.analysis.picture import legend_below, metric_of, panels
 from finetune.analysis.runs import Runs, obtain
 from finetune.choices import VOTES
-from finetune.ensemble import vote
 from finetune.errors import FinetuneError
+from finetune.serving.ensemble import vote
 
 METHODS = ("mask", "finetune")
 KINDS = {"masked": "C0", "finetuned": "C1", "mixed": "C2"}

@@ -22,7 +22,7 @@ from finetune.jobs.load import load_model
 from finetune.jobs.methods import METHODS, Head
 from finetune.masks.architectures import find_blocks, split_role
 from finetune.masks.folder import MaskFolder
-from finetune.masks.resident import Resident
+from finetune.serving.resident import Resident
 from finetune.tasks import TASKS
 from finetune.tasks.encode import Backbone
 

@@ -18,10 +18,10 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from finetune.errors import FinetuneError
 from finetune.glue import main as glue
 from finetune.jobs.load import load_model
-from finetune.lines import read_requests
 from finetune.masks.apply import load_masked
 from finetune.masks.folder import MaskFolder
 from finetune.predict import main
+from finetune.serving.lines import read_requests
 
 TEXTS = ["red sky one", "blue sea\ttree tree house", "green"]
 

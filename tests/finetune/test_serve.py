@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from finetune.answers import Answerer, Request
 from finetune.masks.folder import MaskFolder
-from finetune.masks.resident import Resident
 from finetune.serve import Limits, make_app
+from finetune.serving.answers import Answerer, Request
+from finetune.serving.resident import Resident
 from finetune.tasks.encode import Backbone
 
 uvicorn = pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")

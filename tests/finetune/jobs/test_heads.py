@@ -12,7 +12,7 @@ from finetune.glue import main
 from finetune.jobs.heads import load_with_head, order_of
 from finetune.jobs.load import load_model
 from finetune.masks.folder import MaskFolder
-from finetune.masks.resident import Resident
+from finetune.serving.resident import Resident
 from finetune.tasks import TASKS
 from finetune.tasks.encode import Backbone
 

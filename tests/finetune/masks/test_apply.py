@@ -18,7 +18,7 @@ from finetune.glue import main
 from finetune.jobs.load import load_model
 from finetune.masks.apply import from_checkpoint
 from finetune.masks.folder import MaskFolder
-from finetune.masks.resident import Resident
+from finetune.serving.resident import Resident
 
 
 @pytest.fixture(scope="module", params=["float16", "bfloat16"])

@@ -23,9 +23,9 @@ from finetune.masks.apply import auto_class, from_checkpoint, head_fields
 from finetune.masks.folder import MaskFolder
 from finetune.masks.identity import base_prefix, is_under, weights_sha256
 from finetune.masks.layer import masked_weight
-from finetune.masks.lowest_blocks import LowestBlocks
 from finetune.masks.method import other_weights
-from finetune.masks.resident_layer import Dropped, ResidentLinear, Turn, elements_of
+from finetune.serving.lowest_blocks import LowestBlocks
+from finetune.serving.resident_layer import Dropped, ResidentLinear, Turn, elements_of
 
 Weights = dict[str, torch.Tensor]
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune.masks.resident_layer import Dropped
+from finetune.serving.resident_layer import Dropped
 
 
 @given(

@@ -10,9 +10,9 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from finetune.answers import Answerer, Request, Separate
-from finetune.lines import json_values
 from finetune.predict import main
+from finetune.serving.answers import Answerer, Request, Separate
+from finetune.serving.lines import json_values
 from finetune.tasks.encode import Backbone
 
 

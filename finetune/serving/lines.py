@@ -6,8 +6,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from finetune.answers import Answerer, Request
 from finetune.errors import FinetuneError
+from finetune.serving.answers import Answerer, Request
 from finetune.text import read_lines
 
 LINES_AT_A_TIME = 1024

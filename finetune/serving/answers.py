@@ -21,9 +21,9 @@ from transformers import (
     PreTrainedModel,
 )
 
-from finetune.ensemble import vote
 from finetune.errors import FinetuneError
-from finetune.masks.resident import Resident
+from finetune.serving.ensemble import vote
+from finetune.serving.resident import Resident
 from finetune.tasks.encode import Backbone
 from finetune.text import check_text
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import softmax
 
-from finetune.ensemble import vote
 from finetune.errors import FinetuneError
+from finetune.serving.ensemble import vote
 
 LOGITS = arrays(
     float,

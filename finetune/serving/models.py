@@ -7,12 +7,12 @@ import torch
 from transformers import AutoConfig
 
 from finetune.adapters import is_part, load_backbone, peft_type
-from finetune.answers import KINDS, Answerer, Separate
 from finetune.errors import FinetuneError
 from finetune.jobs.load import load_model, settings_of
 from finetune.masks.apply import check_shapes, from_checkpoint
 from finetune.masks.folder import MaskFolder
-from finetune.masks.resident import Resident
+from finetune.serving.answers import KINDS, Answerer, Separate
+from finetune.serving.resident import Resident
 from finetune.tasks.encode import Backbone
 
 

@@ -14,7 +14,7 @@ from finetune.families.trial import make_base
 from finetune.masks import MaskConfig
 from finetune.masks.apply import from_checkpoint, load_masked
 from finetune.masks.folder import MaskFolder
-from finetune.masks.resident import Resident
+from finetune.serving.resident import Resident
 from tests.finetune.conftest import shuffle_scores
 
 IDS = torch.randint(4, 14, (3, 9), generator=torch.Generator().manual_seed(1))

@@ -1,0 +1,1 @@
+"""Answering with finetuned models, and with many tasks on one backbone."""
