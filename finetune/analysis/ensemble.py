@@ -1,7 +1,8 @@
 """Ensembles of masked, of finetuned and of both kinds of models (paper, its ensembles).
 
 Every ensemble has the same number of members, runs of one task with different seeds; a mixed one
-has half of each kind. All that the seeds allow are scored, by the votes of finetune.serving.ensemble.
+has half of each kind. All that the seeds allow are scored, by three votes
+(finetune.serving.ensemble).
 By summed probabilities, the claim holds for a task if the median masked ensemble scores no less
 than the median single mask, and the median mixed one no less than the lower of the pure ones.
 """
