@@ -47,9 +47,15 @@ def run_ours(
 ) -> tuple[float, float]:
     """The same through a job of finetune.glue."""
     training = EVERY_METHOD | flags | {"do_train": True, "do_eval": True}
-    results = run_job(
-        Job(encoded.data.name, "finetune", 0, folder, training, {}), backbone, encoded
+    job = Job(
+        task=encoded.data.name,
+        method="finetune",
+        seed=0,
+        folder=folder,
+        training=training,
+        settings={},
     )
+    results = run_job(job, backbone, encoded)
     return results["train_runtime"], results["eval_runtime"]
 
 

@@ -24,10 +24,10 @@ class CommandParser(argparse.ArgumentParser):
         raise FinetuneError(f"{message[0].upper()}{message[1:]}. All flags: --help.")
 
 
-def run(name: str, main: Callable[[Sequence[str]], None], goes_on: bool = False) -> None:
+def run(name: str, main: Callable[[Sequence[str]], None], resumable: bool = False) -> None:
     """`python -m finetune.NAME`: `main` of the command line; a user's mistake is one line, exit 2.
 
-    `goes_on`: the same command continues what Ctrl-C interrupts.
+    `resumable`: the same command continues what Ctrl-C interrupts.
     """
     set_up()
     try:
@@ -36,11 +36,11 @@ def run(name: str, main: Callable[[Sequence[str]], None], goes_on: bool = False)
         print(f"finetune.{name}: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        how = "; the same command goes on from here" if goes_on else ""
+        how = "; the same command resumes from here" if resumable else ""
         print(f"finetune.{name}: interrupted{how}.", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        # Whoever read the output is gone; Python would try once more to write it at its exit.
+        # Whoever read the output has stopped; Python would try once more to write it at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 

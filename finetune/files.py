@@ -37,7 +37,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or f"not JSON ({error})"
         raise FinetuneError(
-            f"{path}: {reason}. Copy the file again, or move {path.parent} away to make it anew."
+            f"{path}: {reason}. Copy the file again, or move {path.parent} away to make it again."
         ) from None
     return content
 

@@ -35,4 +35,4 @@ def main(command: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    run("glue", main, goes_on=True)
+    run("glue", main, resumable=True)

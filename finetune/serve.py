@@ -78,7 +78,7 @@ class BodyLimit:
         while more:
             message = await receive()
             if message["type"] != "http.request":
-                return  # the client is gone
+                return  # the client has left
             body += message.get("body", b"")
             more = message.get("more_body", False)
             if len(body) > self.limit:
@@ -126,7 +126,7 @@ def make_app(answerer: Answerer, limits: Limits) -> Any:
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
-        return {"status": "ok", "tasks": {n: head.labels for n, head in answerer.heads.items()}}
+        return {"status": "ok", "tasks": {n: head.labels for n, head in answerer.readouts.items()}}
 
     # A plain function: FastAPI runs it on a worker thread, so /health answers meanwhile.
     @app.post("/predict")
@@ -143,7 +143,7 @@ def make_app(answerer: Answerer, limits: Limits) -> Any:
             answers = map(json_values, answerer.answer(requests))
         except FinetuneError as error:
             raise HTTPException(422, str(error)) from None
-        tasks = 1 if answerer.ensemble else len(answerer.heads)
+        tasks = 1 if answerer.ensemble else len(answerer.readouts)
         counts = [1 if request.task else tasks for request in requests]
         return {"answers": [[next(answers) for _ in range(count)] for count in counts]}
 

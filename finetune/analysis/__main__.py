@@ -25,4 +25,4 @@ def main(command: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    run("analysis", main, goes_on=True)
+    run("analysis", main, resumable=True)

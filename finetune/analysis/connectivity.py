@@ -24,7 +24,7 @@ from finetune.analysis.forward import logits, loss, score
 from finetune.analysis.parts import once
 from finetune.analysis.paths import (
     Bezier,
-    Line,
+    Segment,
     Training,
     move,
     point,
@@ -98,11 +98,11 @@ def _walk(
     """(g, score, loss) along one path."""
     encoded = runs.rows(task)
     masked, model = (runs.model(task, method, seed) for method in ("mask", "finetune"))
-    line = Line(point(masked), point(model))
+    line = Segment(point(masked), point(model))
     folders = [str(runs.jobs[task, method, seed].folder) for method in ("mask", "finetune")]
     require_same_shape(line.first, line.last, (folders[0], folders[1]))
     backbone = runs.inputs.backbone
-    walked: Line | Bezier = line
+    walked: Segment | Bezier = line
     if path == "bezier":
         walked = train_bend(model, line, encoded.train, backbone, training)
     found = []

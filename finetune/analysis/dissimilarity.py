@@ -62,7 +62,7 @@ def main(command: Sequence[str]) -> None:
 def compare(first: MaskFolder, second: MaskFolder, backbone: str) -> list[dict[str, Any]]:
     """A row per matrix that both mask: differing and flipped bits, and s (None without a flip).
 
-    Raises FinetuneError for masks of other weights or of another start; heads are left out.
+    Raises FinetuneError for masks of other weights or of another start; heads are not compared.
     """
     require_one_start(first, second)
     places = dict(named_places(first, backbone))

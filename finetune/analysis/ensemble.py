@@ -28,7 +28,7 @@ from finetune.errors import FinetuneError
 from finetune.serving.ensemble import vote
 
 METHODS = ("mask", "finetune")
-KINDS = {"masked": "C0", "finetuned": "C1", "mixed": "C2"}
+COLOURS = {"masked": "C0", "finetuned": "C1", "mixed": "C2"}
 DECIDES = "probability"
 
 
@@ -128,7 +128,7 @@ def conclude(rows: Sequence[dict[str, Any]], setting: str) -> Finding:
     holds, seen = [], []
     for task in dict.fromkeys(row["task"] for row in rows):
         single = {kind: median(rows, task, kind, "single") for kind in ("masked", "finetuned")}
-        together = {kind: median(rows, task, kind, DECIDES) for kind in KINDS}
+        together = {kind: median(rows, task, kind, DECIDES) for kind in COLOURS}
         holds.append(
             together["masked"] >= single["masked"]
             and together["mixed"] >= min(together["masked"], together["finetuned"])
@@ -156,7 +156,7 @@ def draw(rows: Sequence[dict[str, Any]]) -> Figure:
     figure, axes = panels(tasks)
     votes = ("single", *VOTES)
     for axis, task in zip(axes[0], tasks, strict=True):
-        for number, (kind, colour) in enumerate(KINDS.items()):
+        for number, (kind, colour) in enumerate(COLOURS.items()):
             axis.plot([], [], "o", color=colour, label=kind)
             for place, how in enumerate(votes):
                 x = place + 0.24 * (number - 1)

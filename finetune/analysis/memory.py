@@ -1,7 +1,7 @@
 """Parameters and bytes against the number of tasks (paper, figure 3).
 
 Three ways to keep t tasks: t finetuned copies in fp32; one backbone and t masks of a bit a weight;
-one backbone and t masks at the entropy of their share of zeros. Heads are left out, as the paper
+one backbone and t masks at the entropy of their share of zeros. Heads are not counted, as the paper
 has it. Where finished runs are given, the sizes of their files (with the heads they hold) follow as
 series of their own, tasks in the order of their names.
 """

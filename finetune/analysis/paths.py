@@ -35,7 +35,7 @@ def move(model: PreTrainedModel, place: Point) -> None:
 
 
 @dataclass(frozen=True)
-class Line:
+class Segment:
     """θ(g) = θ₀ + g (θ₁ - θ₀)."""
 
     first: Point
@@ -84,7 +84,7 @@ class Training:
 
 
 def train_bend(
-    model: PreTrainedModel, line: Line, rows: Rows, backbone: Backbone, training: Training
+    model: PreTrainedModel, line: Segment, rows: Rows, backbone: Backbone, training: Training
 ) -> Bezier:
     """The curve whose bend lowers the training loss at g ~ U(0, 1), a new g for every batch.
 

@@ -139,7 +139,15 @@ def sweep(
 def outcome(job: Job) -> Run:
     """What a finished job found."""
     results = json.loads((job.folder / FINISHED).read_text(encoding="utf-8"))
-    return Run(job.task, job.method, None, job.seed, job.folder, job.settings, results)
+    return Run(
+        task=job.task,
+        method=job.method,
+        learning_rate=None,
+        seed=job.seed,
+        folder=job.folder,
+        settings=job.settings,
+        results=results,
+    )
 
 
 def describe(inputs: Inputs, jobs: Sequence[Job]) -> str:

@@ -1,4 +1,4 @@
-"""The Trainer's checkpoints of an unfinished job, and which of them training can go on from.
+"""The Trainer's checkpoints of an unfinished job, and which of them training can resume from.
 
 A process that is killed, or a disk that is full, leaves a `checkpoint-N` that is empty or cut off.
 The Trainer would take the newest folder, whatever is in it, and continue without a word where its

@@ -1,7 +1,7 @@
 """A job's folder: whether its results are there, of which settings, and who may write them.
 
 `job.json` is written before training, `all_results.json` last of all: a folder without it is an
-unfinished job, which goes on from its checkpoints only if they were made with the same settings.
+unfinished job, which resumes from its checkpoints only if they were made with the same settings.
 """
 
 import logging
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 SETTINGS = "job.json"
 FINISHED = "all_results.json"
-# A file server takes a while to notice that a node with a lock is gone.
+# A file server takes a while to notice that a node with a lock has died.
 WAIT_SECONDS = 60
 
 

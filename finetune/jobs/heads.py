@@ -1,4 +1,4 @@
-"""Where a job's weights come from, and whose head they wear.
+"""Where a job's weights come from, and which head they get.
 
 A pretrained encoder gets a fresh head, drawn from the seed; so does the encoder of another task's
 model. A model that was finetuned on this very task keeps its head, whatever method comes next, with

@@ -78,7 +78,7 @@ def _mask(model: PreTrainedModel, head: Head, flags: dict[str, Any]) -> nn.Modul
         mask_classifier=not head.is_kept,
         task=head.task,
         labels=list(head.labels),
-        stores_scores=True,  # in checkpoints, which training goes on from
+        stores_scores=True,  # in checkpoints, from which training resumes
     )
     return get_peft_model(model, config)
 

@@ -153,17 +153,17 @@ def _jobs(name: str, method: str, settings: Settings, data: TaskData, identity: 
                 record["start_from"] = settings.glue.start_from
             jobs.append(
                 Job(
-                    name,
-                    method,
-                    seed,
-                    folder / f"seed-{seed}",
-                    settings.training | {"learning_rate": rate},
-                    record,
-                    settings.method_flags,
-                    settings.glue.max_seq_length,
-                    settings.glue.pad_to_max_length,
-                    settings.glue.classifier_learning_rate,
-                    start,
+                    task=name,
+                    method=method,
+                    seed=seed,
+                    folder=folder / f"seed-{seed}",
+                    training=settings.training | {"learning_rate": rate},
+                    settings=record,
+                    method_flags=settings.method_flags,
+                    max_seq_length=settings.glue.max_seq_length,
+                    pad_to_max_length=settings.glue.pad_to_max_length,
+                    classifier_learning_rate=settings.glue.classifier_learning_rate,
+                    start=start,
                 )
             )
     return jobs

@@ -32,7 +32,7 @@ from finetune.tasks.kinds import KINDS, decide, health, score_answers
 from finetune.tasks.rows import Rows, by_length
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """One cell of a sweep. `settings` is everything that decides its result, for `job.json`.
 

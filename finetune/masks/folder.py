@@ -21,7 +21,7 @@ from finetune.masks.config import MaskConfig
 from finetune.masks.method import WRAPPED, add_to_digest, as_bytes, other_masks
 
 CONFIG_FILE, TENSOR_FILE = "adapter_config.json", "adapter_model.safetensors"
-KINDS = ("zeros", "ones", "bits")
+CODINGS = ("zeros", "ones", "bits")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class MaskFolder:
         with _tensors(path) as file:
             for key in file.keys():  # noqa: SIM118 - not a dict
                 name, _, kind = key.removeprefix(WRAPPED).rpartition(".mask_")
-                if kind in KINDS:
+                if kind in CODINGS:
                     found[name] = kind
         shapes = config.shapes or {}
         absent = sorted(shapes.keys() - found.keys()) or sorted(found.keys() - shapes.keys())

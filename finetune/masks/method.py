@@ -179,7 +179,7 @@ class MaskModel(BaseTuner):
             if isinstance(layer, MaskedLinear) and adapter_name in layer.mask_scores
         }
         loaded, digest, absent = dict(state_dict), hashlib.sha256(), []
-        # Both sides are equally near to the cut, so that training can go on from a saved mask.
+        # Both sides are equally near to the cut, so that training can continue from a saved mask.
         low, high = config.rule.cut - config.init_scale / 2, config.rule.cut + config.init_scale / 2
         for key in sorted(scores):
             if key in loaded:

@@ -12,7 +12,7 @@ from finetune.tasks import GLUE, TASKS
 AVERAGE = "GLUE average"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cell:
     """One task, method, learning rate and metric over its seeds.
 
@@ -46,18 +46,18 @@ def collect(folder: Path) -> list[Cell]:
         values = [value for _, value in found]
         cells.append(
             Cell(
-                task,
-                method,
-                metric,
-                statistics.median(values),
-                statistics.stdev(values) if len(values) > 1 else 0.0,
-                len(values),
-                max(values),
-                values,
-                [run.seed for run, _ in found],
-                rate,
-                sum(run.status != "ok" for run, _ in found),
-                found[0][0].results.get("train_samples"),
+                task=task,
+                method=method,
+                metric=metric,
+                median=statistics.median(values),
+                std=statistics.stdev(values) if len(values) > 1 else 0.0,
+                n=len(values),
+                best=max(values),
+                values=values,
+                seeds=[run.seed for run, _ in found],
+                learning_rate=rate,
+                failed=sum(run.status != "ok" for run, _ in found),
+                train_samples=found[0][0].results.get("train_samples"),
             )
         )
     return sorted(cells, key=lambda cell: order.get(cell.task, len(order)))
@@ -108,5 +108,17 @@ def averages(cells: Sequence[Cell]) -> list[Cell]:
                     statistics.mean(found[method, task][metric] for metric in metrics)
                     for task, metrics in tasks.items()
                 )
-                made.append(Cell(AVERAGE, method, name, value, 0.0, n, value, [value], []))
+                made.append(
+                    Cell(
+                        task=AVERAGE,
+                        method=method,
+                        metric=name,
+                        median=value,
+                        std=0.0,
+                        n=n,
+                        best=value,
+                        values=[value],
+                        seeds=[],
+                    )
+                )
     return made

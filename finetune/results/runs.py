@@ -19,7 +19,7 @@ FOLDER = re.compile(
 FIGURES = ("loss", "runtime", "samples", "per_second", "model_preparation_time")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """One finished job: what it was asked for (`settings`) and what it found (`results`)."""
 
@@ -63,13 +63,13 @@ def read_runs(folder: Path) -> list[Run]:
         settings = read_json(record) if record.is_file() else {}
         runs.append(
             Run(
-                found["task"],
-                found["method"],
-                float(found["rate"]) if found["rate"] else None,
-                int(found["seed"]),
-                path.parent,
-                settings,
-                read_json(path),
+                task=found["task"],
+                method=found["method"],
+                learning_rate=float(found["rate"]) if found["rate"] else None,
+                seed=int(found["seed"]),
+                folder=path.parent,
+                settings=settings,
+                results=read_json(path),
             )
         )
     if not runs:

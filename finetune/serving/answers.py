@@ -27,7 +27,7 @@ from finetune.serving.resident import Resident
 from finetune.tasks.encode import Backbone
 from finetune.text import check_text
 
-KINDS = {
+AUTO_CLASSES = {
     "SequenceClassification": AutoModelForSequenceClassification,
     "TokenClassification": AutoModelForTokenClassification,
 }
@@ -43,7 +43,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Head:
+class Readout:
     """What is needed to read a task's logits. No labels: a regression."""
 
     labels: list[str]
@@ -82,7 +82,7 @@ class Separate:
         return found
 
 
-def heads_of(models: Resident | Separate) -> dict[str, Head]:
+def readouts_of(models: Resident | Separate) -> dict[str, Readout]:
     """The tasks of either kind of `Models`; those whose answers can't be told are refused."""
     heads = {}
     tasks: dict[str, PreTrainedModel] = (
@@ -92,15 +92,15 @@ def heads_of(models: Resident | Separate) -> dict[str, Head]:
     )
     for name, model in tasks.items():
         kind = type(model).__name__.rpartition("For")[2]
-        if kind not in KINDS:
+        if kind not in AUTO_CLASSES:
             raise FinetuneError(
                 f"{name}: a {type(model).__name__}; answers can be given by models for "
-                f"{' and '.join(KINDS)}."
+                f"{' and '.join(AUTO_CLASSES)}."
             )
         config: Any = model.config
         regression = config.problem_type == "regression" or config.num_labels == 1
         labels = [] if regression else [config.id2label[i] for i in range(config.num_labels)]
-        heads[name] = Head(labels, kind == "TokenClassification")
+        heads[name] = Readout(labels, kind == "TokenClassification")
     return heads
 
 
@@ -119,30 +119,30 @@ class Answerer:
         ensemble: str | None = None,
     ) -> None:
         self.models: Models = models
-        self.heads = heads_of(models)
+        self.readouts = readouts_of(models)
         self.tokenizer = backbone.tokenizer
         self.max_length = min(max_length, backbone.positions)
         self.batch_size = batch_size
         self.ensemble = ensemble
         self.word_tokenizer = (
             AutoTokenizer.from_pretrained(backbone.name, add_prefix_space=True)
-            if any(head.tags_words for head in self.heads.values())
+            if any(head.tags_words for head in self.readouts.values())
             else None
         )
         if ensemble is not None:
-            different = {tuple(head.labels) for head in self.heads.values()}
-            tags = any(head.tags_words for head in self.heads.values())
+            different = {tuple(head.labels) for head in self.readouts.values()}
+            tags = any(head.tags_words for head in self.readouts.values())
             if len(different) > 1 or different == {()} or tags:
                 raise FinetuneError(
                     "--ensemble: the masks have to classify texts into the same labels; found "
-                    + "; ".join(f"{n}: {', '.join(h.labels)}" for n, h in self.heads.items())
+                    + "; ".join(f"{n}: {', '.join(h.labels)}" for n, h in self.readouts.items())
                 )
 
     def check(self, request: Request) -> None:
         """FinetuneError for a request that no model could answer."""
-        if request.task is not None and request.task not in self.heads:
+        if request.task is not None and request.task not in self.readouts:
             raise FinetuneError(
-                f"task: found {request.task!r}, expected one of {', '.join(self.heads)}."
+                f"task: found {request.task!r}, expected one of {', '.join(self.readouts)}."
             )
         words = request.text if isinstance(request.text, list) else request.text.split()
         if not words:
@@ -170,11 +170,11 @@ class Answerer:
         answers = []
         for index, request in enumerate(requests):
             if self.ensemble:
-                rows = np.stack([outputs[index, task] for task in self.heads])
+                rows = np.stack([outputs[index, task] for task in self.readouts])
                 answers.append(self._vote(rows))
                 continue
-            for task in [request.task] if request.task else self.heads:
-                words = encoded.first_pieces(index) if self.heads[task].tags_words else []
+            for task in [request.task] if request.task else self.readouts:
+                words = encoded.first_tokens(index) if self.readouts[task].tags_words else []
                 answers.append({"task": task, **self._read(task, outputs[index, task], words)})
         return answers
 
@@ -182,19 +182,19 @@ class Answerer:
         """Indices of the requests by the tasks that they ask, apart for those that tag words."""
         alike: dict[tuple[tuple[str, ...], bool], list[int]] = defaultdict(list)
         for index, request in enumerate(requests):
-            asked = [request.task] if request.task and not self.ensemble else list(self.heads)
+            asked = [request.task] if request.task and not self.ensemble else list(self.readouts)
             for by_words in (False, True):
-                tasks = tuple(task for task in asked if self.heads[task].tags_words is by_words)
+                tasks = tuple(task for task in asked if self.readouts[task].tags_words is by_words)
                 if tasks:
                     alike[tasks, by_words].append(index)
         return alike
 
     def _read(self, task: str, logits: np.ndarray, words: list[tuple[str, int]]) -> dict[str, Any]:
-        head = self.heads[task]
+        head = self.readouts[task]
         if head.tags_words:
-            # As in training: a word's tag is read at its first piece; words cut off have none.
+            # As in training: a word's tag is read at its first token; words cut off have none.
             chosen = logits.argmax(axis=1)
-            tags = [head.labels[chosen[piece]] if piece >= 0 else None for _, piece in words]
+            tags = [head.labels[chosen[token]] if token >= 0 else None for _, token in words]
             return {"words": [word for word, _ in words], "labels": tags}
         if not head.labels:
             return {"score": float(logits[0])}
@@ -203,7 +203,7 @@ class Answerer:
     def _vote(self, logits: np.ndarray) -> dict[str, Any]:
         assert self.ensemble is not None
         scores = vote(logits[:, None], self.ensemble)[0]
-        labels = next(iter(self.heads.values())).labels
+        labels = next(iter(self.readouts.values())).labels
         if self.ensemble == "logit":
             scores = torch.from_numpy(scores).softmax(dim=0).numpy()
         if self.ensemble == "label":
@@ -252,12 +252,12 @@ class _Encoded:
         merged = {name: [row[name] for row in rows] for name in rows[0]}
         return dict(self.answerer.tokenizer.pad(merged, return_tensors="pt"))
 
-    def first_pieces(self, index: int) -> list[tuple[str, int]]:
-        """(word, index of its first piece, -1 where it was cut off)."""
+    def first_tokens(self, index: int) -> list[tuple[str, int]]:
+        """(word, index of its first token, -1 where it was cut off)."""
         text = self.requests[index].text
         words = text if isinstance(text, list) else text.split()
-        pieces: dict[int, int] = {}
-        for piece, word in enumerate(self._row(index, True).word_ids()):
+        tokens: dict[int, int] = {}
+        for token, word in enumerate(self._row(index, True).word_ids()):
             if word is not None:
-                pieces.setdefault(word, piece)
-        return [(word, pieces.get(number, -1)) for number, word in enumerate(words)]
+                tokens.setdefault(word, token)
+        return [(word, tokens.get(number, -1)) for number, word in enumerate(words)]

@@ -73,7 +73,7 @@ def answers(answerer: Answerer, lines: Iterable[Line]) -> Iterator[dict[str, Any
     pending: list[Line] = []
 
     def flush() -> Iterator[dict[str, Any]]:
-        each = 1 if answerer.ensemble else len(answerer.heads)
+        each = 1 if answerer.ensemble else len(answerer.readouts)
         numbers = [line.number for line in pending for _ in range(1 if line.request.task else each)]
         found = answerer.answer([line.request for line in pending])
         for number, answer in zip(numbers, found, strict=True):

@@ -11,7 +11,7 @@ from finetune.errors import FinetuneError
 from finetune.jobs.load import load_model, settings_of
 from finetune.masks.apply import check_shapes, from_checkpoint
 from finetune.masks.folder import MaskFolder
-from finetune.serving.answers import KINDS, Answerer, Separate
+from finetune.serving.answers import AUTO_CLASSES, Answerer, Separate
 from finetune.serving.resident import Resident
 from finetune.tasks.encode import Backbone
 
@@ -66,13 +66,13 @@ def _one_model(name: str, base: str | None, device: str) -> tuple[Backbone, Sepa
         backbone = Backbone.load(name)
         made_for = (AutoConfig.from_pretrained(name).architectures or ["nothing"])[0]
         kind = made_for.rpartition("For")[2]
-        if kind not in KINDS:
+        if kind not in AUTO_CLASSES:
             raise FinetuneError(
                 f"{name}: a {made_for}, expected a finetuned model. For a mask, name its folder "
                 "with --masks and the backbone with --model_name_or_path."
             )
         # Processors compute in half precision slowly, or not at all.
         dtype = torch.float32 if device == "cpu" else "auto"
-        model = from_checkpoint(KINDS[kind], name, dtype).eval()
+        model = from_checkpoint(AUTO_CLASSES[kind], name, dtype).eval()
     model.to(device)  # type: ignore[arg-type]
     return backbone, Separate({settings_of(folder).get("task", folder.name): model})

@@ -91,10 +91,10 @@ class Backbone:
         """The tokenizer for text that comes as words: RoBERTa's then sets a space before each."""
         tokenizer = AutoTokenizer.from_pretrained(self.name, add_prefix_space=True)
         # The generic fast class takes the flag and doesn't use it.
-        pieces = tokenizer.backend_tokenizer.pre_tokenizer
-        if isinstance(pieces, ByteLevel):
-            pieces.add_prefix_space = True
-            tokenizer.backend_tokenizer.pre_tokenizer = pieces
+        pre_tokenizer = tokenizer.backend_tokenizer.pre_tokenizer
+        if isinstance(pre_tokenizer, ByteLevel):
+            pre_tokenizer.add_prefix_space = True
+            tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizer
         return tokenizer
 
     @cached_property
@@ -214,7 +214,7 @@ def _encode(split: Split, task: Task, backbone: Backbone, length: int, name: str
 
 
 def _encode_words(split: Split, backbone: Backbone, length: int, name: str) -> Rows:
-    """A word's tag stands at its first piece, as in `run_ner.py`; the other pieces have none."""
+    """A word's tag stands at its first token, as in `run_ner.py`; the other tokens have none."""
     encoded = backbone.word_tokenizer(
         [list(words) for words in split.texts],
         is_split_into_words=True,

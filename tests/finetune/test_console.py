@@ -16,13 +16,13 @@ def main(command):
     sys.stdout.flush()
     {}
 
-run("walk", main, goes_on={})
+run("walk", main, resumable={})
 """
 
 
-def ended(body: str, goes_on: bool = False) -> subprocess.CompletedProcess[str]:
+def ended(body: str, resumable: bool = False) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", SCRIPT.format(body, goes_on), "--flag"],
+        [sys.executable, "-c", SCRIPT.format(body, resumable), "--flag"],
         capture_output=True,
         encoding="utf-8",
         env=os.environ | {"PYTHONIOENCODING": "ascii"},
@@ -30,20 +30,20 @@ def ended(body: str, goes_on: bool = False) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("body", "goes_on", "code", "said"),
+    ("body", "resumable", "code", "said"),
     [
         ("pass", False, 0, ""),
         ("raise FinetuneError('t.tsv: odd.')", False, 2, "finetune.walk: t.tsv: odd.\n"),
         ("raise KeyboardInterrupt", False, 130, "finetune.walk: interrupted.\n"),
         (
             "raise KeyboardInterrupt", True, 130,
-            "finetune.walk: interrupted; the same command goes on from here.\n",
+            "finetune.walk: interrupted; the same command resumes from here.\n",
         ),
         ("raise BrokenPipeError", False, 1, ""),
     ],
 )  # fmt: skip
-def test_how_it_ends(body: str, goes_on: bool, code: int, said: str) -> None:
-    done = ended(body, goes_on)
+def test_how_it_ends(body: str, resumable: bool, code: int, said: str) -> None:
+    done = ended(body, resumable)
     assert (done.returncode, done.stderr, done.stdout) == (code, said, "† --flag\n")
 
 

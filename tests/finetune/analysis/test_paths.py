@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from finetune.analysis.paths import Bezier, Line, Training, require_same_shape, train_bend
+from finetune.analysis.paths import Bezier, Segment, Training, require_same_shape, train_bend
 from finetune.analysis.runs import obtain
 from finetune.errors import FinetuneError
 
@@ -18,7 +18,7 @@ A, B, C = ({"w": torch.randn(3, 2, generator=DRAW), "b": torch.randn(2)} for _ i
 
 
 def test_ends_are_exact() -> None:
-    for path in (Line(A, C), Bezier(A, B, C)):
+    for path in (Segment(A, C), Bezier(A, B, C)):
         for name in A:
             assert torch.equal(path(0.0)[name], A[name])
             assert torch.equal(path(1.0)[name], C[name])
@@ -27,12 +27,12 @@ def test_ends_are_exact() -> None:
 @pytest.mark.parametrize("g", [-0.25, 0.1, 0.5, 0.9, 1.25])
 def test_formulas(g: float) -> None:
     a, b, c = (place["w"].double().numpy() for place in (A, B, C))
-    np.testing.assert_allclose(Line(A, C)(g)["w"], a + g * (c - a), atol=1e-6)
+    np.testing.assert_allclose(Segment(A, C)(g)["w"], a + g * (c - a), atol=1e-6)
     curve = (1 - g) ** 2 * a + 2 * g * (1 - g) * b + g**2 * c
     np.testing.assert_allclose(Bezier(A, B, C)(g)["w"], curve, atol=1e-6)
     # With its bend in the middle the curve is the line.
-    middle = Bezier(A, Line(A, C)(0.5), C)
-    np.testing.assert_allclose(middle(g)["w"], Line(A, C)(g)["w"], atol=1e-6)
+    middle = Bezier(A, Segment(A, C)(0.5), C)
+    np.testing.assert_allclose(middle(g)["w"], Segment(A, C)(g)["w"], atol=1e-6)
 
 
 class Toy(nn.Module):
@@ -52,10 +52,10 @@ def test_bend_minimises_the_expected_loss(runs: Path, flags: list[str], tmp_path
     zero = {"w": torch.zeros(())}
     training = Training(steps=1500, learning_rate=0.02, batch_size=4, seed=0)
     rows, backbone = found.rows("library").train, found.inputs.backbone
-    curve = train_bend(Toy(), Line(zero, zero), rows, backbone, training)  # type: ignore[arg-type]
+    curve = train_bend(Toy(), Segment(zero, zero), rows, backbone, training)  # type: ignore[arg-type]
     assert curve.bend["w"].item() == pytest.approx(2.5, abs=0.2)
     assert curve.first["w"].item() == curve.last["w"].item() == 0
-    again = train_bend(Toy(), Line(zero, zero), rows, backbone, training)  # type: ignore[arg-type]
+    again = train_bend(Toy(), Segment(zero, zero), rows, backbone, training)  # type: ignore[arg-type]
     assert torch.equal(curve.bend["w"], again.bend["w"])
 
 

@@ -153,7 +153,7 @@ def stamps(job: Path) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("damaged", [["checkpoint-6"], ["checkpoint-2", "checkpoint-4"]])
-def test_training_goes_on_from_the_newest_whole_one(
+def test_training_resumes_from_the_newest_whole_one(
     interrupted: Path, tiny_model: Path, tiny_tasks: Path, damaged: list[str]
 ) -> None:
     """Twice: from step 4, and from the last step."""

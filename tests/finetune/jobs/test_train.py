@@ -27,7 +27,7 @@ def words(model: Path, data: Path, out: Path, *more: str) -> list[str]:
         ("ia3", "adapter_model.safetensors"),
     ],
 )
-def test_an_interrupted_job_goes_on_from_its_checkpoint(
+def test_an_interrupted_job_resumes_from_its_checkpoint(
     tiny_model: Path, tiny_tasks: Path, tmp_path: Path, method: str, stored: str
 ) -> None:
     steps = ["--max_steps", "6", "--save_strategy", "steps", "--save_steps", "4"]

@@ -112,7 +112,7 @@ def test_choices_by_hand(runs: Path, tiny_model: Path, word_tasks: Path) -> None
     assert load_model(folder, str(tiny_model)).__class__ is model.__class__
 
 
-def test_only_first_pieces_carry_tags(
+def test_only_first_tokens_carry_tags(
     tiny_model: Path, word_tasks: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = load_task("wnut17", word_tasks)
