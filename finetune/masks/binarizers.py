@@ -42,7 +42,7 @@ class Rule(NamedTuple):
 
     @property
     def remembers(self) -> bool:
-        """The backward pass needs the forward's own mask, which it can't or shouldn't compute again."""
+        """The backward pass needs the forward's mask: it can't, or shouldn't, compute it again."""
         return self.binarizer in ("bernoulli", "topk", "hard_concrete")
 
 
