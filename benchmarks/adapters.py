@@ -5,7 +5,7 @@
 Task by task: each method's rates on `--grid_seed`, its best one on `--seed` (as in
 `benchmarks.mask_scores`); then masks over the finetuned models of the same seeds. Then the cost of
 a training step: processor time, the variants taking turns in one process, and the peak memory of a
-process each. Finished jobs are skipped: the same command goes on where it was stopped. The report
+process each. Finished jobs are skipped: the same command resumes where it was stopped. The report
 is written after each task to `OUT/adapters.{md,json}`, and at the end to `--report` as well.
 """
 
