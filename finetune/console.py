@@ -55,6 +55,8 @@ def set_up() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     logging.getLogger("transformers").setLevel(logging.ERROR)  # where it is imported already
+    # DeepSpeed says on standard output that there is no GPU, amid what a command prints.
+    logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno > logging.WARNING)
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
