@@ -1,7 +1,6 @@
 """The runs behind a figure: trained by `finetune.glue`'s own plan and sweep, or finished before."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -10,6 +9,7 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from finetune.errors import FinetuneError
+from finetune.files import read_json
 from finetune.jobs.folder import FINISHED
 from finetune.jobs.load import load_model
 from finetune.jobs.plan import Inputs, Plan, make_plan
@@ -105,7 +105,7 @@ def _require_finished(job: Job) -> None:
             f"{job.folder}: no finished run of {job.task}, {job.method}, seed {job.seed}; "
             "`python -m finetune.glue` makes them, and so does this command without --runs."
         )
-    record = json.loads((job.folder / "job.json").read_text(encoding="utf-8"))
+    record = read_json(job.folder / "job.json")
     for name in READ_AGAIN:
         if record.get(name) != job.settings.get(name):
             raise FinetuneError(
@@ -138,7 +138,7 @@ def sweep(
 
 def outcome(job: Job) -> Run:
     """What a finished job found."""
-    results = json.loads((job.folder / FINISHED).read_text(encoding="utf-8"))
+    results = read_json(job.folder / FINISHED)
     return Run(
         task=job.task,
         method=job.method,

@@ -95,13 +95,13 @@ class Resident:
     def _put_masks(self) -> None:
         """Make the base's layers mask themselves; of a single task for good."""
         layers = {name for task in self.tasks.values() for name in task.dropped}
-        weights = [self.base.get_submodule(name).weight for name in layers]
         if len(self.tasks) == 1:
             (task,) = self.tasks.values()
             for name, (dropped, count) in task.dropped.items():
                 dropped.clear(elements_of(self.base.get_submodule(name).weight.data, count))
             return
-        largest = max((weight.numel() for weight in weights), default=0)
+        sizes = [self.base.get_submodule(name).weight.numel() for name in layers]
+        largest = max(sizes, default=0)
         self._turn.buffer = torch.empty(largest, dtype=self.base.dtype, device=self.device)
         for name in layers:
             layer = ResidentLinear(self.base.get_submodule(name), self._turn)

@@ -71,7 +71,7 @@ class ResidentLinear(nn.Module):
     """`layer`, its weight masked for the task whose turn it is, just before it is multiplied.
 
     The weight itself never changes: a masked copy is made in a buffer of all layers, where the
-    multiplication finds it in the processor's cache. So a switch costs nothing and undoes nothing.
+    multiplication finds it. So there is nothing to undo, and the price is a copy in every pass.
     """
 
     def __init__(self, layer: nn.Linear, turn: Turn) -> None:
