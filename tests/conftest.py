@@ -1,4 +1,4 @@
-"""What tests of more than one package use: this machine's speed, an S3 server."""
+"""What tests of more than one package use: seeded draws, this machine's speed, an S3 server."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ from torch.utils.benchmark import Timer
 from tests.s3 import Bucket, Server
 
 _BUCKETS = count()
+
+
+@pytest.fixture(autouse=True)
+def _drawn_alike_in_any_order() -> None:
+    """What a test draws must not depend on which tests its process ran before."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture
