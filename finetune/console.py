@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from finetune.distribution import answer_version
 from finetune.errors import FinetuneError
 
 
@@ -30,6 +31,7 @@ def run(name: str, main: Callable[[Sequence[str]], None], resumable: bool = Fals
     `resumable`: the same command continues what Ctrl-C interrupts.
     """
     set_up()
+    answer_version(sys.argv[1:])
     try:
         main(sys.argv[1:])
     except FinetuneError as error:

@@ -17,6 +17,7 @@ from typing import Any
 import jsonargparse
 
 from pipeline.config import Config, option_names
+from pipeline.distribution import answer_version, find_config
 from pipeline.errors import PipelineError
 from pipeline.progress import progress_display
 from pipeline.store.folder import Folder
@@ -35,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     for library in ("aiobotocore", "botocore"):  # they tell where they found the credentials
         logging.getLogger(library).setLevel(logging.WARNING)
+    answer_version(arguments)
     commands = {"inspect": _inspect, "verify": _verify}
     try:
         if arguments and arguments[0] in commands:
@@ -63,6 +65,7 @@ def _run(arguments: list[str]) -> int:
 
 def parse(arguments: list[str]) -> tuple[Config, Any]:
     """The checked config, and the values that are no part of it (`runner`, `overwrite`)."""
+    arguments = _with_installed_configs(arguments)
     jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = jsonargparse.ArgumentParser(
         prog="python -m pipeline",
@@ -95,6 +98,17 @@ def parse(arguments: list[str]) -> tuple[Config, Any]:
         where = _files(arguments) if _stands_in_a_file(message, arguments) else ""
         raise PipelineError(f"{where}{message}{_did_you_mean(message)}") from error
     return config, values
+
+
+def _with_installed_configs(arguments: list[str]) -> list[str]:
+    """`--config configs/…` as the file that there is."""
+    found = list(arguments)
+    for index, argument in enumerate(arguments):
+        if argument.startswith("--config=configs/"):
+            found[index] = f"--config={find_config(Path(argument.removeprefix('--config=')))}"
+        elif argument.startswith("configs/") and arguments[index - 1] == "--config":
+            found[index] = str(find_config(Path(argument)))
+    return found
 
 
 def _plain(message: str) -> str:

@@ -13,9 +13,10 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from pipeline.distribution import version_of
 
 KEY = "provenance"
 PACKAGES = ("latemask", "apache-beam", "tokenizers", "numpy")
@@ -34,7 +35,7 @@ def record() -> dict[str, Any]:
         "command": command_line(sys.orig_argv),
         "versions": {
             "python": platform.python_version(),
-            **{package: _version(package) for package in PACKAGES},
+            **{package: version_of(package) for package in PACKAGES},
         },
     }
 
@@ -93,10 +94,3 @@ def _git(root: Path, *arguments: str) -> str | None:
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

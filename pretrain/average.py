@@ -16,6 +16,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pretrain.distribution import answer_version
+
+if __name__ == "__main__":
+    answer_version(sys.argv[1:])  # before the seconds of imports below
+
 import torch
 from torch import Tensor
 

@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 import yaml
 
 from pretrain.config import PretrainConfig
+from pretrain.distribution import find_config
 from pretrain.earlier_releases import GONE, translate
 from pretrain.errors import PretrainError
 
@@ -68,7 +69,7 @@ def _refuse_unknown_keys(argv: Sequence[str]) -> list[str]:
     """Name an unknown key, where it stands and the nearest known one, before types are checked.
 
     Returns:
-        `argv`, the keys of earlier releases in its files translated.
+        `argv`, its files found, the keys of earlier releases in them translated.
     """
     known = _known_keys()
     translated = list(argv)
@@ -77,11 +78,11 @@ def _refuse_unknown_keys(argv: Sequence[str]) -> list[str]:
             _refuse(match[1], known, "the command line")
         if argument == "--config" or argument.startswith("--config="):
             inline = argument.partition("=")[2]
-            path = Path(inline or next(iter(argv[index + 1 : index + 2]), ""))
+            path = find_config(Path(inline or next(iter(argv[index + 1 : index + 2]), "")))
             content = _read_yaml(path)
-            if translate(content, str(path)):
-                text = yaml.safe_dump(content, sort_keys=False)
-                translated[index if inline else index + 1] = f"--config={text}" if inline else text
+            is_earlier = translate(content, str(path))
+            text = yaml.safe_dump(content, sort_keys=False) if is_earlier else str(path)
+            translated[index if inline else index + 1] = f"--config={text}" if inline else text
             for group, fields_of_group in content.items():
                 nested = isinstance(fields_of_group, dict)
                 keys = [f"{group}.{key}" for key in fields_of_group] if nested else []

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pretrain.config import PretrainConfig
+from pretrain.distribution import find_config
 from pretrain.errors import PretrainError
 
 # Each rank keeps the whole gradient and communicates once a step; ZeRO-2 and -3 do so at every
@@ -86,7 +87,7 @@ def complete_deepspeed_config(
 def _read(file: str | None) -> dict[str, Any]:
     if file is None:
         return dict(DEFAULT)
-    path = Path(file)
+    path = find_config(Path(file))
     try:
         content = json.loads(path.read_text())
     except FileNotFoundError:

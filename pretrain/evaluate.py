@@ -19,6 +19,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from pretrain.distribution import answer_version
+
+if __name__ == "__main__":
+    answer_version(sys.argv[1:])  # before the seconds of imports below
+
 import numpy as np
 import torch
 from numpy.typing import NDArray

@@ -18,6 +18,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from pretrain.distribution import answer_version
+
+if __name__ == "__main__":
+    answer_version(sys.argv[1:])  # before the seconds of imports below
+
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file

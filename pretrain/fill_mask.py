@@ -15,6 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pretrain.distribution import answer_version
+
+if __name__ == "__main__":
+    answer_version(sys.argv[1:])  # before the seconds of imports below
+
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as hf_logging

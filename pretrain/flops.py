@@ -18,6 +18,11 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from pretrain.distribution import answer_version
+
+if __name__ == "__main__":
+    answer_version(sys.argv[1:])  # before the seconds of imports below
+
 from pretrain.architectures import architecture_of
 from pretrain.config_parser import parse_args
 from pretrain.errors import PretrainError, exit_with

@@ -38,6 +38,7 @@ if __name__ == "__main__":
 
 from pretrain.config import PretrainConfig
 from pretrain.config_parser import parse_args
+from pretrain.distribution import answer_version
 from pretrain.errors import PretrainError, say
 from pretrain.fault_tolerance.watchdog import Watchdog
 from pretrain.launch import Launch
@@ -251,6 +252,7 @@ def _vocabulary_settings(
 
 def run_from_command_line(argv: Sequence[str]) -> int:
     """What `deepspeed pretrain/main.py …` does, the launcher's own argument left out."""
+    answer_version(argv)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
     )

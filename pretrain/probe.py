@@ -17,6 +17,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pretrain.distribution import answer_version
+
+if __name__ == "__main__":
+    answer_version(sys.argv[1:])  # before the seconds of imports below
+
 import numpy as np
 import pandas as pd
 import torch

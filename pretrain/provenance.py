@@ -7,11 +7,12 @@ import shlex
 import subprocess
 import sys
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from pretrain.distribution import version_of
 
 _LIBRARIES = ("latemask", "torch", "deepspeed", "transformers", "tokenizers", "numpy")
 
@@ -27,18 +28,11 @@ def describe_start(device: torch.device, num_ranks: int) -> dict[str, Any]:
         "commit": commit,
         "clean": clean,
         "python": platform.python_version(),
-        "versions": {library: _version(library) for library in _LIBRARIES},
+        "versions": {library: version_of(library) for library in _LIBRARIES},
         "host": platform.node(),
         "device": name,
         "ranks": num_ranks,
     }
-
-
-def _version(library: str) -> str | None:
-    try:
-        return version(library)
-    except PackageNotFoundError:  # run from a checkout that was not installed
-        return None
 
 
 def code_state(root: Path) -> tuple[str | None, bool | None]:

@@ -21,6 +21,7 @@ import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from finetune.console import CommandParser
+from finetune.distribution import find_config
 from finetune.errors import FinetuneError
 from finetune.jobs.flags import (
     DECIDING_IF_GIVEN,
@@ -112,6 +113,7 @@ class Layers:
         """From YAML; an unknown key is an error that names it and the file."""
         if path is None:
             return cls([], {}, {}, {}, {})
+        path = find_config(path)
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         except (OSError, yaml.YAMLError) as error:
