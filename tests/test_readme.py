@@ -47,6 +47,13 @@ def test_commands_name_what_exists(command: list[str]) -> None:
         else:
             script = next(word for word in arguments if word.endswith((".py", ".sh")))
             assert (ROOT / script).is_file()
+    elif program == "hf":
+        done = subprocess.run(
+            ["hf", arguments[0], "--help"], env=environment(), capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        for word in arguments:
+            assert not word.startswith("--") or word in done.stdout
     else:
         assert program in SHELL
     for word in arguments:

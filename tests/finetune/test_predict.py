@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import PeftModel
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from finetune.errors import FinetuneError
@@ -74,6 +75,29 @@ def test_many_masks_each_on_every_line(
     assert tags[0]["words"] == ["red", "sky", "one"] and len(tags[0]["labels"]) == 3
     first = expected_logits(folders[3], tiny_model)[0].argmax(dim=1)  # <s> red sky one </s>
     assert tags[0]["labels"] == [["O", "B", "I"][i] for i in first[1:4]]
+
+
+def test_a_copy_of_the_two_files_that_are_pushed_answers_alike(
+    tiny_model: Path,
+    texts: Path,
+    tmp_path: Path,
+    make_mask: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = make_mask("one")
+    expected = run(capsys, texts, "--model_name_or_path", tiny_model, "--masks", folder)
+    (tmp_path / "mask").mkdir()
+    for file in folder.glob("adapter_*"):
+        shutil.copy(file, tmp_path / "mask")
+    encoder = shutil.copytree(tiny_model, tmp_path / "encoder")
+    command = ("--model_name_or_path", encoder, "--masks", tmp_path / "mask")
+    assert run(capsys, texts, *command) == expected
+    base = AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=2)
+    model = PeftModel.from_pretrained(base, str(tmp_path / "mask")).eval()
+    inputs = AutoTokenizer.from_pretrained(encoder)(TEXTS[0], return_tensors="pt")
+    with torch.no_grad():
+        probabilities = model(**inputs).logits[0].softmax(0).tolist()
+    assert list(expected[0]["probabilities"].values()) == pytest.approx(probabilities, abs=1e-5)
 
 
 def test_json_lines_name_their_task(
