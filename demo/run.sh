@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What `make demo` runs: the three stages' own commands, then the report. Each of them goes on where
+# What `make demo` runs: the three stages' own commands, then the report. Each of them resumes where
 # it was interrupted and leaves finished work alone, so this script may be started again any time.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -18,7 +18,7 @@ RECIPES = (
     ("--masking.insert_layer", "1"),
     ("--masking.insert_layer", "2", "--masking.late_layers", "1"),
     ("--masking.insert_layer", "2", "--masking.late_layers", "1",
-     "--masking.late_attention", "cross", "--masking.cross_queries", "holes"),
+     "--masking.late_attention", "cross", "--masking.cross_queries", "masked"),
     ("--model.architecture", "bert", "--masking.insert_layer", "1"),
     ("--model.architecture", "modernbert",
      "--model.local_attention", "4", "--masking.insert_layer", "1", "--masking.late_layers", "1"),
