@@ -1,4 +1,4 @@
-"""The borders of the house: the three stages meet at files only."""
+"""The borders between packages: the three stages meet at files only."""
 
 from __future__ import annotations
 
