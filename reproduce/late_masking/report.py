@@ -1,7 +1,8 @@
-"""`docs/reproduction.md` from the CSV files and the findings beside it; nothing is measured here.
+"""`docs/reproduction.md` from the CSV files, findings and notes in its folder; no measuring here.
 
 A finding is NAME.json of `python -m reproduce weight_masks` with its NAME.png, in any folder under
-docs/reproduction: figure, claim, paper, ours, setting, rule, verdict.
+docs/reproduction: figure, claim, paper, ours, setting, rule, verdict. notes.txt is Markdown: what
+small runs found that are no part of the experiment.
 """
 
 from __future__ import annotations
@@ -36,10 +37,12 @@ def write_report(
     Args:
         experiment: whose CSV files lie in `results`.
         others: further ones, to be named with the reason why they were not run.
-        results: folder of CSV files, and of findings in folders of their own.
+        results: folder of CSV files and notes.txt, and of findings in folders of their own.
         page: the Markdown.
     """
-    record, found = Record(experiment, results), findings(results)
+    record = Record(experiment, results)
+    found = findings(results)
+    notes = results / "notes.txt"
     draw(record, results)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -64,6 +67,7 @@ def write_report(
         peers=peers_of(record),
         drawn=any(arm in record.curves for arm in experiment.curves),
         trials=record.trials,
+        notes=notes.read_text(encoding="utf-8") if notes.is_file() else "",
         findings=found,
         undrawn=[name for name in FIGURES if name not in {row["figure"] for row in found}],
         others=others,

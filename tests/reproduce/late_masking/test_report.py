@@ -73,6 +73,7 @@ def plant(results: Path, experiment: Experiment) -> None:
     ]
     write_csv(results / "runs.csv", runs)
     write_csv(results / "trials.csv", [{"size": "4 x 128", "loss": 5.5}])
+    (results / "notes.txt").write_text("**A smaller one**: 5.6.\n", encoding="utf-8")
     (results / "weight_masks").mkdir()
     (results / "weight_masks" / "sparsity.json").write_text(json.dumps(FINDING))
     (results / "weight_masks" / "sparsity.png").write_bytes(b"\x89PNG")
@@ -131,6 +132,7 @@ def test_all_that_was_found_is_in_it(page: Path) -> None:
     assert "takes a cluster" in text
     assert "5.250 nats" in text
     assert row(text, "4 x 128") == ["4 x 128", "5.5"]
+    assert "### Other small runs\n\n**A smaller one**: 5.6.\n\n### Not run" in text
     assert "13.2 hours of pretraining" in text  # 3 of 1 hour, 3 of 0.4, 3 of 3
     pictures = PICTURE.findall(text)
     assert len(pictures) == 4  # curves, arms, the peer, the finding
