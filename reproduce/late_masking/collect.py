@@ -1,15 +1,15 @@
 """From run folders to the small CSV files that are checked in: the record is made of these alone.
 
-runs.csv        arm, seed, machine, settings (a hash): where each run was made, and of what
-curves.csv      arm, seed, step, tokens, flops, hours, loss, accuracy: each evaluation at the
+runs.csv        variant, seed, machine, settings (a hash): where each run was made, and of what
+curves.csv      variant, seed, step, tokens, flops, hours, loss, accuracy: each evaluation at the
                 frozen corruption (15 %, all [MASK]; pretrain/evaluate.py)
 lines.csv       name, loss: unigram and bigram on the same targets
 peer.csv        as curves.csv, of Hugging Face's Trainer, and its precision
-downstream.csv  arm, seed, task, metric, value, settings (a hash): median over finetuning's seeds
-about.csv       name, value: size, training text, the head's share of the operations
+downstream.csv  variant, seed, task, metric, value, settings (a hash): median over its seeds
+about.csv       name, value: size, training text, the head's share of the FLOPs
 
-A record may grow in several places: what is found here takes the place of the same arm's and seed's
-rows, all others stay. record.py leaves out what was made with settings that have changed since.
+A record may grow in several places: what is found here replaces the rows of the same variant and
+seed, all others stay. record.py leaves out what was made with settings that have changed since.
 """
 
 from __future__ import annotations
@@ -63,30 +63,31 @@ def collect(experiment: Experiment, out: Path, results: Path) -> None:
         return
     for run in runs:
         check_unchanged(run, config_of(experiment, run, out), out)
-    arms = [*experiment.arms, *PEERS.values()]
-    update(results / "curves.csv", [point for run in runs for point in curve(run)], arms)
+    variants = [*experiment.variants, *PEERS.values()]
+    update(results / "curves.csv", [point for run in runs for point in curve(run)], variants)
     data = ShardFolder(out / "data")
     lines = reference_lines(data, experiment.pretrain["run"]["eval_sequences"])
     write_csv(results / "lines.csv", [{"name": n, "loss": value} for n, value in lines.items()])
     peers = [
-        {"arm": PEERS[file.parts[-3]]} | point
+        {"variant": PEERS[file.parts[-3]]} | point
         for file in sorted((out / "peer").glob("*/seed-*/curve.jsonl"))
         for point in read_json_lines(file)
     ]
-    update(results / "peer.csv", peers, arms)
-    chosen = [run for run in runs if run.arm in experiment.downstream.arms]
+    update(results / "peer.csv", peers, variants)
+    chosen = [run for run in runs if run.variant in experiment.downstream.variants]
     finetuning = {"settings": digest(experiment.downstream.glue)}
     scores = [score | finetuning for run in chosen for score in downstream(out, run)]
-    update(results / "downstream.csv", scores, arms)
+    update(results / "downstream.csv", scores, variants)
     made = dict.fromkeys(
-        [(run.arm, run.seed) for run in runs] + [(point["arm"], point["seed"]) for point in peers]
+        [(run.variant, run.seed) for run in runs]
+        + [(point["variant"], point["seed"]) for point in peers]
     )
     machine = processor(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     machine += f", torch {torch.__version__}"
     update(results / "runs.csv", [
-        {"arm": a, "seed": s, "machine": machine, "settings": settings_of(experiment, a)}
+        {"variant": a, "seed": s, "machine": machine, "settings": settings_of(experiment, a)}
         for a, s in made
-    ], arms)  # fmt: skip
+    ], variants)  # fmt: skip
     manifest, model = data.manifest, model_of(experiment, data)
     about = {
         "size": experiment.size,
@@ -99,7 +100,7 @@ def collect(experiment: Experiment, out: Path, results: Path) -> None:
 
 
 def head_share(model: ModelConfig, seq_len: int) -> float:
-    """The vocabulary head's part of vanilla 15 %'s executed operations."""
+    """The vocabulary head's part of vanilla 15 %'s executed FLOPs."""
     parts = executed_flops(model, VANILLA, seq_len)
     return parts["head"] / sum(parts.values())
 
@@ -108,8 +109,8 @@ def curve(run: Run) -> list[dict[str, Any]]:
     """The evaluations of a run, in order."""
     return [
         {
-            "arm": run.arm, "seed": run.seed, "step": record["step"], "tokens": record["tokens"],
-            "flops": record["flops"], "hours": record["hours"],
+            "variant": run.variant, "seed": run.seed, "step": record["step"],
+            "tokens": record["tokens"], "flops": record["flops"], "hours": record["hours"],
             "loss": record["valid/loss"], "accuracy": record["valid/accuracy"],
         }
         for record in read_json_lines(run.folder / "metrics.jsonl")
@@ -137,11 +138,17 @@ def reference_lines(data: ShardFolder, sequences: int) -> dict[str, float]:
 def downstream(out: Path, run: Run) -> list[dict[str, Any]]:
     """Each task's headline metric, the median over the seeds of finetuning."""
     try:
-        cells = collect_cells(out / "downstream" / run.arm / f"seed-{run.seed}")
+        cells = collect_cells(out / "downstream" / run.variant / f"seed-{run.seed}")
     except FinetuneError:
         return []
     return [
-        {"arm": run.arm, "seed": run.seed, "task": c.task, "metric": c.metric, "value": c.median}
+        {
+            "variant": run.variant,
+            "seed": run.seed,
+            "task": c.task,
+            "metric": c.metric,
+            "value": c.median,
+        }
         for c in cells
         if c.metric == headline(c.task, cells)
     ]
@@ -152,14 +159,14 @@ def read_json_lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def update(file: Path, found: Sequence[Mapping[str, Any]], arms: Sequence[str]) -> None:
-    """Write `found` over what `file` has of the same runs; in the order of `arms`, then seeds."""
-    here = {(row["arm"], row["seed"]) for row in found}
-    kept = [row for row in read_csv(file) if (row["arm"], row["seed"]) not in here]
-    places = {arm: place for place, arm in enumerate(arms)}
+def update(file: Path, found: Sequence[Mapping[str, Any]], variants: Sequence[str]) -> None:
+    """Write `found` over what `file` has of the same runs; in the order of `variants`, seeds."""
+    here = {(row["variant"], row["seed"]) for row in found}
+    kept = [row for row in read_csv(file) if (row["variant"], row["seed"]) not in here]
+    places = {variant: place for place, variant in enumerate(variants)}
     if found:
         write_csv(file, sorted(
-            [*found, *kept], key=lambda row: (places.get(row["arm"], len(places)), row["seed"])
+            [*found, *kept], key=lambda row: (places.get(row["variant"], len(places)), row["seed"])
         ))  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Reproduce late masking: pretrain variants, Hugging Face as the peer, finetune, diagnose, report.
 
     python -m reproduce late_masking all --config configs/reproduce/late_masking_small.yaml \\
-        --corpus CORPUS --data_dir TASKS --output_dir runs/reproduce [--only ARM …] [--seeds SEED …]
+        --corpus CORPUS --data_dir TASKS --output_dir runs/reproduce [--only NAME …] [--seeds N …]
 
 Stages: data, pretrain, peer, downstream, diagnose, report; `all` is all of them in this order. What
 is finished is skipped, what was interrupted resumes. The record is docs/reproduction.md with the
@@ -31,7 +31,7 @@ def parse(command: Sequence[str]) -> tuple[list[str], Options]:
     parser.add_argument("--corpus", type=Path, default=Path("corpora"),
                         help="folder of the files that the config's sources name")  # fmt: skip
     parser.add_argument("--data_dir", type=Path, help="tasks in GLUE's layout (finetune.glue)")
-    parser.add_argument("--only", nargs="+", help="these arms alone, in this order")
+    parser.add_argument("--only", nargs="+", help="these variants alone, in this order")
     parser.add_argument("--seeds", nargs="+", type=int, help="these of the config's seeds alone")
     parser.add_argument("--parallel", type=int, default=1 if shutil.which("nvidia-smi") else 2,
                         help="runs at once, each on its share of the cores (a GPU: 1)")  # fmt: skip
@@ -42,7 +42,7 @@ def parse(command: Sequence[str]) -> tuple[list[str], Options]:
     experiment = read_experiment(values.pop("config"))
     stages = list(STAGES) if stage == "all" else [stage]
     # Not only after the hours that pretraining takes.
-    if "downstream" in stages and experiment.downstream.arms and values["data_dir"] is None:
+    if "downstream" in stages and experiment.downstream.variants and values["data_dir"] is None:
         raise ReproduceError("--data_dir is missing: the folder of tasks in GLUE's layout")
     return stages, Options(experiment=experiment, **values)
 

@@ -3,10 +3,10 @@
 - Effective rank of each layer's states (Meng et al. 2023, *Representation Deficiency in Masked
   Language Modeling*: with [MASK]s in the early layers a part of the width is spent on them, and
   lost to text without any). Here exp of the entropy of the normalised singular values (Roy &
-  Vetterli 2007), of the visible tokens' states, with the recipe's own [MASK]s at 15 %, and without.
+  Vetterli 2007), of the visible tokens' states, with the variant's [MASK]s at 15 %, and without.
 - Attention: of what visible tokens give in a layer, the share that goes to [MASK]s, over the share
   of [MASK]s among the keys: 1 is what indifference gives, 0 where no [MASK] is there.
-- Gradients: norm over a layer's parameters of the training loss's, at the recipe's corruption.
+- Gradients: norm over a layer's parameters of the training loss's, at the variant's corruption.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pretrain.masking import MaskedBatch, mask_sequences
 from pretrain.model import LateMaskModel
 from reproduce.late_masking.experiment import Run
 
-ROWS = 128
+SEQUENCES = 128
 
 
 def effective_rank(states: Tensor) -> float:
@@ -40,19 +40,19 @@ def effective_rank(states: Tensor) -> float:
 
 
 def diagnose(run: Run) -> list[dict[str, Any]]:
-    """One record a layer and measure: {arm, seed, measure, input, layer, value}.
+    """One record a layer and measure: {variant, seed, measure, input, layer, value}.
 
     Layer 0 is the embedding, layers above L are the late ones.
     """
     config = load_config(run.folder / "config.yaml")
     data = ShardFolder(config.data.path)
     model = load(run.model).eval()
-    rows = data.sequences("valid")
-    sequence_ids = np.arange(min(ROWS, len(rows)))
+    sequences = data.sequences("valid")
+    sequence_ids = np.arange(min(SEQUENCES, len(sequences)))
 
     def corrupt(masking: Any) -> MaskedBatch:
         return mask_sequences(
-            rows[sequence_ids],
+            sequences[sequence_ids],
             sequence_ids,
             masking=masking,
             vocabulary=data.vocabulary,
@@ -77,7 +77,7 @@ def diagnose(run: Run) -> list[dict[str, Any]]:
             for layer, probabilities in enumerate(attention, start=1)
         ]
         with recorded(model) as (states, _):
-            model.encode(torch.from_numpy(rows[sequence_ids]))
+            model.encode(torch.from_numpy(sequences[sequence_ids]))
         found += [
             ("rank", "without", layer, rank_of(hidden))
             for layer, hidden in enumerate(finished(model, states))
@@ -88,7 +88,14 @@ def diagnose(run: Run) -> list[dict[str, Any]]:
     parts: list[nn.Module] = [model.word_embeddings, *model.layers, *model.late_layers]
     found += [("gradient", "training", layer, norm_of(part)) for layer, part in enumerate(parts)]
     return [
-        {"arm": run.arm, "seed": run.seed, "measure": m, "input": i, "layer": layer, "value": v}
+        {
+            "variant": run.variant,
+            "seed": run.seed,
+            "measure": m,
+            "input": i,
+            "layer": layer,
+            "value": v,
+        }
         for m, i, layer, v in found
     ]
 

@@ -1,9 +1,9 @@
-"""What an experiment on late masking is: corpus, what its runs share, arms, seeds; and the runs.
+"""An experiment on late masking: its corpus, what its runs share, variants, seeds; and the runs.
 
 A file in `configs/reproduce/late_masking_*.yaml` holds the fields of `Experiment`, or what differs
 from the file that it `extends`. Its groups are those of `python -m pipeline` and of
 `pretrain/main.py`, but that the insertion layer is written as `depth`, a share of the encoder's
-layers, so that one list of arms serves every size.
+layers, so that one list of variants serves every size.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ PEERS = {"ours": "huggingface_ours", "stock": "huggingface_stock"}
 
 
 @dataclass(kw_only=True)
-class Arm:
-    """One recipe, as its differences from what all runs share."""
+class Variant:
+    """One variant, as its differences from what all runs share."""
 
     title: str
     """What it is, for tables."""
     compute: float = 1.0
-    """Its operations as a share of those of vanilla 15 %."""
+    """Its FLOPs as a share of those of vanilla 15 %."""
     masking: dict[str, Any] = field(default_factory=dict)
     """Of pretrain/main.py, with `depth` for insert_layer."""
     model: dict[str, Any] = field(default_factory=dict)
@@ -44,29 +44,29 @@ class Arm:
 
 @dataclass(kw_only=True)
 class Claim:
-    """A sentence to be tested: `arm` against `baseline`, seed by seed (verdicts.py)."""
+    """A sentence to be tested: `variant` against `baseline`, seed by seed (verdicts.py)."""
 
     text: str
     """What is claimed."""
     paper: str
     """The paper's figure, or whose aim it is."""
-    arm: str
-    """Name of an arm."""
+    variant: str
+    """Name of a variant."""
     baseline: str
-    """Name of an arm; huggingface_ours and huggingface_stock are the Trainer's runs."""
+    """Name of a variant; huggingface_ours and huggingface_stock are the Trainer's runs."""
     measure: Literal["loss", "score", "hours"]
     """Final validation loss; mean score of the finetuned tasks; wall-clock to the loss at which
     `reference` ends with the same seed, as a ratio."""
     limit: float
-    """The claim is that the arm is worse by at most this (nats, or points of 100), or that the
+    """The claim is that the variant is worse by at most this (nats, or points of 100), or that the
     ratio is at most this."""
 
 
 @dataclass(kw_only=True)
 class Downstream:
-    """Which arms are finetuned, and how."""
+    """Which variants are finetuned, and how."""
 
-    arms: list[str] = field(default_factory=list)
+    variants: list[str] = field(default_factory=list)
     """Names, in the order in which they are finetuned."""
     glue: dict[str, Any] = field(default_factory=dict)
     """A config file of `python -m finetune.glue`, without model and folders."""
@@ -76,30 +76,30 @@ class Downstream:
 
 @dataclass(kw_only=True)
 class Experiment:
-    """All of it."""
+    """The variants, what they share, and what is measured and claimed of them."""
 
     size: str
-    """In words, for the record: layers x width, pieces, length of rows."""
+    """In words, for the record: layers x width, tokens of vocabulary, length of sequences."""
     corpus: dict[str, Any]
     """Of python -m pipeline, without output; relative paths are looked for under --corpus."""
     vanilla_tokens: float
-    """Tokens that vanilla 15 % reads: its executed operations are what each arm may spend."""
+    """Tokens that vanilla 15 % reads: its executed FLOPs are what each variant may spend."""
     seeds: list[int]
-    """Of initial weights, row order, masks, dropout and finetuning."""
+    """Of initial weights, order of sequences, masks, dropout and finetuning."""
     pretrain: dict[str, Any]
     """What all runs share: groups of pretrain/main.py, without paths, seed and budget."""
-    arms: dict[str, Arm]
+    variants: dict[str, Variant]
     """By name, in the order in which they run: all seeds of one before the next."""
     reference: str
-    """The arm that tables compare with: vanilla 15 %."""
+    """The variant that tables compare with: vanilla 15 %."""
     claims: list[Claim] = field(default_factory=list)
     """Tested in the record, in this order."""
     curves: list[str] = field(default_factory=list)
-    """Arms in the picture of loss curves."""
+    """Variants in the picture of loss curves."""
     downstream: Downstream = field(default_factory=Downstream)
     """Finetuning."""
     diagnose: list[str] = field(default_factory=list)
-    """Arms whose states, attention and gradients are measured (first seed)."""
+    """Variants whose states, attention and gradients are measured (first seed)."""
     peer: list[str] = field(default_factory=list)
     """How Hugging Face's model starts: `ours` (the same initial weights), `stock` (its own)."""
     note: str = ""
@@ -111,25 +111,27 @@ class Experiment:
     """Why this experiment has no results on the authors' machines."""
 
     def __post_init__(self) -> None:
-        named = [name for claim in self.claims for name in (claim.arm, claim.baseline)]
-        drawn = (*self.curves, *self.downstream.arms, *self.diagnose)
+        named = [name for claim in self.claims for name in (claim.variant, claim.baseline)]
+        drawn = (*self.curves, *self.downstream.variants, *self.diagnose)
         for name in (self.reference, *named, *drawn):
-            if name not in {*self.arms, *PEERS.values()}:
-                raise ReproduceError(f"{name!r} is no arm; arms: {', '.join(self.arms)}")
+            if name not in {*self.variants, *PEERS.values()}:
+                raise ReproduceError(
+                    f"{name!r} is no variant; variants: {', '.join(self.variants)}"
+                )
 
 
 @dataclass(frozen=True)
 class Run:
-    """One arm with one seed."""
+    """One variant with one seed."""
 
-    arm: str
+    variant: str
     seed: int
     folder: Path  # of pretrain/main.py
 
     @property
     def name(self) -> str:
         """For logs."""
-        return f"{self.arm}, seed {self.seed}"
+        return f"{self.variant}, seed {self.seed}"
 
     @property
     def model(self) -> Path:
@@ -170,13 +172,15 @@ def merge(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def settings_of(experiment: Experiment, arm: str) -> str:
-    """A hash of all that decides what a run of `arm` finds, but for its seed.
+def settings_of(experiment: Experiment, variant: str) -> str:
+    """A hash of all that decides what a run of `variant` finds, but for its seed.
 
     Results of other settings don't compare with those of today's (record.py). A peer has those of
     the reference, which it follows.
     """
-    recipe = asdict(experiment.arms[experiment.reference if arm in PEERS.values() else arm])
+    recipe = asdict(
+        experiment.variants[experiment.reference if variant in PEERS.values() else variant]
+    )
     del recipe["title"]
     pretrain = {group: dict(settings) for group, settings in experiment.pretrain.items()}
     # The records were made when model.architecture was called model.norm.
@@ -196,8 +200,8 @@ def digest(*settings: Any) -> str:
 def runs_of(experiment: Experiment, out: Path) -> list[Run]:
     """All runs in the order in which they are made."""
     return [
-        Run(arm, seed, out / "runs" / arm / f"seed-{seed}")
-        for arm in experiment.arms
+        Run(variant, seed, out / "runs" / variant / f"seed-{seed}")
+        for variant in experiment.variants
         for seed in experiment.seeds
     ]
 
@@ -235,17 +239,17 @@ def check_unchanged(run: Run, config: dict[str, Any], out: Path) -> None:
 
 def config_file(run: Run, out: Path) -> Path:
     """Where the config lies with which the run is made."""
-    return out / "configs" / run.arm / f"seed-{run.seed}.yaml"
+    return out / "configs" / run.variant / f"seed-{run.seed}.yaml"
 
 
 def config_of(experiment: Experiment, run: Run, out: Path) -> dict[str, Any]:
     """All groups of pretrain/main.py."""
     data = ShardFolder(out / "data")
-    arm = experiment.arms[run.arm]
+    variant = experiment.variants[run.variant]
     config = merge(experiment.pretrain, {
         "data": {"path": str(data.path)},
-        "masking": arm.masking, "model": arm.model, "optimizer": arm.optimizer,
-        "budget": {"flops": arm.compute * vanilla_flops(experiment, data)},
+        "masking": variant.masking, "model": variant.model, "optimizer": variant.optimizer,
+        "budget": {"flops": variant.compute * vanilla_flops(experiment, data)},
         "run": {"output_dir": str(run.folder), "seed": run.seed},
     })  # fmt: skip
     layers = config["model"]["num_hidden_layers"]
@@ -263,11 +267,11 @@ def with_insertion_layer(masking: dict[str, Any], layers: int) -> dict[str, Any]
 
 
 def model_of(experiment: Experiment, data: ShardFolder) -> ModelConfig:
-    """The encoder that all arms share, with the pieces of `data`."""
+    """The encoder that all variants share, with the vocabulary of `data`."""
     return ModelConfig(**experiment.pretrain["model"] | {"vocab_size": data.vocabulary.size})
 
 
 def vanilla_flops(experiment: Experiment, data: ShardFolder) -> float:
-    """Executed operations of vanilla 15 % on `vanilla_tokens`: the budget of every arm."""
+    """Executed FLOPs of vanilla 15 % on `vanilla_tokens`: the budget of every variant."""
     model = model_of(experiment, data)
     return experiment.vanilla_tokens / data.seq_len * training_flops(model, VANILLA, data.seq_len)

@@ -24,22 +24,22 @@ def loss_curves(
     titles: Mapping[str, str],
     lines: Mapping[str, float],
 ) -> Figure:
-    """Validation loss of each arm (its seeds thin, in one colour) against tokens, FLOPs, minutes.
+    """Validation loss of each variant (its seeds in one colour) against tokens, FLOPs, minutes.
 
     Args:
-        curves: arm -> seed -> evaluations.
+        curves: variant -> seed -> evaluations.
         axes: keys of the evaluations to put on an x axis, a panel each.
-        titles: of the arms.
+        titles: of the variants.
         lines: name -> loss of a horizontal line, where it lies within the picture.
     """
     figure = Figure(figsize=(4.2 * len(axes), 4.2), layout="constrained")
     panels = figure.subplots(1, len(axes), sharey=True, squeeze=False)[0]
     for panel, key in zip(panels, axes, strict=True):
         unit, label = AXES[key]
-        for number, (arm, seeds) in enumerate(curves.items()):
+        for number, (variant, seeds) in enumerate(curves.items()):
             for index, points in enumerate(seeds.values()):
                 x, y = ([float(p[k]) / u for p in points] for k, u in ((key, unit), ("loss", 1)))
-                name = titles[arm] if panel is panels[0] and index == 0 else None
+                name = titles[variant] if panel is panels[0] and index == 0 else None
                 panel.plot(x, y, color=f"C{number}", lw=1, alpha=0.8, label=name)
         for name, loss in lines.items():
             panel.axhline(loss, color=GREY, ls="--", lw=0.8)
@@ -56,7 +56,7 @@ def loss_curves(
 def final_losses(
     finals: Mapping[str, Mapping[int, float]], titles: Mapping[str, str], reference: str
 ) -> Figure:
-    """Every arm's final losses, a dot a seed, a bar at the mean; a line at the reference's mean."""
+    """Each variant's final losses, a dot a seed, a bar at the mean; a line at the reference's."""
     figure = Figure(figsize=(8, 0.8 + 0.27 * len(finals)), layout="constrained")
     axis = figure.subplots()
     for row, losses in enumerate(finals.values()):
@@ -65,7 +65,7 @@ def final_losses(
         axis.plot(np.mean(values), row, "|", ms=11, color="C3")
     if reference in finals:
         axis.axvline(float(np.mean(list(finals[reference].values()))), color=GREY, ls="--", lw=0.8)
-    axis.set_yticks(range(len(finals)), [titles[arm] for arm in finals], fontsize=8)
+    axis.set_yticks(range(len(finals)), [titles[variant] for variant in finals], fontsize=8)
     axis.invert_yaxis()
     axis.set(xlabel="final validation loss, nats")
     _clean(axis)
@@ -73,21 +73,21 @@ def final_losses(
 
 
 def by_layer(records: Points, titles: Mapping[str, str]) -> Figure:
-    """Rank of states with and without [MASK]s, attention to [MASK]s, gradients; lines are arms."""
+    """Rank of states with and without [MASK]s, attention to them, gradients; a line a variant."""
     panels = {
-        "rank": "effective rank of visible tokens' states\n(dashed: no [MASK] in the row)",
+        "rank": "effective rank of visible tokens' states\n(dashed: no [MASK] in the sequence)",
         "attention": "attention of visible tokens to [MASK]s\n(1: as much as to any token)",
         "gradient": "norm of the gradient",
     }
     figure = Figure(figsize=(13, 4.4), layout="constrained")
-    arms = list(dict.fromkeys(record["arm"] for record in records))
+    variants = list(dict.fromkeys(record["variant"] for record in records))
     for axis, (measure, title) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
-        for number, arm in enumerate(arms):
-            mine = [r for r in records if (r["arm"], r["measure"]) == (arm, measure)]
+        for number, variant in enumerate(variants):
+            mine = [r for r in records if (r["variant"], r["measure"]) == (variant, measure)]
             for kind in dict.fromkeys(r["input"] for r in mine):
                 points = [(r["layer"], r["value"]) for r in mine if r["input"] == kind]
                 style = "--" if kind == "without" else "-"
-                label = titles[arm] if measure == "rank" and style == "-" else None
+                label = titles[variant] if measure == "rank" and style == "-" else None
                 axis.plot(*zip(*points, strict=True), style, color=f"C{number}", label=label,
                           marker=".", lw=1.2)  # fmt: skip
         axis.set_title(title, fontsize=9)

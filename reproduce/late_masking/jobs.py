@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Job:
-    """A command that is needed no more once its files are there; a second start goes on."""
+    """A command that is done once its files are there; a second start resumes."""
 
     name: str
     command: Sequence[object]
@@ -106,7 +106,7 @@ class _Places:
         return code, time.monotonic() - began
 
     def stop(self) -> None:
-        """Ask all to end: they save, and go on when the same command is given again."""
+        """Ask all to end: they save, and resume when the same command is given again."""
         with self._lock:
             for process in self._running:
                 process.terminate()

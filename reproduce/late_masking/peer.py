@@ -1,4 +1,4 @@
-"""Hugging Face's RoBERTa trained by its `Trainer`, on the same rows, for a run to be compared with.
+"""Hugging Face's RoBERTa trained by its `Trainer`, on the same data, for a run to be compared with.
 
     python -m reproduce.late_masking.peer CONFIG --start ours|stock --output FOLDER
 
@@ -61,18 +61,18 @@ logger = logging.getLogger(__name__)
 TRIAL_STEPS = 20  # of which the first half warms up
 
 
-class TokenRows(Dataset[dict[str, Any]]):
-    """The training rows as run_mlm.py hands them to the collator."""
+class TokenSequences(Dataset[dict[str, Any]]):
+    """The training sequences as run_mlm.py hands them to the collator."""
 
-    def __init__(self, rows: Sequences, vocabulary: Vocabulary) -> None:
-        self._rows = rows
+    def __init__(self, sequences: Sequences, vocabulary: Vocabulary) -> None:
+        self._sequences = sequences
         self._is_special = vocabulary.is_special
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._sequences)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        ids = self._rows[np.array([index])][0]
+        ids = self._sequences[np.array([index])][0]
         special = self._is_special[ids].astype(np.int64)
         return {"input_ids": ids, "special_tokens_mask": special}
 
@@ -215,7 +215,7 @@ def train(
             AutoTokenizer.from_pretrained(data.path), mlm_probability=config.masking.rate
         )
         Trainer(
-            model, arguments, collator, TokenRows(data.sequences("train"), data.vocabulary),
+            model, arguments, collator, TokenSequences(data.sequences("train"), data.vocabulary),
             callbacks=[clock],
             optimizers=stock_optimizer(model, config, steps),
         ).train()  # fmt: skip

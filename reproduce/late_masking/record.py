@@ -27,35 +27,38 @@ PEER_TITLES = {
 
 
 class Record:
-    """Results by arm and seed; arms without results are absent."""
+    """Results by variant and seed; variants without results are absent."""
 
     def __init__(self, experiment: Experiment, results: Path) -> None:
         self.experiment, self._results = experiment, results
-        self.titles = {name: arm.title for name, arm in experiment.arms.items()} | PEER_TITLES
+        self.titles = {
+            name: variant.title for name, variant in experiment.variants.items()
+        } | PEER_TITLES
         self.lines = {row["name"]: row["loss"] for row in read_csv(results / "lines.csv")}
         self.about = {row["name"]: row["value"] for row in read_csv(results / "about.csv")}
         self.machines = {
-            (row["arm"], row["seed"]): row["machine"]
+            (row["variant"], row["seed"]): row["machine"]
             for row in read_csv(results / "runs.csv")
-            if row["arm"] in self.titles and row["settings"] == settings_of(experiment, row["arm"])
+            if row["variant"] in self.titles
+            and row["settings"] == settings_of(experiment, row["variant"])
         }
         self.diagnostics = self._current("diagnostics.csv")
         self.trials = read_csv(results / "trials.csv")
 
     @cached_property
     def curves(self) -> dict[str, dict[int, list[dict[str, Any]]]]:
-        """Arm -> seed -> evaluations in order; in the order of the config, then the peers."""
+        """Variant -> seed -> evaluations in order; in the order of the config, then the peers."""
         found: dict[str, dict[int, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
         for row in self._evaluations:
-            arm, seed = row["arm"], row["seed"]
-            hours = row["hours"] if self.timed(arm, seed) else math.nan
-            found[arm][seed].append(row | {"hours": hours})
-        return {arm: dict(found[arm]) for arm in self.titles if arm in found}
+            variant, seed = row["variant"], row["seed"]
+            hours = row["hours"] if self.timed(variant, seed) else math.nan
+            found[variant][seed].append(row | {"hours": hours})
+        return {variant: dict(found[variant]) for variant in self.titles if variant in found}
 
     @cached_property
     def hours_of_all(self) -> float:
         """Wall-clock of all runs, one after another."""
-        ends = {(row["arm"], row["seed"]): row["hours"] for row in self._evaluations}
+        ends = {(row["variant"], row["seed"]): row["hours"] for row in self._evaluations}
         return sum(ends.values())
 
     @cached_property
@@ -64,11 +67,11 @@ class Record:
 
     @cached_property
     def scores(self) -> dict[str, dict[int, dict[str, float]]]:
-        """Arm -> seed -> task -> headline metric, times 100."""
+        """Variant -> seed -> task -> headline metric, times 100."""
         found: dict[str, dict[int, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
         for row in self._finetuned:
-            found[row["arm"]][row["seed"]][row["task"]] = 100 * row["value"]
-        return {arm: dict(found[arm]) for arm in self.titles if arm in found}
+            found[row["variant"]][row["seed"]][row["task"]] = 100 * row["value"]
+        return {variant: dict(found[variant]) for variant in self.titles if variant in found}
 
     @cached_property
     def metrics(self) -> dict[str, str]:
@@ -83,87 +86,87 @@ class Record:
     def _current(self, name: str) -> list[dict[str, Any]]:
         """Rows of the runs whose settings are the config's; the others are named."""
         rows = read_csv(self._results / name)
-        if left_out := {(r["arm"], r["seed"]) for r in rows} - self.machines.keys():
-            runs = ", ".join(f"{arm} {seed}" for arm, seed in sorted(left_out))
+        if left_out := {(r["variant"], r["seed"]) for r in rows} - self.machines.keys():
+            runs = ", ".join(f"{variant} {seed}" for variant, seed in sorted(left_out))
             logger.warning("%s: made with other settings, left out: %s", name, runs)
-        return [row for row in rows if (row["arm"], row["seed"]) in self.machines]
+        return [row for row in rows if (row["variant"], row["seed"]) in self.machines]
 
-    def timed(self, arm: str, seed: int) -> bool:
+    def timed(self, variant: str, seed: int) -> bool:
         """Whether the run was made on the machine of the reference's."""
         machine = self.machines.get((self.experiment.reference, seed))
-        return self.machines[arm, seed] == machine
+        return self.machines[variant, seed] == machine
 
     def runs_by_machine(self) -> list[tuple[str, int]]:
         """Machines and how many of the runs each made, most first."""
         return Counter(self.machines.values()).most_common()
 
-    def last(self, arm: str, key: str) -> dict[int, float]:
+    def last(self, variant: str, key: str) -> dict[int, float]:
         """Seed -> a column of the last evaluation."""
-        return {seed: points[-1][key] for seed, points in self.curves.get(arm, {}).items()}
+        return {seed: points[-1][key] for seed, points in self.curves.get(variant, {}).items()}
 
-    def reached(self, arm: str, seed: int, key: str = "hours") -> float:
+    def reached(self, variant: str, seed: int, key: str = "hours") -> float:
         """What one run spent until it came to the loss at which the reference ends with the seed.
 
         Infinity if it never gets there, or if there is no such run of the reference; NaN if it gets
         there and has no such column, or hours of another machine than the reference's.
         """
         target = self.last(self.experiment.reference, "loss").get(seed, -math.inf)
-        points = [(p.get(key, math.nan), p["loss"]) for p in self.curves[arm][seed]]
+        points = [(p.get(key, math.nan), p["loss"]) for p in self.curves[variant][seed]]
         return reached_at(points, target)
 
-    def tokens_to_bigram(self, arm: str) -> float:
+    def tokens_to_bigram(self, variant: str) -> float:
         """Mean over seeds of the tokens read until the loss is that of bigram frequencies."""
         return statistics.mean(
             reached_at([(p["tokens"], p["loss"]) for p in points], self.lines["bigram"])
-            for points in self.curves[arm].values()
+            for points in self.curves[variant].values()
         )
 
-    def mean_scores(self, arm: str, tasks: set[str]) -> dict[int, float]:
+    def mean_scores(self, variant: str, tasks: set[str]) -> dict[int, float]:
         """Seed -> mean over `tasks`, of seeds that have them all."""
         return {
             seed: statistics.mean(found[task] for task in tasks)
-            for seed, found in self.scores.get(arm, {}).items()
+            for seed, found in self.scores.get(variant, {}).items()
             if tasks and tasks <= found.keys()
         }
 
-    def shared_tasks(self, *arms: str) -> set[str]:
-        """Tasks that each of the arms has with every seed that it was finetuned with."""
-        seeds = [found for arm in arms for found in self.scores.get(arm, {}).values()]
-        complete = all(arm in self.scores for arm in arms)
+    def shared_tasks(self, *variants: str) -> set[str]:
+        """Tasks that each of the variants has with every seed that it was finetuned with."""
+        seeds = [found for variant in variants for found in self.scores.get(variant, {}).values()]
+        complete = all(variant in self.scores for variant in variants)
         return set.intersection(*(set(found) for found in seeds)) if complete else set()
 
     def worsening(self, claim: Claim) -> Interval | None:
-        """What the claim limits, over the seeds that both arms have; None without any."""
-        arm, baseline = claim.arm, claim.baseline
+        """What the claim limits, over the seeds that both variants have; None without any."""
+        variant, baseline = claim.variant, claim.baseline
         if claim.measure == "loss":
-            return paired(self.last(arm, "loss"), self.last(baseline, "loss"))
+            return paired(self.last(variant, "loss"), self.last(baseline, "loss"))
         if claim.measure == "score":
-            tasks = self.shared_tasks(arm, baseline)
-            return paired(self.mean_scores(baseline, tasks), self.mean_scores(arm, tasks))
-        return self.time_ratio(arm, baseline)
+            tasks = self.shared_tasks(variant, baseline)
+            return paired(self.mean_scores(baseline, tasks), self.mean_scores(variant, tasks))
+        return self.time_ratio(variant, baseline)
 
-    def time_ratio(self, arm: str, baseline: str) -> Interval | None:
+    def time_ratio(self, variant: str, baseline: str) -> Interval | None:
         """Wall-clock to the reference's final loss over the baseline's, one value a seed.
 
-        Over the seeds that both have on the machine of the reference, and those with which the arm
-        never gets there, wherever it ran; None without any.
+        Over the seeds that both have on the machine of the reference, and those with which the
+        variant never gets there, wherever it ran; None without any.
         """
         ends = self.last(baseline, "hours")
         # A baseline that ends above the target would have taken longer: its end is what counts.
         ratios = [
-            self.reached(arm, seed) / min(self.reached(baseline, seed), ends[seed])
-            for seed in sorted(self.curves.get(arm, {}).keys() & ends.keys())
+            self.reached(variant, seed) / min(self.reached(baseline, seed), ends[seed])
+            for seed in sorted(self.curves.get(variant, {}).keys() & ends.keys())
             if self.timed(baseline, seed)
         ]
         ratios = [ratio for ratio in ratios if not math.isnan(ratio)]
         return Interval.of(ratios) if ratios else None
 
-    def share_of_operations(self, arm: str) -> Interval | None:
-        """Operations to the reference's final loss over all of the reference's, one value a seed.
+    def share_of_flops(self, variant: str) -> Interval | None:
+        """FLOPs to the reference's final loss over all of the reference's, one value a seed.
 
-        Over the seeds that both have; None without any, or if the arm's are not counted.
+        Over the seeds that both have; None without any, or if the variant's are not counted.
         """
         ends = self.last(self.experiment.reference, "flops") if self.curves else {}
-        seeds = sorted(self.curves.get(arm, {}).keys() & ends.keys())
-        shares = [self.reached(arm, seed, "flops") / ends[seed] for seed in seeds]
+        seeds = sorted(self.curves.get(variant, {}).keys() & ends.keys())
+        shares = [self.reached(variant, seed, "flops") / ends[seed] for seed in seeds]
         return Interval.of(shares) if shares and not any(map(math.isnan, shares)) else None

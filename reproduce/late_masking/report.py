@@ -58,14 +58,22 @@ def write_report(
         hours=record.hours_of_all,
         lines=record.lines,
         claims=[claim_row(record, claim) for claim in experiment.claims],
-        arms=[arm_row(record, arm) for arm in experiment.arms if arm in record.curves],
-        missing=[experiment.arms[arm].title for arm in experiment.arms if arm not in record.curves],
+        variants=[
+            variant_row(record, variant)
+            for variant in experiment.variants
+            if variant in record.curves
+        ],
+        missing=[
+            experiment.variants[variant].title
+            for variant in experiment.variants
+            if variant not in record.curves
+        ],
         to_reference=to_reference(record),
         tasks=record.metrics,
         downstream=downstream_rows(record),
         diagnosed=bool(record.diagnostics),
         peers=peers_of(record),
-        drawn=any(arm in record.curves for arm in experiment.curves),
+        drawn=any(variant in record.curves for variant in experiment.curves),
         trials=record.trials,
         notes=notes.read_text(encoding="utf-8") if notes.is_file() else "",
         findings=found,
@@ -84,11 +92,15 @@ def draw(record: Record, results: Path) -> None:
             axes = ("tokens", "flops", "hours")
             figure = figures.loss_curves(shown, axes, record.titles, record.lines)
             write_figure(results / "curves.png", figure, DPI)
-        finals = {arm: record.last(arm, "loss") for arm in record.curves}
+        finals = {variant: record.last(variant, "loss") for variant in record.curves}
         figure = figures.final_losses(finals, record.titles, reference)
-        write_figure(results / "arms.png", figure, DPI)
+        write_figure(results / "variants.png", figure, DPI)
     if peers := peers_of(record):
-        shown = {arm: record.curves[arm] for arm in (reference, *peers) if arm in record.curves}
+        shown = {
+            variant: record.curves[variant]
+            for variant in (reference, *peers)
+            if variant in record.curves
+        }
         figure = figures.loss_curves(shown, ("hours",), record.titles, record.lines)
         write_figure(results / "peer.png", figure, DPI)
     if record.diagnostics:
@@ -98,7 +110,7 @@ def draw(record: Record, results: Path) -> None:
 
 def peers_of(record: Record) -> list[str]:
     """Hugging Face's runs that have results."""
-    return [arm for arm in record.curves if arm in PEER_TITLES]
+    return [variant for variant in record.curves if variant in PEER_TITLES]
 
 
 def claim_row(record: Record, claim: Claim) -> dict[str, Any]:
@@ -107,10 +119,12 @@ def claim_row(record: Record, claim: Claim) -> dict[str, Any]:
     unit = {"loss": " nats", "score": " points", "hours": " of the time"}[claim.measure]
     row = {"text": claim.text, "paper": claim.paper, "rule": f"at most {claim.limit:g}{unit}"}
     if found is None:
-        run = {claim.arm, claim.baseline} <= record.curves.keys()
+        run = {claim.variant, claim.baseline} <= record.curves.keys()
         why = "no times on one machine" if run and claim.measure == "hours" else "not run yet"
         return row | {"ours": why, "verdict": ""}
-    sides = " against ".join(_side(record, claim, arm) for arm in (claim.arm, claim.baseline))
+    sides = " against ".join(
+        _side(record, claim, variant) for variant in (claim.variant, claim.baseline)
+    )
     change = "ratio" if claim.measure == "hours" else "worse by"
     return row | {
         "ours": f"{sides}; {change} {interval(found, '' if claim.measure == 'hours' else '+')}",
@@ -118,30 +132,30 @@ def claim_row(record: Record, claim: Claim) -> dict[str, Any]:
     }
 
 
-def _side(record: Record, claim: Claim, arm: str) -> str:
-    """One arm's mean ± deviation in the claim's measure."""
+def _side(record: Record, claim: Claim, variant: str) -> str:
+    """One variant's mean ± deviation in the claim's measure."""
     if claim.measure == "loss":
-        return spread(list(record.last(arm, "loss").values()), 3)
+        return spread(list(record.last(variant, "loss").values()), 3)
     if claim.measure == "score":
-        tasks = record.shared_tasks(claim.arm, claim.baseline)
-        return spread(list(record.mean_scores(arm, tasks).values()), 1)
-    minutes = minutes_to_target(record, arm)
+        tasks = record.shared_tasks(claim.variant, claim.baseline)
+        return spread(list(record.mean_scores(variant, tasks).values()), 1)
+    minutes = minutes_to_target(record, variant)
     reached = [value for value in minutes if math.isfinite(value)]
     text = f"{spread(reached, 1)} min" if reached else "never"
     some = f" ({len(reached)} of {len(minutes)} seeds get there)"
     return text if reached == minutes else text + some
 
 
-def minutes_to_target(record: Record, arm: str) -> list[float]:
+def minutes_to_target(record: Record, variant: str) -> list[float]:
     """Of each seed that has a time to compare, or never gets there."""
-    minutes = [60 * record.reached(arm, seed) for seed in record.curves[arm]]
+    minutes = [60 * record.reached(variant, seed) for seed in record.curves[variant]]
     return [value for value in minutes if not math.isnan(value)]
 
 
-def arm_row(record: Record, arm: str) -> dict[str, Any]:
-    """An arm in the table of all arms."""
+def variant_row(record: Record, variant: str) -> dict[str, Any]:
+    """A variant in the table of all variants."""
     reference = record.experiment.reference
-    losses = record.last(arm, "loss")
+    losses = record.last(variant, "loss")
     difference = paired(losses, record.last(reference, "loss"))
 
     def mean(name: str, key: str) -> float:
@@ -151,77 +165,77 @@ def arm_row(record: Record, arm: str) -> dict[str, Any]:
         return mean(name, "flops") / mean(name, "tokens")
 
     has_reference = reference in record.curves
-    timed = [points[-1] for s, points in record.curves[arm].items() if record.timed(arm, s)]
+    timed = [points[-1] for s, points in record.curves[variant].items() if record.timed(variant, s)]
     minutes = [60 * last["hours"] for last in timed]
     speeds = [last["tokens"] / (3600 * last["hours"]) for last in timed]
-    to_bigram = record.tokens_to_bigram(arm) / 1e6
+    to_bigram = record.tokens_to_bigram(variant) / 1e6
     return {
-        "title": record.titles[arm],
-        "compute": record.experiment.arms[arm].compute,
+        "title": record.titles[variant],
+        "compute": record.experiment.variants[variant].compute,
         "n": len(losses),
         "loss": spread(list(losses.values()), 3),
-        "accuracy": 100 * mean(arm, "accuracy"),
-        "difference": interval(difference) if difference and arm != reference else "",
-        "tokens": mean(arm, "tokens") / 1e6,
+        "accuracy": 100 * mean(variant, "accuracy"),
+        "difference": interval(difference) if difference and variant != reference else "",
+        "tokens": mean(variant, "tokens") / 1e6,
         "to_bigram": f"{to_bigram:.2f}" if math.isfinite(to_bigram) else "not all seeds",
-        "operations": per_token(arm) / per_token(reference) if has_reference else math.nan,
+        "flops": per_token(variant) / per_token(reference) if has_reference else math.nan,
         "minutes": number(statistics.mean(minutes), 1) if timed else "",
         "speed": number(statistics.mean(speeds)) if timed else "",
     }
 
 
 def to_reference(record: Record) -> list[dict[str, Any]]:
-    """Arms that get to the reference's final loss with every seed, by the time that they take;
-    those without a time to compare follow, by their operations."""
+    """Variants that get to the reference's final loss with every seed, by the time that they take;
+    those without a time to compare follow, by their FLOPs."""
     rows = []
-    for arm, seeds in record.curves.items():
-        minutes = minutes_to_target(record, arm)
-        time = record.time_ratio(arm, record.experiment.reference)
-        operations = record.share_of_operations(arm)
-        if not all(math.isfinite(found.mean) for found in (time, operations) if found):
+    for variant, seeds in record.curves.items():
+        minutes = minutes_to_target(record, variant)
+        time = record.time_ratio(variant, record.experiment.reference)
+        flops = record.share_of_flops(variant)
+        if not all(math.isfinite(found.mean) for found in (time, flops) if found):
             continue
         rows.append(
-            {"title": record.titles[arm], "n": len(seeds),
+            {"title": record.titles[variant], "n": len(seeds),
              "minutes": spread(minutes, 1) if minutes else "",
              "time": interval(time, "") if time else "",
-             "operations": interval(operations, "") if operations else "",
-             "order": [found.mean if found else math.inf for found in (time, operations)]}
+             "flops": interval(flops, "") if flops else "",
+             "order": [found.mean if found else math.inf for found in (time, flops)]}
         )  # fmt: skip
     return sorted(rows, key=lambda row: row["order"])
 
 
 def downstream_rows(record: Record) -> list[dict[str, Any]]:
-    """Finetuned arms: each task's mean ± deviation, their mean, and the difference to reference."""
+    """Finetuned variants: mean ± deviation by task, their mean, the difference to reference."""
     reference, rows = record.experiment.reference, []
-    for arm, seeds in record.scores.items():
+    for variant, seeds in record.scores.items():
         by_task = {
             task: [found[task] for found in seeds.values() if task in found]
             for task in record.metrics
         }
-        tasks = record.shared_tasks(arm, reference)
-        mine, theirs = record.mean_scores(arm, tasks), record.mean_scores(reference, tasks)
-        difference = paired(mine, theirs) if arm != reference else None
+        tasks = record.shared_tasks(variant, reference)
+        mine, theirs = record.mean_scores(variant, tasks), record.mean_scores(reference, tasks)
+        difference = paired(mine, theirs) if variant != reference else None
         rows.append(
             {
-                "title": record.titles[arm],
+                "title": record.titles[variant],
                 "n": len(seeds),
                 "tasks": {t: spread(values, 1) if values else "" for t, values in by_task.items()},
                 "mean": spread(list(mine.values()), 1) if mine else "",
                 "difference": interval(difference) if difference else "",
-                "p": _sign_flips(record, arm, reference) if difference else "",
+                "p": _sign_flips(record, variant, reference) if difference else "",
             }
         )
     return rows
 
 
-def _sign_flips(record: Record, arm: str, reference: str) -> str:
+def _sign_flips(record: Record, variant: str, reference: str) -> str:
     """p of the permutation test over all pairs of equal task and seed."""
-    first, second = record.scores[reference], record.scores[arm]
+    first, second = record.scores[reference], record.scores[variant]
     seeds = sorted(first.keys() & second.keys())
     pairs = [
         Pairs(task, "finetune", record.metrics[task],
               *(_array(side, seeds, task) for side in (first, second)))
-        for task in sorted(record.shared_tasks(arm, reference))
+        for task in sorted(record.shared_tasks(variant, reference))
     ]  # fmt: skip
     return f"{overall(pairs)[1]:.3f}" if pairs and seeds else ""
 

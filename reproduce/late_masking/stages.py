@@ -45,7 +45,7 @@ class Options:
         return self.page.with_suffix("")
 
     def runs(self) -> list[Run]:
-        """All runs, or those of the arms and seeds asked for, in order."""
+        """All runs, or those of the variants and seeds asked for, in order."""
         runs = runs_of(self.experiment, self.output_dir.resolve())
         if unknown_seeds := sorted(set(self.seeds or []) - set(self.experiment.seeds)):
             raise ReproduceError(
@@ -55,16 +55,17 @@ class Options:
         runs = [run for run in runs if self.seeds is None or run.seed in self.seeds]
         if self.only is None:
             return runs
-        if unknown := [name for name in self.only if name not in self.experiment.arms]:
+        if unknown := [name for name in self.only if name not in self.experiment.variants]:
             raise ReproduceError(
-                f"--only {' '.join(unknown)}: no such arm; arms: {', '.join(self.experiment.arms)}"
+                f"--only {' '.join(unknown)}: no such variant; variants: "
+                f"{', '.join(self.experiment.variants)}"
             )
-        return [run for name in self.only for run in runs if run.arm == name]
+        return [run for name in self.only for run in runs if run.variant == name]
 
-    def finished(self, arms: list[str]) -> Iterator[Run]:
-        """The runs of `arms`, in their order; those that aren't finished are named."""
+    def finished(self, variants: list[str]) -> Iterator[Run]:
+        """The runs of `variants`, in their order; those that aren't finished are named."""
         runs = self.runs()
-        for run in (run for arm in arms for run in runs if run.arm == arm):
+        for run in (run for variant in variants for run in runs if run.variant == variant):
             if run.finished:
                 yield run
             else:
@@ -96,13 +97,13 @@ def data(options: Options) -> None:
 
 
 def pretrain(options: Options) -> None:
-    """Every arm with every seed: `pretrain/main.py`, or what `launch` names."""
+    """Every variant with every seed: `pretrain/main.py`, or what `launch` names."""
     out = options.output_dir.resolve()
     jobs = []
     for run in options.runs():
         config = write_config(options.experiment, run, out)
         command = [*options.launch("pretrain", "pretrain/main.py"), "--config", config]
-        log = out / "logs" / run.arm / f"seed-{run.seed}.log"
+        log = out / "logs" / run.variant / f"seed-{run.seed}.log"
         jobs.append(Job(run.name, command, [run.model], log))
     options.jobs(jobs)
 
@@ -112,7 +113,7 @@ def peer(options: Options) -> None:
     experiment, out = options.experiment, options.output_dir.resolve()
     jobs = []
     for run in options.runs():
-        for start in experiment.peer if run.arm == experiment.reference else []:
+        for start in experiment.peer if run.variant == experiment.reference else []:
             folder = out / "peer" / start / f"seed-{run.seed}"
             config = write_config(experiment, run, out)
             command = [sys.executable, "-m", "reproduce.late_masking.peer", config]
@@ -125,14 +126,14 @@ def peer(options: Options) -> None:
 def downstream(options: Options) -> None:
     """Finetune the exported models: `python -m finetune.glue`, or what `launch` names."""
     plan = options.experiment.downstream
-    if not plan.arms or options.data_dir is None:
+    if not plan.variants or options.data_dir is None:
         return
     out = options.output_dir.resolve()
     config = out / "glue.yaml"
     config.write_text(yaml.safe_dump(plan.glue, sort_keys=False))
     jobs = []
-    for run in options.finished(plan.arms):
-        folder = out / "downstream" / run.arm / f"seed-{run.seed}"
+    for run in options.finished(plan.variants):
+        folder = out / "downstream" / run.variant / f"seed-{run.seed}"
         command = [*options.launch("downstream", "-m", "finetune.glue"), "--config", config]
         command += ["--model_name_or_path", run.model, "--data_dir", options.data_dir.resolve()]
         command += ["--output_dir", folder]
@@ -141,7 +142,7 @@ def downstream(options: Options) -> None:
             for task in plan.glue["task_name"]
             for seed in plan.glue["seed"]
         ]
-        log = out / "logs" / "downstream" / f"{run.arm}-{run.seed}.log"
+        log = out / "logs" / "downstream" / f"{run.variant}-{run.seed}.log"
         jobs.append(Job(f"finetune {run.name}", command, makes, log))
     options.jobs(jobs)
 
@@ -157,7 +158,7 @@ def diagnose(options: Options) -> None:
             records += measure(run)
             logger.info("diagnosed %s", run.name)
     options.results.mkdir(parents=True, exist_ok=True)
-    update(options.results / "diagnostics.csv", records, list(options.experiment.arms))
+    update(options.results / "diagnostics.csv", records, list(options.experiment.variants))
 
 
 def unrun_beside(experiment: Experiment) -> list[Experiment]:

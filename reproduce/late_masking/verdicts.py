@@ -1,10 +1,10 @@
 """When a claim holds: confidence intervals over seeds, taken pair by pair.
 
-Arms share their seeds: a pair has the same initial weights, row order and validation targets, so
-differences (or ratios of times) are taken seed by seed. Each claim says that such a difference is
-at most some limit. With the 95 % interval of the mean difference (Student's t over the seeds) it
-agrees if the whole interval is, disagrees if no part of it is, and is undecided otherwise: more
-seeds would be needed. A limit of 0 is the claim to be better.
+Variants share their seeds: a pair has the same initial weights, order of sequences and validation
+targets, so differences (or ratios of times) are taken seed by seed. Each claim says that such a
+difference is at most some limit. With the 95 % interval of the mean difference (Student's t over
+the seeds) it agrees if the whole interval is, disagrees if no part of it is, and is undecided
+otherwise: more seeds would be needed. A limit of 0 is the claim to be better.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ class Interval:
         return cls(mean, float(limits.low), float(limits.high), float(array.std(ddof=1)), n)
 
 
-def paired(arm: Mapping[int, float], baseline: Mapping[int, float]) -> Interval | None:
-    """Arm less baseline over the seeds that both have; None without any."""
-    seeds = sorted(arm.keys() & baseline.keys())
-    return Interval.of([arm[s] - baseline[s] for s in seeds]) if seeds else None
+def paired(variant: Mapping[int, float], baseline: Mapping[int, float]) -> Interval | None:
+    """Variant less baseline over the seeds that both have; None without any."""
+    seeds = sorted(variant.keys() & baseline.keys())
+    return Interval.of([variant[s] - baseline[s] for s in seeds]) if seeds else None
 
 
 def at_most(found: Interval, limit: float) -> str:

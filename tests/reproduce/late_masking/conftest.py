@@ -1,4 +1,4 @@
-"""A tiny experiment with the arms of the small one, its data, and two of its runs, really made."""
+"""A tiny experiment with the small one's variants, its data, and two of its runs, really made."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def options(experiment: Experiment, out: Path) -> Options:
 
 @pytest.fixture(scope="session")
 def pretrained(options: Options) -> Options:
-    """The two arms of the claim, one seed, pretrained by the stage itself."""
+    """The two variants of the claim, one seed, pretrained by the stage itself."""
     options.experiment.seeds[:] = [1]
     try:
         pretrain(options)

@@ -14,7 +14,7 @@ from pretrain.initialise import initialise
 from pretrain.model import LateMaskModel
 from pretrain.recipe import MaskingConfig, ModelConfig
 from reproduce.late_masking.diagnose import (
-    ROWS,
+    SEQUENCES,
     diagnose,
     effective_rank,
     rank_of,
@@ -75,7 +75,7 @@ def test_indifferent_attention_has_share_one() -> None:
 def test_a_run_is_diagnosed(pretrained: Options) -> None:
     vanilla, paper = (run for run in pretrained.runs() if run.seed == 1)
     found = {
-        (r["arm"], r["measure"], r["input"], r["layer"]): r["value"]
+        (r["variant"], r["measure"], r["input"], r["layer"]): r["value"]
         for run in (vanilla, paper)
         for r in diagnose(run)
     }
@@ -87,8 +87,8 @@ def test_a_run_is_diagnosed(pretrained: Options) -> None:
     assert ("vanilla_15", "gradient", "training", 4) in found
     # The stock class computes the states without [MASK]s as well.
     stock = AutoModel.from_pretrained(paper.model).eval()
-    rows = ShardFolder(pretrained.output_dir / "data").sequences("valid")
-    ids = torch.from_numpy(rows[np.arange(min(ROWS, len(rows)))])
+    sequences = ShardFolder(pretrained.output_dir / "data").sequences("valid")
+    ids = torch.from_numpy(sequences[np.arange(min(SEQUENCES, len(sequences)))])
     with torch.no_grad():
         last = stock(input_ids=ids).last_hidden_state
     assert rank_of(last) == pytest.approx(found["paper_78", "rank", "without", 4], rel=1e-3)

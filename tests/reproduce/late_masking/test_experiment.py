@@ -1,4 +1,4 @@
-"""Arms become configs that pretrain/main.py takes, with the operations that they may spend."""
+"""Variants become configs that pretrain/main.py takes, with the FLOPs that they may spend."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from reproduce.late_masking.experiment import (
 from reproduce.late_masking.stages import CONFIGS
 
 FILES = sorted(CONFIGS.glob("late_masking_*.yaml"))
-FINETUNED = [file for file in FILES if read_experiment(file).downstream.arms]
+FINETUNED = [file for file in FILES if read_experiment(file).downstream.variants]
 
 
-def vanilla_operations(h: int, f: int, layers: int, tokens: float) -> float:
+def vanilla_flops(h: int, f: int, layers: int, tokens: float) -> float:
     """Forward and backward of vanilla 15 %, written out from the methods' formulas.
 
     The last layer's queries and feed-forward, and the head, run at the predicted places only.
@@ -40,20 +40,20 @@ def vanilla_operations(h: int, f: int, layers: int, tokens: float) -> float:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_every_arm_is_a_run_of_equal_operations(
+def test_every_variant_is_a_run_of_equal_flops(
     file: Path, tiny: Callable[[Path], Experiment], out: Path, tmp_path: Path
 ) -> None:
     experiment = tiny(file)
     (tmp_path / "data").symlink_to(out / "data")  # `out` may hold finished runs of other settings
     gated = experiment.pretrain["model"]["architecture"] == "modernbert"  # three matrices, not two
-    budget = vanilla_operations(32, 96 if gated else 64, 4, 12_000)
+    budget = vanilla_flops(32, 96 if gated else 64, 4, 12_000)
     for run in runs_of(experiment, tmp_path):
         if run.seed != 1:
             continue
         # It is read by pretrain/main.py's own parser before it is returned.
         config = yaml.safe_load(write_config(experiment, run, tmp_path).read_text())
-        arm = experiment.arms[run.arm]
-        assert config["budget"]["flops"] == pytest.approx(arm.compute * budget)
+        variant = experiment.variants[run.variant]
+        assert config["budget"]["flops"] == pytest.approx(variant.compute * budget)
         assert config["run"]["seed"] == run.seed
         assert Path(config["run"]["output_dir"]) == run.folder
         masking = config["masking"]
@@ -75,18 +75,18 @@ def test_its_finetuning_is_read_by_the_package_that_does_it(file: Path, tmp_path
         assert settings.seeds == downstream.glue["seed"]
 
 
-def test_arms_are_what_their_names_say(experiment: Experiment) -> None:
+def test_variants_are_what_their_names_say(experiment: Experiment) -> None:
     layers = experiment.pretrain["model"]["num_hidden_layers"]
     shared = experiment.pretrain["masking"]
     configs = {
-        name: MaskingConfig(**with_insertion_layer(merge(shared, arm.masking), layers))
-        for name, arm in experiment.arms.items()
-        if "schedule" not in arm.masking
+        name: MaskingConfig(**with_insertion_layer(merge(shared, variant.masking), layers))
+        for name, variant in experiment.variants.items()
+        if "schedule" not in variant.masking
     }
     paper = configs["paper_78"]
     assert (paper.insert_layer, paper.late_layers, paper.rate) == (4, 2, 0.5)
     assert (paper.masked_share, paper.random_share) == (0.8, 0.1)
-    assert experiment.arms["paper_78"].compute == 0.78
+    assert experiment.variants["paper_78"].compute == 0.78
     vanilla = configs["vanilla_15"]
     assert (vanilla.insert_layer, vanilla.late_layers, vanilla.rate) == (0, 0, 0.15)
     grid = {
@@ -117,7 +117,7 @@ def test_depth_is_a_share_of_the_layers(depth: float, layers: int, k: int) -> No
     [
         ({"diagnose": ["vanila_15"]}, "vanila_15"),
         ({"sedes": [1]}, "sedes"),
-        ({"arms": {"vanilla_15": {"titel": "x"}}}, "titel"),
+        ({"variants": {"vanilla_15": {"titel": "x"}}}, "titel"),
     ],
 )
 def test_a_mistake_is_named(change: dict, named: str, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pretrain.masking import MaskedBatch
 from reproduce.late_masking.collect import curve
 from reproduce.late_masking.peer import (
     Clock,
-    TokenRows,
+    TokenSequences,
     frozen_batches,
     frozen_loss,
     stock_batch,
@@ -28,7 +28,7 @@ from reproduce.late_masking.stages import Options
 
 @pytest.fixture
 def vanilla(pretrained: Options) -> tuple[PretrainConfig, ShardFolder]:
-    (run,) = [r for r in pretrained.runs() if (r.arm, r.seed) == ("vanilla_15", 1)]
+    (run,) = [r for r in pretrained.runs() if (r.variant, r.seed) == ("vanilla_15", 1)]
     return load_config(run.folder / "config.yaml"), ShardFolder(pretrained.output_dir / "data")
 
 
@@ -44,7 +44,7 @@ def test_a_stock_model_of_our_weights_has_our_loss(
     assert frozen_loss(stock, frozen_batches(uneven, data)) == pytest.approx(last["loss"], abs=1e-4)
 
 
-def test_rows_come_back_in_reading_order() -> None:
+def test_tokens_come_back_in_reading_order() -> None:
     row = np.array([0, 10, 11, 12, 13, 2])
     batch = MaskedBatch(row[None, [0, 2, 4, 5]], np.array([[0, 2, 4, 5, 3, 1]]), row[None, [3, 1]])
     ids, labels = stock_batch(batch, mask_id=99)
@@ -93,11 +93,11 @@ def test_the_clock_does_not_count_evaluations(monkeypatch: pytest.MonkeyPatch) -
     assert clock.points[1]["hours"] == pytest.approx(1.5 / 3600)
 
 
-def test_training_on_the_rows_of_the_shards(
+def test_training_on_the_sequences_of_the_shards(
     vanilla: tuple[PretrainConfig, ShardFolder],
 ) -> None:
     _, data = vanilla
-    rows = data.sequences("train")
-    example = TokenRows(rows, data.vocabulary)[3]
+    sequences = data.sequences("train")
+    example = TokenSequences(sequences, data.vocabulary)[3]
     assert example["special_tokens_mask"].tolist() == [1, *[0] * (data.seq_len - 2), 1]
-    assert np.array_equal(example["input_ids"], rows[np.array([3])][0])
+    assert np.array_equal(example["input_ids"], sequences[np.array([3])][0])

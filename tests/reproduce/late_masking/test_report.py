@@ -33,13 +33,15 @@ FINDING = {
 
 
 def plant(results: Path, experiment: Experiment) -> None:
-    """Vanilla ends at 5.0 + seed / 10 after an hour; the paper's arm is 0.15 better throughout."""
+    """Vanilla ends at 5.0 + seed / 10 after an hour; the paper's is 0.15 better throughout."""
     results.mkdir()
     curves = [
-        {"arm": arm, "seed": seed, "step": step, "tokens": 1e6 * step * more,
+        {"variant": variant, "seed": seed, "step": step, "tokens": 1e6 * step * more,
          "flops": 1e9 * step, "hours": 0.5 * step * time,
          "loss": 6.0 - step / 2 + seed / 10 + shift, "accuracy": 0.25}
-        for arm, shift, time, more in (("vanilla_15", 0.0, 1.0, 1.0), ("paper_78", -0.15, 0.4, 1.2))
+        for variant, shift, time, more in (
+            ("vanilla_15", 0.0, 1.0, 1.0), ("paper_78", -0.15, 0.4, 1.2)
+        )
         for seed in (1, 2, 3)
         for step in (1, 2)
     ]  # fmt: skip
@@ -48,7 +50,7 @@ def plant(results: Path, experiment: Experiment) -> None:
     write_csv(results / "lines.csv", lines)
     peers = [
         {
-            "arm": "huggingface_ours",
+            "variant": "huggingface_ours",
             "seed": seed,
             "step": 2,
             "tokens": 2000.0,
@@ -59,16 +61,21 @@ def plant(results: Path, experiment: Experiment) -> None:
     ]
     write_csv(results / "peer.csv", peers)
     scores = [
-        {"arm": arm, "seed": seed, "task": task, "metric": "accuracy", "value": value + seed / 100,
-         "settings": digest(experiment.downstream.glue)}
-        for arm, gain in (("vanilla_15", 0.0), ("paper_78", 0.02))
+        {"variant": variant, "seed": seed, "task": task, "metric": "accuracy",
+         "value": value + seed / 100, "settings": digest(experiment.downstream.glue)}
+        for variant, gain in (("vanilla_15", 0.0), ("paper_78", 0.02))
         for seed in (1, 2, 3)
         for task, value in (("trec", 0.7 + gain), ("rte", 0.5 + gain))
     ]  # fmt: skip
     write_csv(results / "downstream.csv", scores)
     runs = [
-        {"arm": arm, "seed": seed, "machine": "one", "settings": settings_of(experiment, arm)}
-        for arm in ("vanilla_15", "paper_78", "huggingface_ours")
+        {
+            "variant": variant,
+            "seed": seed,
+            "machine": "one",
+            "settings": settings_of(experiment, variant),
+        }
+        for variant in ("vanilla_15", "paper_78", "huggingface_ours")
         for seed in (1, 2, 3)
     ]
     write_csv(results / "runs.csv", runs)
@@ -82,7 +89,7 @@ def plant(results: Path, experiment: Experiment) -> None:
 @pytest.fixture
 def page(experiment: Experiment, tmp_path: Path) -> Path:
     def claim(measure: str, limit: float, text: str) -> Claim:
-        return Claim(text=text, paper="p", arm="paper_78", baseline="vanilla_15",
+        return Claim(text=text, paper="p", variant="paper_78", baseline="vanilla_15",
                      measure=measure, limit=limit)  # type: ignore[arg-type]  # fmt: skip
 
     claims = [
@@ -90,7 +97,7 @@ def page(experiment: Experiment, tmp_path: Path) -> Path:
         claim("score", 1.0, "better score"),
         claim("hours", 0.5, "half the time"),
         claim("hours", 0.1, "a tenth of the time"),
-        replace(claim("loss", 0.0, "never run"), arm="vanilla_40"),
+        replace(claim("loss", 0.0, "never run"), variant="vanilla_40"),
     ]
     plant(tmp_path / "record", experiment)
     other = replace(experiment, size="a large one", not_run="takes a cluster")
@@ -109,7 +116,7 @@ def test_claims_have_their_verdicts(page: Path) -> None:
     better = row(text, "better loss")
     assert better[2] == "5.050 ± 0.100 against 5.200 ± 0.100; worse by -0.150 [-0.150, -0.150]"
     assert better[4] == "agrees"
-    # Scores are points of 100, and higher is better: the arm is worse by -2.
+    # Scores are points of 100, and higher is better: the variant is worse by -2.
     assert "worse by -2.000 [-2.000, -2.000]" in row(text, "better score")[2]
     assert row(text, "better score")[4] == "agrees"
     # Each seed gets to vanilla's last loss after 0.34 of its hour.
@@ -121,11 +128,11 @@ def test_claims_have_their_verdicts(page: Path) -> None:
 
 def test_all_that_was_found_is_in_it(page: Path) -> None:
     text = page.read_text()
-    arm = row(text, "k = L, d = 2, 50 %: the paper's recipe")
-    assert arm[2:5] == ["3", "5.050 ± 0.100", "-0.150 [-0.150, -0.150]"]
+    variant = row(text, "k = L, d = 2, 50 %: the paper's recipe")
+    assert variant[2:5] == ["3", "5.050 ± 0.100", "-0.150 [-0.150, -0.150]"]
     # 1.2 million tokens an evaluation; 0.4, 0.6 and 0.8 of the second are needed.
-    assert arm[7] == "1.92"
-    assert arm[8] == f"{1 / 1.2:.3f}"  # operations a token
+    assert variant[7] == "1.92"
+    assert variant[8] == f"{1 / 1.2:.3f}"  # FLOPs a token
     assert row(text, "vanilla, 15 %")[7] == "not all seeds"  # one ends at 5.3
     assert row(text, "sparsity")[5] == "undecided"
     assert "Not drawn yet: layers, memory, tsne," in text
@@ -135,7 +142,7 @@ def test_all_that_was_found_is_in_it(page: Path) -> None:
     assert "### Other small runs\n\n**A smaller one**: 5.6.\n\n### Not run" in text
     assert "13.2 hours of pretraining" in text  # 3 of 1 hour, 3 of 0.4, 3 of 3
     pictures = PICTURE.findall(text)
-    assert len(pictures) == 4  # curves, arms, the peer, the finding
+    assert len(pictures) == 4  # curves, variants, the peer, the finding
     for name in pictures:
         assert (page.parent / name).is_file()
 
@@ -150,12 +157,14 @@ def test_times_compare_on_one_machine_only(experiment: Experiment, tmp_path: Pat
     elsewhere = {("paper_78", 3), ("huggingface_ours", 2)}
     change(
         results / "runs.csv",
-        lambda r: r | ({"machine": "two"} if (r["arm"], r["seed"]) in elsewhere else {}),
+        lambda r: r | ({"machine": "two"} if (r["variant"], r["seed"]) in elsewhere else {}),
     )
     # Ten times as slow a machine changes nothing.
     change(
         results / "curves.csv",
-        lambda r: r | ({"hours": 10 * r["hours"]} if (r["arm"], r["seed"]) in elsewhere else {}),
+        lambda r: (
+            r | ({"hours": 10 * r["hours"]} if (r["variant"], r["seed"]) in elsewhere else {})
+        ),
     )
     record = Record(experiment, results)
     assert record.runs_by_machine() == [("one", 7), ("two", 2)]
@@ -165,11 +174,11 @@ def test_times_compare_on_one_machine_only(experiment: Experiment, tmp_path: Pat
     peer = record.time_ratio("vanilla_15", "huggingface_ours")
     assert peer is not None
     assert peer.n == 2
-    # It gets there after 1.7 steps of as many operations as vanilla's 2, on any machine.
-    operations = record.share_of_operations("paper_78")
-    assert operations is not None
-    assert (operations.n, operations.mean) == (3, pytest.approx(0.85))
-    assert record.share_of_operations("huggingface_ours") is None
+    # It gets there after 1.7 steps of as many FLOPs as vanilla's 2, on any machine.
+    flops = record.share_of_flops("paper_78")
+    assert flops is not None
+    assert (flops.n, flops.mean) == (3, pytest.approx(0.85))
+    assert record.share_of_flops("huggingface_ours") is None
     assert record.last("paper_78", "loss").keys() == {1, 2, 3}
     write_report(experiment, [], results, tmp_path / "record.md")
     page = (tmp_path / "record.md").read_text()
@@ -185,9 +194,9 @@ def test_a_claim_of_times_on_two_machines_says_that_none_compare(
     plant(results, experiment)
     change(
         results / "runs.csv",
-        lambda r: r | ({"machine": "two"} if r["arm"] == "paper_78" else {}),
+        lambda r: r | ({"machine": "two"} if r["variant"] == "paper_78" else {}),
     )
-    claim = Claim(text="half the time", paper="p", arm="paper_78", baseline="vanilla_15",
+    claim = Claim(text="half the time", paper="p", variant="paper_78", baseline="vanilla_15",
                   measure="hours", limit=0.5)  # fmt: skip
     write_report(replace(experiment, claims=[claim]), [], results, tmp_path / "record.md")
     page = (tmp_path / "record.md").read_text()
@@ -195,7 +204,7 @@ def test_a_claim_of_times_on_two_machines_says_that_none_compare(
     # What never gets there takes longer on any machine.
     change(
         results / "curves.csv",
-        lambda r: r | ({"loss": r["loss"] + 0.3} if r["arm"] == "paper_78" else {}),
+        lambda r: r | ({"loss": r["loss"] + 0.3} if r["variant"] == "paper_78" else {}),
     )
     write_report(replace(experiment, claims=[claim]), [], results, tmp_path / "record.md")
     found = row((tmp_path / "record.md").read_text(), "half the time")
@@ -211,31 +220,31 @@ def test_results_of_other_settings_are_left_out(
     plant(results, experiment)
     now = experiment
     if changed == "recipe":
-        arm = replace(experiment.arms["paper_78"], masking={"depth": 0.5}, title="same")
-        now = replace(experiment, arms=experiment.arms | {"paper_78": arm})
+        variant = replace(experiment.variants["paper_78"], masking={"depth": 0.5}, title="same")
+        now = replace(experiment, variants=experiment.variants | {"paper_78": variant})
     elif changed == "shared":
         now = replace(experiment, pretrain=experiment.pretrain | {"optimizer": {"lr": 1.0}})
     else:
         glue = experiment.downstream.glue | {"learning_rate": 1.0}
         now = replace(experiment, downstream=replace(experiment.downstream, glue=glue))
     record = Record(now, results)
-    arms = {"recipe": ["vanilla_15", "huggingface_ours"], "shared": []}
+    variants = {"recipe": ["vanilla_15", "huggingface_ours"], "shared": []}
     everything = ["vanilla_15", "paper_78", "huggingface_ours"]
-    assert list(record.curves) == arms.get(changed, everything)
+    assert list(record.curves) == variants.get(changed, everything)
     assert list(record.scores) == {"recipe": ["vanilla_15"]}.get(changed, [])
     assert ("curves.csv" in caplog.text) == (changed != "finetuning")
 
 
 def test_a_title_is_no_setting(experiment: Experiment) -> None:
-    arm = replace(experiment.arms["paper_78"], title="another")
-    renamed = replace(experiment, arms=experiment.arms | {"paper_78": arm})
+    variant = replace(experiment.variants["paper_78"], title="another")
+    renamed = replace(experiment, variants=experiment.variants | {"paper_78": variant})
     assert settings_of(renamed, "paper_78") == settings_of(experiment, "paper_78")
 
 
 def test_a_run_of_other_settings_is_neither_kept_nor_collected(pretrained: Options) -> None:
-    arm = replace(pretrained.experiment.arms["paper_78"], compute=0.5)
-    arms = pretrained.experiment.arms | {"paper_78": arm}
-    changed = replace(pretrained, experiment=replace(pretrained.experiment, arms=arms))
+    variant = replace(pretrained.experiment.variants["paper_78"], compute=0.5)
+    variants = pretrained.experiment.variants | {"paper_78": variant}
+    changed = replace(pretrained, experiment=replace(pretrained.experiment, variants=variants))
     for stage in (pretrain, report):
         with pytest.raises(ReproduceError, match=r"paper_78/seed-1: made with .*: budget\); move"):
             stage(changed)
@@ -264,8 +273,8 @@ def test_the_checked_in_record_is_made_from_the_checked_in_results(tmp_path: Pat
 def test_from_runs_to_the_record(pretrained: Options) -> None:
     report(replace(pretrained, experiment=replace(pretrained.experiment, diagnose=[])))
     curves = read_csv(pretrained.results / "curves.csv")
-    assert {(r["arm"], r["seed"]) for r in curves} == {("vanilla_15", 1), ("paper_78", 1)}
-    last = {r["arm"]: r for r in curves}
+    assert {(r["variant"], r["seed"]) for r in curves} == {("vanilla_15", 1), ("paper_78", 1)}
+    last = {r["variant"]: r for r in curves}
     budget = 0.78 * last["vanilla_15"]["flops"]
     assert last["paper_78"]["flops"] == pytest.approx(budget, rel=0.06)  # whole steps
     diagnose(pretrained)
@@ -281,12 +290,12 @@ def test_from_runs_to_the_record(pretrained: Options) -> None:
     assert (pretrained.results / "curves.csv").read_bytes() == before
     # Results that came from elsewhere stay; what was found here comes over older rows.
     change(pretrained.results / "curves.csv", lambda r: r | {"loss": 9.0})
-    other = [{**curves[0], "seed": 2}, {**curves[0], "arm": "vanilla_40"}]
+    other = [{**curves[0], "seed": 2}, {**curves[0], "variant": "vanilla_40"}]
     write_csv(
         pretrained.results / "curves.csv", [*other, *read_csv(pretrained.results / "curves.csv")]
     )
     collect(pretrained.experiment, pretrained.output_dir, pretrained.results)
-    ours = [r for r in curves if r["arm"] == "vanilla_15"]
-    theirs = [r for r in curves if r["arm"] == "paper_78"]
+    ours = [r for r in curves if r["variant"] == "vanilla_15"]
+    theirs = [r for r in curves if r["variant"] == "paper_78"]
     merged = read_csv(pretrained.results / "curves.csv")
     assert merged == [*ours, other[0], *theirs, other[1]]

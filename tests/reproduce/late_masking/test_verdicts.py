@@ -21,10 +21,10 @@ from reproduce.late_masking.verdicts import (
 
 def test_the_interval_is_that_of_the_paired_t_test() -> None:
     rng = np.random.default_rng(0)
-    arm, baseline = rng.normal(4.1, 0.1, 5), rng.normal(4.0, 0.1, 5)
+    variant, baseline = rng.normal(4.1, 0.1, 5), rng.normal(4.0, 0.1, 5)
     # A seed that only one of them has is no pair.
-    found = paired(dict(enumerate(arm)) | {9: 0.0}, dict(enumerate(baseline)) | {7: 0.0})
-    wanted = ttest_rel(arm, baseline).confidence_interval(0.95)
+    found = paired(dict(enumerate(variant)) | {9: 0.0}, dict(enumerate(baseline)) | {7: 0.0})
+    wanted = ttest_rel(variant, baseline).confidence_interval(0.95)
     assert found is not None
     assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high))
     assert found.n == 5
@@ -43,8 +43,8 @@ def test_the_interval_is_that_of_the_paired_t_test() -> None:
 def test_planted_differences(shift: float, limit: float, verdict: str) -> None:
     noise = [-0.01, 0.0, 0.01]  # 95 %: ± 0.025
     baseline = {seed: 4.0 + seed for seed in range(3)}
-    arm = {seed: baseline[seed] + shift + noise[seed] for seed in range(3)}
-    found = paired(arm, baseline)
+    variant = {seed: baseline[seed] + shift + noise[seed] for seed in range(3)}
+    found = paired(variant, baseline)
     assert found is not None
     assert at_most(found, limit) == verdict
 
