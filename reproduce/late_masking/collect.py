@@ -52,7 +52,8 @@ from reproduce.late_masking.experiment import (
 )
 from reproduce.weight_masks.finding import to_csv
 
-MAX_BIGRAM_ROWS = 200_000
+MAX_BIGRAM_SEQUENCES = 200_000
+FORMER_COLUMNS = {"arm": "variant"}  # of records that were made with earlier commits
 
 
 def collect(experiment: Experiment, out: Path, results: Path) -> None:
@@ -127,7 +128,7 @@ def reference_lines(data: ShardFolder, sequences: int) -> dict[str, float]:
         batch_size=sequences, sequences=sequences,
     )  # fmt: skip
     frequencies = unigram_log_frequencies(train, data.vocabulary)
-    picked = np.linspace(0, len(train) - 1, min(len(train), MAX_BIGRAM_ROWS)).astype(np.int64)
+    picked = np.linspace(0, len(train) - 1, min(len(train), MAX_BIGRAM_SEQUENCES)).astype(np.int64)
     bigram = Bigram(train[picked], frequencies)
     positions = batch.position_ids[:, -batch.labels.shape[1] :]
     predicted = [p[labels != IGNORE] for p, labels in zip(positions, batch.labels, strict=True)]
@@ -180,7 +181,10 @@ def read_csv(file: Path) -> list[dict[str, Any]]:
     if not file.is_file():
         return []
     with file.open(newline="", encoding="utf-8") as stream:
-        return [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(stream)]
+        return [
+            {FORMER_COLUMNS.get(name, name): _number(value) for name, value in row.items()}
+            for row in csv.DictReader(stream)
+        ]
 
 
 def _number(text: str) -> int | float | str:

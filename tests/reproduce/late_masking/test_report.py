@@ -151,6 +151,13 @@ def change(file: Path, change: Callable[[dict], dict]) -> None:
     write_csv(file, [change(found) for found in read_csv(file)])
 
 
+def test_a_record_with_the_former_name_of_a_column_is_read(page: Path) -> None:
+    new = page.with_suffix("") / "curves.csv"
+    before = read_csv(new)
+    new.write_text(new.read_text().replace("variant,", "arm,", 1))
+    assert read_csv(new) == before
+
+
 def test_times_compare_on_one_machine_only(experiment: Experiment, tmp_path: Path) -> None:
     results = tmp_path / "record"
     plant(results, experiment)
