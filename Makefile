@@ -1,4 +1,4 @@
-# make demo | test | test-long | bench | lint: each works on a fresh clone and makes .venv first.
+# make demo | test | test-long | bench | docs | lint: each works on a fresh clone and makes .venv first.
 #
 #   PYTHON=python3.12          which Python makes .venv (3.11 or newer)
 #   TORCH_INDEX_URL=URL        the index that has torch's CPU build. The plain pin brings the CUDA
@@ -12,7 +12,7 @@ RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test test-long bench lint format venv
+.PHONY: demo test test-long bench docs lint format venv
 
 demo: $(READY)
 	@$(RUN) bash demo/run.sh
@@ -25,6 +25,10 @@ test-long: $(READY)
 
 bench: $(READY)
 	$(RUN) python -m benchmarks.pretrain_step
+
+docs: $(READY)
+	$(RUN) PYTHONPATH=. python docs/reference/make.py
+	$(RUN) zensical build --clean --strict
 
 lint: $(READY)
 	$(RUN) ruff check .

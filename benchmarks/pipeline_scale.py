@@ -166,7 +166,10 @@ def assign_shards(folder: Folder, count: int) -> dict[str, int]:
 
 def read_shards(folder: Folder, count: int) -> dict[str, int]:
     """The documents of ten shards of a thousand."""
-    found = [assign.shard_documents(folder, "train", shard, False) for shard in range(10)]
+    found = [
+        assign.shard_documents(folder, "train", shard, dtype=np.dtype("u2"), sentences=False)
+        for shard in range(10)
+    ]
     return {"found": sum(len(some.tokens) for some in found)}
 
 

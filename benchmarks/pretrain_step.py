@@ -52,7 +52,7 @@ def variants(size: str, bf16: bool) -> tuple[ModelConfig, list[Variant]]:
     model = replace(config.model, vocab_size=50265, dropout=0.0, max_position_embeddings=514)
     depth = model.num_hidden_layers
     paper = MaskingConfig(rate=0.5, insert_layer=depth, late_layers=2)
-    cross = replace(paper, late_attention="cross", cross_queries="holes")
+    cross = replace(paper, late_attention="cross", cross_queries="masked")
     has_cross = model.architecture != "modernbert"
     only_masks = replace(config.masking, masked_share=1.0, random_share=0.0)
     return model, [

@@ -2,7 +2,7 @@
 
     python -m benchmarks.resume [--stages 0 1 2 3] [--ranks 2:2 2:1 1:2 2:3] [--steps 20]
 
-A run is broken off and gone on with on as many ranks as before, or on others; a second one goes on
+A run is interrupted and resumed on as many ranks as before, or on others; a second one resumes
 without a break. Both read the same global batches, in the same order. Dropout is off: its noise
 belongs to a rank. The table is `docs/benchmarks/resume.md`.
 """
@@ -49,7 +49,7 @@ def largest_difference(whole: Run, data: Path, folder: Path, ranks: int) -> floa
             shutil.rmtree(checkpoint)
     broken = Run(data, folder, *whole.overrides, ranks=ranks)
     if "resuming from" not in broken.go():
-        raise RuntimeError(f"it began anew:\n{broken.output[-3000:]}")
+        raise RuntimeError(f"it began again:\n{broken.output[-3000:]}")
     found = broken.losses()
     if found.keys() != expected.keys():
         raise RuntimeError(f"steps {sorted(found)} instead of {sorted(expected)}")

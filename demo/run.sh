@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What `make demo` runs: the three stages' own commands, then the report. Each of them goes on where
+# What `make demo` runs: the three stages' own commands, then the report. Each of them resumes where
 # it was interrupted and leaves finished work alone, so this script may be started again any time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -7,11 +7,17 @@ cd "$(dirname "$0")/.."
 OUT=runs/demo
 SECONDS=0
 step() { printf '\n\033[1m[%3d s] %s\033[0m\n' "$SECONDS" "$*"; }
-pretrain() { deepspeed --num_accelerators "$RANKS" pretrain/main.py --config configs/pretrain/demo.yaml "$@"; }
+# Training logs to stderr; what the launcher says of itself is kept in a file.
+pretrain() {
+  mkdir -p "$OUT"
+  deepspeed --num_accelerators "$RANKS" pretrain/main.py --config configs/pretrain/demo.yaml "$@" \
+    >> "$OUT/deepspeed.log"
+}
 
-# One rank a GPU, or two on the processor.
+# One rank a GPU, or two on the processor, where DeepSpeed is told so lest it warns of no GPU.
 GPUS=$(python -c 'import torch; print(torch.cuda.device_count())')
 RANKS=$((GPUS > 0 ? 1 : 2))
+[ "$GPUS" -gt 0 ] || export DS_ACCELERATOR=cpu
 
 step "1/6 corpus: the docstrings of installed packages, as tar shards"
 python -m pipeline --config configs/pipeline/demo.yaml

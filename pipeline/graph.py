@@ -39,7 +39,7 @@ def run(folder: Folder, config: Config, stages: list[Stage], options: list[str])
 
     Raises:
         PipelineError: the runner of `options` can't be used.
-        WorkerLostError: the runner or one of its workers is gone.
+        WorkerLostError: the runner or one of its workers has died.
     """
     for stage in stages:
         folder.delete(work.sum_name(stage.name))

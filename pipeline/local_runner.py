@@ -56,7 +56,7 @@ class LocalRunner(FnApiRunner):
         workers.direct_num_workers = workers.direct_num_workers or processors()
         processes = _Processes()
         WorkerHandler.register_environment(python_urns.SUBPROCESS_SDK, bytes)(processes.add)
-        # Beam's threads print a traceback each when a worker is gone. After Ctrl-C they may do so
+        # Beam's threads print a traceback each when a worker has died. After Ctrl-C they may do so
         # until this process ends, so the hook is given back only if there was no such end.
         hook = threading.excepthook
         others = set(threading.enumerate())

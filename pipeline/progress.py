@@ -41,7 +41,7 @@ def progress_display(every_seconds: float = 10) -> Progress:
 
 @contextmanager
 def watched(folder: Folder, steps: list[Step], progress: Progress) -> Iterator[None]:
-    """Report each second or so how many targets of the step at hand are there, and their facts."""
+    """Report every few seconds how many targets of the step at hand are there, and their facts."""
     ended = threading.Event()
 
     def watch() -> None:
@@ -73,7 +73,8 @@ def watched(folder: Folder, steps: list[Step], progress: Progress) -> Iterator[N
                 step.ended()
             if not waiting or last:
                 return not waiting
-            ended.wait(max(1, 10 * (time.monotonic() - looked)))  # a large folder lists slowly
+            # Large folders are listed slowly, and in stores each listing is a request that costs.
+            ended.wait(max(1 if folder.local else 3, 10 * (time.monotonic() - looked)))
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

@@ -2,7 +2,7 @@
 
 - `library`: which library does this text document? The first one or two passages of a
   docstring, from the libraries with most documents, as evenly as they can give. A passage that
-  names one of the libraries is left out.
+  names one of the libraries is dropped.
 - `same_docstring`: do the two sentences stand in one docstring? Positives are consecutive
   prose sentences of the few largest libraries. The second sentences of the negatives are those of
   other pairs, handed round so that each goes to a docstring of another library: so a sentence alone

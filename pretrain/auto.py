@@ -30,6 +30,12 @@ class LateMaskConfig(PreTrainedConfig):
 
     model_type = "latemask"
 
+    @classmethod
+    def get_config_dict(cls, *arguments: Any, **keywords: Any) -> tuple[dict[str, Any], Any]:
+        """As the stock one; what the file says of its type is meant for stock classes."""
+        settings, rest = super().get_config_dict(*arguments, **keywords)
+        return {**settings, "model_type": cls.model_type}, rest
+
 
 class LateMaskForMaskedLM(PreTrainedModel):
     """Stock inputs and outputs around `LateMaskModel`, for inference."""

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 import yaml
 
 from pretrain.config import PretrainConfig
-from pretrain.earlier_releases import GONE, translate
+from pretrain.earlier_releases import REMOVED, translate
 from pretrain.errors import PretrainError
 
 
@@ -109,8 +109,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _refuse(key: str, known: list[str], where: str) -> None:
     if key in known or any(name.startswith(f"{key}.") for name in known):
         return
-    if key in GONE:
-        raise PretrainError(f"{where}: {key} {GONE[key]}")
+    if key in REMOVED:
+        raise PretrainError(f"{where}: {key} {REMOVED[key]}")
     near = difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean {near[0]}?" if near else "--help lists the known ones"
     raise PretrainError(f"{where}: unknown key {key}; {hint}")

@@ -10,17 +10,17 @@ from pretrain.errors import PretrainError
 logger = logging.getLogger(__name__)
 
 _ARCHITECTURE_OF_NORM = {"post": "roberta", "pre": "roberta-prelayernorm"}
-GONE = {
+REMOVED = {
     "model.norm": "is now model.architecture: roberta for post, roberta-prelayernorm for pre; set "
     "that instead",
-    "model.position_init": "is gone: with model.architecture modernbert small models need no "
-    "special start; leave it out",
-    "model.unigram_bias": "is gone: a head that starts at the token frequencies learns more "
-    "slowly; leave it out",
-    "optimizer.lower_warmup": "is gone: with model.architecture modernbert late [MASK]s learn "
-    "without it; leave it out",
-    "masking.late_positions": "is gone: with model.architecture modernbert all layers are rotary; "
-    "leave it out",
+    "model.position_init": "was removed: with model.architecture modernbert small models need no "
+    "special start; remove it",
+    "model.unigram_bias": "was removed: a head that starts at the token frequencies learns more "
+    "slowly; remove it",
+    "optimizer.lower_warmup": "was removed: with model.architecture modernbert late [MASK]s learn "
+    "without it; remove it",
+    "masking.late_positions": "was removed: with model.architecture modernbert all layers are "
+    "rotary; remove it",
 }
 """What became of keys that are no more."""
 ZERO_IN_FORMER_CHECKPOINTS = ("token_type_embeddings.weight",)
@@ -52,15 +52,18 @@ def translate(content: Any, where: str) -> bool:
             changed = True
             if value != harmless:
                 logger.warning("%s: %s.%s = %s is ignored; it %s", where, group, key, value,
-                               GONE[f"{group}.{key}"])  # fmt: skip
+                               REMOVED[f"{group}.{key}"])  # fmt: skip
     masking = content.get("masking")
     return (isinstance(masking, dict) and translate_masking(masking, where)) or changed
 
 
 def translate_masking(masking: dict[str, Any], where: str) -> bool:
     """The same for the group `masking` alone, which exports hold."""
+    renamed = masking.get("cross_queries") == "holes"
+    if renamed:
+        masking["cross_queries"] = "masked"
     if "late_positions" not in masking:
-        return False
+        return renamed
     if masking["late_positions"] != "table":
         raise PretrainError(
             f"{where}: masking.late_positions is {masking['late_positions']}; decoder layers with "
@@ -78,6 +81,6 @@ def _translate_norm(model: Any, where: str) -> bool:
         return False
     norm = model.pop("norm")
     if norm not in _ARCHITECTURE_OF_NORM or "architecture" in model:
-        raise PretrainError(f"{where}: model.norm {GONE['model.norm']}")
+        raise PretrainError(f"{where}: model.norm {REMOVED['model.norm']}")
     model["architecture"] = _ARCHITECTURE_OF_NORM[norm]
     return True

@@ -13,7 +13,7 @@ class PretrainError(Exception):
 
 
 class RankLostError(PretrainError):
-    """Another rank is gone; the same command resumes."""
+    """Another rank has ended; the same command resumes."""
 
     exit_code = 69  # EX_UNAVAILABLE
 

@@ -250,7 +250,7 @@ def _vocabulary_settings(
 
 
 def run_from_command_line(argv: Sequence[str]) -> int:
-    """What `deepspeed pretrain/main.py …` does, the launcher's own argument left out."""
+    """What `deepspeed pretrain/main.py …` does, without the launcher's own argument."""
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
     )

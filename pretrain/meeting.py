@@ -134,7 +134,7 @@ def _announce(file: Path, port: int) -> IO[str]:
 
 
 def _announced_port(file: Path) -> int | None:
-    """The port in `file`, unless the process that wrote it is gone or is another user's."""
+    """The port in `file`, unless the process that wrote it has ended or is another user's."""
     with suppress(OSError, ValueError), file.open() as stream:
         if os.fstat(stream.fileno()).st_uid == os.getuid():
             try:

@@ -15,7 +15,7 @@ def peak_memory_gib(device: torch.device) -> float:
 
 
 def peak_resident_gib(process: int | str = "self") -> float:
-    """Resident memory of a process at its most; 0 where it is gone, or the system does not tell.
+    """Resident memory of a process at its most; 0 where it has ended, or the system does not tell.
 
     Not getrusage's ru_maxrss, which begins at the peak of the process that started this one.
     """

@@ -140,7 +140,7 @@ class Recorder:
             self._bar.set_postfix_str(text)
         else:
             remaining = self._remaining(fraction)
-            logger.info("%5.1f %% | %s | ETA %s", 100 * fraction, text, remaining)
+            logger.info("%5.1f%% | %s | ETA %s", 100 * fraction, text, remaining)
 
     def rewind(self, progress: Progress, fraction: float, sums: dict[str, float]) -> None:
         """Go back with the run: what was recorded after `progress` is forgotten."""
@@ -226,16 +226,13 @@ def _wandb_run(folder: Path) -> Any:
 
 
 _BAR = "{percentage:5.1f} % |{bar:12}| {remaining} left | {postfix}"
+# As much as fits 100 columns; metrics.jsonl and TensorBoard have the rest.
 _SHORT = {
     "train/loss": "loss",
-    "train/accuracy": "acc",
-    "train/gradient_norm": "gnorm",
     "train/lr": "lr",
     "speed/tokens_per_second": "tok/s",
-    "speed/tflops": "TFLOP/s",
-    "speed/data_wait": "wait",
-    "speed/memory_gib": "GiB",
     "speed/mfu": "MFU",
+    "speed/data_wait": "wait",
     "speed/checkpoint_stall": "stall",
     "train/skipped_steps": "skipped",
     "valid/loss": "valid loss",
@@ -252,6 +249,8 @@ _SHOWN_FROM = {
 def _number(value: float) -> str:
     if isinstance(value, int):
         return f"{value:,}"
+    if abs(value) >= 1e6:
+        return f"{value / 1e6:.2f}M"
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3f}" if abs(value) >= 1e-2 else f"{value:.3g}"

@@ -47,9 +47,9 @@ class MaskingConfig:
     """Extra layers after the encoder, for pretraining only: not exported."""
     late_attention: Literal["self", "cross"] = "self"
     """Of the late layers: self-attention alone, or also attention to the encoder's output."""
-    cross_queries: Literal["all", "holes"] = "all"
-    """Positions that cross-attention layers compute; `holes`: the masked ones alone, and visible
-    tokens are predicted before these layers."""
+    cross_queries: Literal["all", "masked"] = "all"
+    """Positions that cross-attention layers compute; `masked`: those alone, and visible tokens are
+    predicted before these layers."""
     mask_embedding: Literal["separate", "shared"] = "separate"
     """The [MASK] vector: a parameter of its own, or the row of <mask> in the word embedding."""
     schedule: list[MaskingStage] = field(default_factory=list)

@@ -32,7 +32,7 @@ class Speed:
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """Something that is not training: left out."""
+        """Something that is not training, which is not counted."""
         begin = time.monotonic()
         yield
         self._since += time.monotonic() - begin

@@ -3,7 +3,7 @@
     python slurm/check.py --nodes 4 --ranks-per-node 8 pretrain --config configs/pretrain/large.yaml
 
 Prints the number of nodes that can be used and the folder that the stage writes; what will be run
-goes to stderr. Exit code 2: something must be mended. Nothing is written, no rank is started.
+goes to stderr. Exit code 2: something must be fixed. Nothing is written, no rank is started.
 slurm/submit.sh calls it before a job waits, the job itself before it starts anything.
 """
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class CheckError(Exception):
-    """Something that the user can mend; the text says what, where and how."""
+    """Something that the user can fix; the text says what, where and how."""
 
 
 def check_preprocess(arguments: Sequence[str], options: argparse.Namespace) -> tuple[int, str]:

@@ -9,7 +9,7 @@
 # sbatch [flags of sbatch] slurm/glue.sh --model_name_or_path runs/large/hf \
 #     --output_dir runs/large/glue [flags of python -m finetune.glue]
 # Tasks x seeds are dealt out to the elements of the array, however many those are; each ends by
-# making the table anew, so that the last one's is whole.
+# making the table again, so that the last one's is whole.
 #SBATCH --nodes=1 --output=%x-%A_%a.log --open-mode=append
 #SBATCH --requeue --signal=B:USR2@60
 set -euo pipefail

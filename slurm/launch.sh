@@ -5,7 +5,7 @@
 
 cd "$SLURM_SUBMIT_DIR" || exit
 
-# --wait: once a task has ended, those of a node that is gone are not waited for without end.
+# --wait: once a task has ended, those of a node that has died are not waited for without end.
 SRUN=(srun --export=ALL --kill-on-bad-exit=1 --wait=600)
 WRAP=()             # what a command is run in: (apptainer exec --nv latemask.sif)
 VENV="${LATEMASK_VENV-.venv}" # empty: none
@@ -82,7 +82,7 @@ requeue() {
     say "requeued"
     exit 0
   else
-    say "not requeued, since this cluster forbids it: submit the same command again, it goes on"
+    say "not requeued, since this cluster forbids it: submit the same command again, which resumes"
   fi
   exit "$1"
 }

@@ -1,4 +1,4 @@
-"""Every command in the README names things that exist and options that are accepted."""
+"""Every command in README and tutorials names things that exist and options that are accepted."""
 
 from __future__ import annotations
 
@@ -14,8 +14,12 @@ from pydoc_data.topics import topics
 
 import pytest
 
+from tests.published_models import write_published
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TUTORIALS = {page.name: page.read_text("utf-8") for page in (ROOT / "docs/tutorials").glob("*.md")}
+SHELL = {"for", "done", "cp"}
 
 
 def commands_of(text: str) -> list[list[str]]:
@@ -25,7 +29,7 @@ def commands_of(text: str) -> list[list[str]]:
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
-COMMANDS = commands_of(README)
+COMMANDS = [words for text in (README, *TUTORIALS.values()) for words in commands_of(text)]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -33,6 +37,10 @@ def test_commands_name_what_exists(command: list[str]) -> None:
     program, *arguments = command
     if program == "make":
         assert f"\n{arguments[0]}:" in (ROOT / "Makefile").read_text()
+    elif program.startswith("slurm/"):
+        assert (ROOT / program).is_file()
+        for word in arguments:
+            assert not word.endswith(".sh") or (ROOT / word).is_file()
     elif program in ("python", "deepspeed", "sbatch"):
         if arguments[0] == "-m":
             assert importlib.util.find_spec(arguments[1]) is not None
@@ -40,7 +48,7 @@ def test_commands_name_what_exists(command: list[str]) -> None:
             script = next(word for word in arguments if word.endswith((".py", ".sh")))
             assert (ROOT / script).is_file()
     else:
-        pytest.fail(f"unknown program {program}")
+        assert program in SHELL
     for word in arguments:
         if word.startswith("configs/"):
             assert (ROOT / word).is_file()
@@ -52,6 +60,49 @@ def test_pretraining_overrides_are_accepted() -> None:
     for command in COMMANDS:
         if "pretrain/main.py" in command:
             parse_args(command[command.index("pretrain/main.py") + 1 :])
+
+
+def test_the_tutorial_has_the_commands_of_the_readme() -> None:
+    tutorial = commands_of(TUTORIALS["own_text.md"])
+    for command in commands_of(section("Your own text")):
+        assert command in tutorial
+
+
+def section(heading: str) -> str:
+    """A section of the README."""
+    return README.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+
+
+def environment() -> dict[str, str]:
+    """In which `python` is this one."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
+@pytest.mark.long
+def test_six_classifiers(tmp_path: Path) -> None:
+    """The tutorial's commands as they stand, but for the server, which would not end."""
+    (tmp_path / "finetune").symlink_to(ROOT / "finetune")
+    write_published(tmp_path / "runs/mine/hf", "modernbert")
+    for task in ("topic", "urgency", "sentiment"):
+        (tmp_path / task).mkdir()
+        for file in ("train.csv", "dev.csv"):
+            (tmp_path / task / file).write_text("text,label\n" + "good film,yes\nbad film,no\n" * 8)
+    (tmp_path / "new.txt").write_text("a good film\na bad film\n")
+    blocks = re.findall(r"```sh\n(.*?)```", TUTORIALS["six_classifiers.md"], flags=re.S)
+    shown = []
+    for block in blocks:
+        if "finetune.serve" not in block:
+            done = subprocess.run(
+                ["bash", "-euc", block], cwd=tmp_path, env=environment(), check=False,
+                capture_output=True, text=True,
+            )  # fmt: skip
+            assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+            shown.append(done.stdout)
+    assert len(shown) == 3
+    answers = [json.loads(line) for line in shown[1].splitlines()]
+    assert [answer["task"] for answer in answers] == ["sentiment", "topic", "urgency"] * 2
+    again = [json.loads(line) for line in shown[2].splitlines() if line.startswith("{")]
+    assert again == [answer for answer in answers if answer["task"] == "topic"]
 
 
 @pytest.mark.long
@@ -70,13 +121,11 @@ def test_from_own_text_to_a_mask(tmp_path: Path) -> None:
                     lines.append(f'"{line.strip().replace(chr(34), "")}",{topic}')
         (tmp_path / file).write_text("\n".join(lines) + "\n", encoding="utf-8")
     (tmp_path / "new.txt").write_text("The for statement is used to iterate.\n")
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    section = README.partition("## Your own text")[2].partition("\n## ")[0]
-    commands = commands_of(section)
+    commands = commands_of(section("Your own text"))
     assert len(commands) == 5
     for command in commands:
         done = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+            command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}"
     (answer,) = [json.loads(line) for line in done.stdout.splitlines()]
@@ -101,7 +150,7 @@ def slug(heading: str) -> str:
     "page",
     [
         *("README.md", "reproduce/README.md"),
-        *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md")),
+        *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md")),
     ],
 )
 def test_links_lead_somewhere(page: str) -> None:

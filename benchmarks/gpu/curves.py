@@ -60,7 +60,7 @@ def run(records: Records, settings: Settings, limit: TimeLimit, runs_dir: Path) 
     record |= {"data": str(settings.data or "made-up text"), "model": _model(settings)}
     overhead = settings.overhead
     for name, entry in record["runs"].items():
-        if not entry["finished"]:  # the folder may be another one, or gone
+        if not entry["finished"]:  # the folder may be another one, or missing
             entry["trained_seconds"] = 3600 * _last_hours(runs_dir / name)
     while pending := [n for n in NAMES if not record["runs"].get(n, {}).get("finished")]:
         name = min(pending, key=lambda name: _trained(record, name))

@@ -8,7 +8,7 @@ TITLE = "# Measured on one device"
 
 
 def markdown(machine: str, parts: dict[str, dict[str, Any]]) -> str:
-    """The page; a part that was not measured is left out."""
+    """The page; a part that was not measured is missing."""
     lines = [TITLE, "", f"{machine}. Made by `python -m benchmarks.gpu`.", ""]
     if part := parts.get("correctness"):
         lines += _correctness(part)

@@ -57,7 +57,7 @@ def run(
     Args:
         command: of the Python interpreter.
         log: what it says.
-        limit: when it must be gone.
+        limit: when it must have ended.
         stop_seconds: how long before that it is asked to stop by itself.
     """
     process = start(command, log)

@@ -65,7 +65,7 @@ class Backbone:
         if getattr(config, "pad_token_id", None) not in (None, tokenizer.pad_token_id):
             raise FinetuneError(
                 f"{name}: the tokenizer pads with {tokenizer.pad_token_id}, its config.json says "
-                f"{config.pad_token_id}; RoBERTa's positions depend on it. Mend config.json."
+                f"{config.pad_token_id}; RoBERTa's positions depend on it. Fix config.json."
             )
         return cls(name, config, tokenizer)
 

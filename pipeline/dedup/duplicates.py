@@ -91,7 +91,7 @@ def drop(folder: Folder, of: int) -> dict[str, int]:
     marks = np.zeros(catalog.documents, bool)
     examples = np.empty(0, DROP)
     for part in range(of):
-        drops = folder.array(_drops_name(part))[:]
+        drops = folder.load(_drops_name(part))
         marks[drops["number"]] = True
         examples = np.concatenate([examples, drops])
         examples = examples[np.argsort(examples["hash"], kind="stable")[: dropped.EXAMPLES]]

@@ -7,11 +7,13 @@ import numpy as np
 from pipeline.store.stored_array import StoredArray, rows_between
 
 RECORDS = 16_000_000  # in one part, about
+_FEW_RECORDS = 250_000  # in one part of a small corpus, which isn't worth more reads
+_WORKERS = 8  # parts that a corpus has at least, once it isn't small
 
 
 def parts(records: int) -> int:
-    """In how many parts to take the hash space of so many records; 8 or more for the workers."""
-    return max(8, -(-records // RECORDS))
+    """In how many parts to take the hash space of so many records."""
+    return max(1, min(_WORKERS, -(-records // _FEW_RECORDS)), -(-records // RECORDS))
 
 
 def rows_of_part(array: np.ndarray | StoredArray, field: str, part: int, of: int) -> np.ndarray:

@@ -144,8 +144,8 @@ def verify(folder: Folder, config: Config, part: int, of: int) -> int:
     offsets = _offsets(folder)
     found = [np.empty(0, PAIR)]
     for matched in range(of):
-        start, stop = folder.array(_bounds_name(matched))[part : part + 2]
-        found.append(np.array(folder.array(_candidates_name(matched))[start:stop]))
+        start, stop = folder.load(_bounds_name(matched))[part : part + 2]
+        found.append(folder.rows(_candidates_name(matched), slice(start, stop), PAIR))
     together = np.concatenate(found)
     pairs = _distinct(together["a"], together["b"])
     keep = np.zeros(len(pairs), bool)
@@ -165,11 +165,11 @@ def drop(folder: Folder, of: int) -> dict[str, int]:
 
     def blocks() -> Iterator[np.ndarray]:
         for group in range(len(offsets) - 1):
-            yield folder.array(group_name(group, "facts"))[:]
+            yield folder.load(group_name(group, "facts"))
 
     parents = new_parents(int(offsets[-1]))
     for part in range(of):
-        pairs = folder.array(_pairs_name(part))[:]
+        pairs = folder.load(_pairs_name(part))
         join(parents, pairs["a"], pairs["b"])
     flatten(parents)
     survivors = Survivors(parents, blocks)

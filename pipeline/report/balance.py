@@ -20,7 +20,7 @@ from pipeline.split import SPLITS
 from pipeline.store import dropped, work
 from pipeline.store.catalog import Catalog
 from pipeline.store.folder import Folder
-from pipeline.store.pieces import piece_receipt, pieces, read_chunk
+from pipeline.store.pieces import piece_receipt, read_done
 from pipeline.tokens.encoded import tokens_name
 from pipeline.tokens.special import SpecialTokens
 
@@ -59,10 +59,10 @@ def cleaned(folder: Folder, chunks: int) -> dict[str, Any]:
     counts: dict[str, Counter[str]] = {}
     contaminated: Counter[str] = Counter()
     rejected = 0
-    names = pieces(folder, chunks)
+    names: list[str] = []
     for chunk in range(chunks):
-        found = read_chunk(folder, chunk, check=False)
-        assert found
+        found = read_done(folder, chunk)
+        names += found["pieces"]
         rejected += found["rejected"]
         contaminated.update(found["contaminated"])
         for source, steps in found["counts"].items():

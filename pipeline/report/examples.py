@@ -8,15 +8,14 @@ from pipeline.cleaning.documents import EXAMPLES, EXCERPT
 from pipeline.config import Config
 from pipeline.store import dropped
 from pipeline.store.folder import Folder
-from pipeline.store.pieces import read_chunk, read_document
+from pipeline.store.pieces import read_document, read_done
 
 
 def collect(folder: Folder, config: Config, chunks: int) -> dict[str, list[dict[str, Any]]]:
     """`{reason: [{"id", "text"}]}`; duplicates also say which document was kept, `"kept"`."""
     by_reason: dict[str, list[list[str]]] = {}
     for chunk in range(chunks):
-        found = read_chunk(folder, chunk, check=False)
-        assert found
+        found = read_done(folder, chunk)
         for reason, some in found["examples"].items():
             by_reason[reason] = sorted([*by_reason.get(reason, []), *some])[:EXAMPLES]
     shown: dict[str, list[dict[str, Any]]] = {

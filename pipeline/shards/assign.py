@@ -15,7 +15,7 @@ from pipeline.config import Shards
 from pipeline.split import SplitName
 from pipeline.store import work
 from pipeline.store.folder import Folder
-from pipeline.tokens.encoded import SHARDED, index_name, starts_name, tokens_name
+from pipeline.tokens.encoded import INDEX, SHARDED, index_name, starts_name, tokens_name
 
 BOUNDS = np.dtype([("document", "i8"), ("token", "i8")])
 STAGE = "assign shards"
@@ -36,14 +36,14 @@ def assign_shards(folder: Folder, groups: int, shards: Shards, fewest_tokens: in
     """
     totals = np.zeros((len(SHARDED), _BUCKETS), np.int64)
     for group in range(groups):
-        count_tokens(folder.array(index_name(group))[:], totals)
+        count_tokens(folder.load(index_name(group)), totals)
     firsts = []
     for split, tokens in zip(SHARDED, totals, strict=True):
         number = min(_asked(shards)[split], int(tokens.sum()) // fewest_tokens)
         firsts.append(first_buckets(tokens, max(1, number)))
     found = [np.zeros((len(buckets), groups), BOUNDS) for buckets in firsts]
     for group in range(groups):
-        index = folder.array(index_name(group))[:]
+        index = folder.load(index_name(group))
         for code, buckets in enumerate(firsts):
             found[code][:, group] = bounds(index, code, buckets)
     for split, array in zip(SHARDED, found, strict=True):
@@ -99,21 +99,29 @@ class ShardDocuments(NamedTuple):
 
 
 def shard_documents(
-    folder: Folder, split: SplitName, shard: int, sentences: bool
+    folder: Folder, split: SplitName, shard: int, *, dtype: np.dtype, sentences: bool
 ) -> ShardDocuments:
-    """The documents of one shard, ordered by document hash (then group)."""
+    """The documents of one shard, ordered by document hash (then group).
+
+    Args:
+        folder: holds the groups.
+        split: of the shard.
+        shard: its number in the split.
+        dtype: of the token ids.
+        sentences: whether their starts are asked for, too.
+    """
     parts: list[np.ndarray] = []
     marks: list[np.ndarray] = []
     hashes = [np.empty((0, 2), np.uint64)]
-    begin, end = folder.array(_name(split))[shard : shard + 2]
+    begin, end = folder.load(_name(split))[shard : shard + 2]
     for group in np.flatnonzero(begin["document"] < end["document"]).tolist():
         documents = slice(begin["document"][group], end["document"][group])
         tokens = slice(begin["token"][group], end["token"][group])
-        index = np.array(folder.array(index_name(group))[documents])
+        index = folder.rows(index_name(group), documents, INDEX)
         cuts = np.cumsum(index["length"][:-1], dtype=np.int64)
-        parts += np.split(np.array(folder.array(tokens_name(group))[tokens]), cuts)
+        parts += np.split(folder.rows(tokens_name(group), tokens, dtype), cuts)
         if sentences:
-            starts = np.array(folder.array(starts_name(group))[tokens])
+            starts = folder.rows(starts_name(group), tokens, np.dtype(bool))
             marks += np.split(starts, cuts)
         hashes.append(index["hash"])
     keys = np.concatenate(hashes)

@@ -103,5 +103,5 @@ def _sentence_begins(sentences: np.ndarray, last: int, body: int) -> np.ndarray:
         end = at + body
         position = np.searchsorted(sentences, end, "right") - 1
         start = int(sentences[position]) if position >= 0 else 0
-        at = start if start > at else end  # a sentence longer than a row goes on in the next
+        at = start if start > at else end  # a sentence longer than a row continues in the next
     return np.array(begins)

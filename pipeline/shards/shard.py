@@ -63,7 +63,13 @@ def write_shard(folder: Folder, number: int, config: Config) -> dict[str, Any]:
     if receipt := work.read_receipt(folder, shard.name):
         return receipt
     packing = config.packing
-    documents = shard_documents(folder, shard.split, shard.number, packing.whole_sentences)
+    documents = shard_documents(
+        folder,
+        shard.split,
+        shard.number,
+        dtype=np.dtype(config.dtype),
+        sentences=packing.whole_sentences,
+    )
     special = tokenizer.special_tokens(folder)
     packed = pack(
         documents.tokens,

@@ -67,7 +67,7 @@ def _found(source: Source, chunk_bytes: int) -> list[InputFile]:
 def read(source: Source, file: InputFile) -> Iterator[Item]:
     """The documents of one file, in its order.
 
-    Raises PipelineError when the file is gone, not as it was planned, or bad. With `bad_files:
+    Raises PipelineError when the file is missing, not as it was planned, or bad. With `bad_files:
     skip` a bad one ends at the damage, and is told of as a Rejected.
     """
     try:

@@ -40,7 +40,7 @@ _LONG_HEADING = re.compile(rf"^=(?:[^=\n]*+=++){{{_MOST_SIGNS},}}.*", re.MULTILI
 def parsable(markup: str) -> tuple[list[str], int]:
     """The markup in pieces that together take linear time, and how many paragraphs aren't in them.
 
-    Mostly one piece, and none left out.
+    Mostly one piece, and none missing.
     """
     if not _is_costly(markup):
         return [markup], 0

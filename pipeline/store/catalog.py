@@ -34,7 +34,7 @@ class Catalog:
     def load(cls, folder: Folder) -> Catalog:
         """As `write` has left it. Raises PipelineError when it is missing."""
         try:
-            return cls(np.array(folder.array(NAME)[:]))
+            return cls(folder.load(NAME))
         except FileNotFoundError:
             raise PipelineError(
                 f"{folder.path(NAME)}: missing; remove {folder.path(work.WORK)} and run the same "
@@ -90,7 +90,7 @@ def write(folder: Folder, chunks: int) -> int:
 def _rows(folder: Folder, chunks: int) -> Iterator[tuple[int, ...]]:
     first = 0
     for chunk in range(chunks):
-        for number, name in enumerate(pieces.of_chunk(folder, chunk)):
+        for number, name in enumerate(pieces.read_done(folder, chunk)["pieces"]):
             receipt = pieces.piece_receipt(folder, name)
             yield chunk, number, first, receipt["documents"], receipt["text_bytes"]
             first += receipt["documents"]

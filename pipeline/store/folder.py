@@ -20,7 +20,7 @@ import fsspec
 import numpy as np
 
 from pipeline.errors import PipelineError
-from pipeline.store.stored_array import StoredArray, reading_header
+from pipeline.store.stored_array import StoredArray, array_in, begin_of_rows, reading_header
 
 _EXTRAS = {"s3": "s3", "gs": "gcs"}  # schemes that can be written, and what each needs installed
 _CREATE_ATTEMPTS = 5
@@ -113,6 +113,22 @@ class Folder:
         with reading_header:
             array: np.ndarray = np.load(self.local / name, mmap_mode="r")
         return array
+
+    def load(self, name: str) -> np.ndarray:
+        """All of the array in an .npy file, in one request. Raises FileNotFoundError."""
+        return array_in(self.read(name))
+
+    def rows(self, name: str, rows: slice, dtype: np.dtype) -> np.ndarray:
+        """These rows of a one-dimensional array of this type, in one request.
+
+        Where only its name is known, `array` asks the file for its type and length first.
+        """
+        begin = begin_of_rows(dtype)
+        start, stop = int(rows.start), int(rows.stop)
+        if start >= stop:
+            return np.empty(0, dtype)
+        content = self.read(name, begin + start * dtype.itemsize, begin + stop * dtype.itemsize)
+        return np.frombuffer(content, dtype)
 
     def exists(self, name: str) -> bool:
         """Whether there is a file of this name."""

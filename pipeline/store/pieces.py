@@ -70,19 +70,14 @@ def read_chunk(folder: Folder, chunk: int, check: bool = True) -> dict[str, Any]
     return found
 
 
-def pieces(folder: Folder, chunks: int) -> list[str]:
-    """The pieces of all chunks, in order. Raises PipelineError when a chunk isn't done."""
-    return [name for chunk in range(chunks) for name in of_chunk(folder, chunk)]
-
-
-def of_chunk(folder: Folder, chunk: int) -> list[str]:
-    """The pieces of a chunk, in order. Raises PipelineError when it isn't done."""
+def read_done(folder: Folder, chunk: int) -> dict[str, Any]:
+    """What was found in a chunk. Raises PipelineError when it isn't done."""
     found = read_chunk(folder, chunk, check=False)
     if found is None:
         raise PipelineError(
             f"{chunk_name(chunk)}: not written; the runner lost it, use another --runner"
         )
-    return list(found["pieces"])
+    return found
 
 
 def piece_receipt(folder: Folder, piece: str) -> dict[str, Any]:

@@ -21,12 +21,14 @@ def decide(folder: Folder, config: Config) -> None:
     """Write the shares by which the kept documents of all pieces are split."""
     catalog = Catalog.load(folder)
 
+    reasons = [dropped.marks(folder, reason) for reason in dropped.reasons(config)]
+
     def kept() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for piece in range(len(catalog)):
-            records = folder.array(hashes_name(catalog.name(piece)))[:]
+            records = folder.load(hashes_name(catalog.name(piece)))
             is_kept = np.ones(len(records), bool)
-            for reason in dropped.reasons(config):
-                is_kept &= ~dropped.marks(folder, reason)[catalog.numbers(piece)]
+            for marks in reasons:
+                is_kept &= ~marks[catalog.numbers(piece)]
             records = records[is_kept[records["ordinal"]]]
             yield records["document"][:, 0], records["characters"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import isqrt, prod
 
 import numpy as np
@@ -15,6 +15,31 @@ _HEAD_BYTES = 4096  # read at first: the header, and all of a small array
 # numpy reads a header with Python's parser, which raises SystemError in CPython 3.11 when two
 # threads parse at once: it counts its depth for all of them together.
 reading_header = threading.Lock()
+
+
+def array_in(content: bytes) -> np.ndarray:
+    """The array in the bytes of an .npy file, which can't be written to."""
+    file = io.BytesIO(content)
+    shape, dtype = _read_header(file)
+    return np.frombuffer(content, dtype, offset=file.tell()).reshape(shape)
+
+
+def _read_header(file: io.BytesIO) -> tuple[tuple[int, ...], np.dtype]:
+    np.lib.format.read_magic(file)
+    with reading_header:
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)  # np.save's
+    return shape, dtype
+
+
+@lru_cache
+def begin_of_rows(dtype: np.dtype) -> int:
+    """Where the rows begin in the .npy file of a one-dimensional array, however many they are.
+
+    numpy leaves room in the header for the number of rows to grow.
+    """
+    file = io.BytesIO()
+    np.save(file, np.empty(0, dtype))
+    return file.tell()
 
 
 class StoredArray:
@@ -31,9 +56,7 @@ class StoredArray:
         self._read = read
         self._head = read(0, _HEAD_BYTES)
         file = io.BytesIO(self._head)
-        np.lib.format.read_magic(file)
-        with reading_header:
-            self.shape, _, self.dtype = np.lib.format.read_array_header_1_0(file)  # np.save's
+        self.shape, self.dtype = _read_header(file)
         self._begin = file.tell()
 
     @cached_property

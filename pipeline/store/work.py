@@ -219,7 +219,7 @@ def leave_error(folder: Folder, error: Exception) -> None:
 
 
 def take_errors(folder: Folder) -> list[str]:
-    """What workers have left; it is gone afterwards."""
+    """What workers have left, which is deleted."""
     found = []
     for name in folder.list(f"{WORK}/errors"):
         found.append(folder.read(name).decode())

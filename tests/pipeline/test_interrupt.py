@@ -1,4 +1,4 @@
-"""Ctrl-C at a terminal, and a worker that dies: one line each, and the same command goes on."""
+"""Ctrl-C at a terminal, and a worker that dies: one line each, and the same command resumes."""
 
 import json
 import os

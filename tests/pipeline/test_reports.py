@@ -77,7 +77,7 @@ def found(run: Path) -> Found:
     assert problems(folder) == []
     chunks = len(json.loads(folder.read(".work/plan.json"))["chunks"])
     documents: Found = defaultdict(dict)
-    for piece in pieces.pieces(folder, chunks):
+    for piece in (name for i in range(chunks) for name in pieces.read_done(folder, i)["pieces"]):
         for document in pieces.read_documents(folder, piece):
             assert document.id not in documents[document.source]
             documents[document.source][document.id] = document.text

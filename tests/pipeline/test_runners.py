@@ -66,7 +66,7 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def full_config(
     config_for: Callable[..., Config], corpus: Path, book: Path
 ) -> Callable[[Path], Config]:
-    """full_config(output): two sources, one seen two or three times, and no step left out."""
+    """full_config(output): two sources, one seen two or three times, and no step missing."""
 
     def make(output: Path) -> Config:
         return config_for(

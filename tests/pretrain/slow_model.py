@@ -14,8 +14,8 @@ from tests.pretrain.small_model import VOCAB, in_place
 
 
 def slow_logits(model: LateMaskModel, batch: MaskedBatch) -> Tensor:
-    """[B, T, VOCAB] logits: all positions everywhere; holes are no keys before `insert_layer`, and
-    their rows are overwritten when they enter.
+    """[B, T, VOCAB] logits: all positions everywhere; masked ones are no keys before
+    `insert_layer`, and their rows are overwritten when they enter.
     """
     ids, is_masked, is_gone = in_place(batch)
     w = dict(model.named_parameters())
@@ -76,13 +76,13 @@ def slow_logits(model: LateMaskModel, batch: MaskedBatch) -> Tensor:
             x = torch.where(is_masked[..., None], entering, x)
         encoded = x
         cross = masking.late_attention == "cross"
-        holes_only = cross and masking.cross_queries == "holes"
+        masked_only = cross and masking.cross_queries == "masked"
         for index in range(d):
-            hidden_keys = ~is_masked if holes_only else is_gone
+            hidden_keys = ~is_masked if masked_only else is_gone
             x = layer(x, f"late_layers.{index}", hidden_keys, encoded if cross else None)
         if pre:
             x = norm(x, "late_norm")
-        if holes_only:
+        if masked_only:
             x = torch.where(is_masked[..., None], x, encoded)
     state = norm(F.gelu(linear(x, "head.dense")), "head.norm")
     return (state @ w["word_embeddings.weight"].T + w["head.bias"])[..., :VOCAB]

@@ -64,16 +64,16 @@ def tensors(batch: MaskedBatch) -> list[Tensor]:
 
 
 def in_place(batch: MaskedBatch) -> tuple[Tensor, Tensor, Tensor]:
-    """[B, SEQ_LEN] the rows in reading order with <mask> at the holes; which places are holes;
+    """[B, SEQ_LEN] the rows in reading order with <mask> at the masked positions; which they are;
     which hold nothing at all.
     """
     input_ids, positions, _ = tensors(batch)
-    holes = positions[:, input_ids.shape[1] :]
+    masked = positions[:, input_ids.shape[1] :]
     ids = torch.zeros(len(positions), SEQ_LEN, dtype=torch.long).scatter(
-        1, positions, torch.cat([input_ids, torch.full_like(holes, MASK)], dim=1)
+        1, positions, torch.cat([input_ids, torch.full_like(masked, MASK)], dim=1)
     )
     nowhere = torch.zeros_like(ids, dtype=torch.bool)
-    return ids, nowhere.scatter(1, holes, True), ~nowhere.scatter(1, positions, True)
+    return ids, nowhere.scatter(1, masked, True), ~nowhere.scatter(1, positions, True)
 
 
 def assert_one_graph(model: LateMaskModel, batches: list[list[Tensor]]) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
+from transformers.utils import logging as hf_logging
 
 from pretrain.auto import LateMaskConfig, LateMaskForMaskedLM
 from pretrain.errors import PretrainError
@@ -18,7 +19,7 @@ RECIPES = (
     ("--masking.insert_layer", "1"),
     ("--masking.insert_layer", "2", "--masking.late_layers", "1"),
     ("--masking.insert_layer", "2", "--masking.late_layers", "1",
-     "--masking.late_attention", "cross", "--masking.cross_queries", "holes"),
+     "--masking.late_attention", "cross", "--masking.cross_queries", "masked"),
     ("--model.architecture", "bert", "--masking.insert_layer", "1"),
     ("--model.architecture", "modernbert",
      "--model.local_attention", "4", "--masking.insert_layer", "1", "--masking.late_layers", "1"),
@@ -61,3 +62,15 @@ def test_transformers_own_pipeline_fills_masks_with_it(trained: tuple[LateMaskMo
     found = fill("the array of<mask> given", top_k=3)
     assert len(found) == 3
     assert found[0]["score"] >= found[1]["score"] > 0
+
+
+def test_nothing_warns_of_another_model_type(
+    trained: tuple[LateMaskModel, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    _, folder = trained
+    hf_logging.enable_propagation()
+    try:
+        assert LateMaskConfig.from_pretrained(folder).model_type == "latemask"
+    finally:
+        hf_logging.disable_propagation()
+    assert not caplog.records

@@ -291,13 +291,22 @@ def test_rotary_decoder_layers_over_a_table_are_refused(
         tiny_config("--config", str(file))
 
 
+def test_queries_have_another_name(
+    tiny_config: Callable[..., PretrainConfig], tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.yaml"
+    settings = {"late_layers": 1, "late_attention": "cross", "cross_queries": "holes"}
+    file.write_text(yaml.safe_dump({"masking": settings}))
+    assert tiny_config("--config", str(file)).masking.cross_queries == "masked"
+
+
 @pytest.mark.parametrize(
     ("key", "message"),
     [
         ("model.norm", "is now model.architecture"),
-        ("model.position_init", "is gone"),
-        ("masking.late_positions", "is gone"),
-        ("optimizer.lower_warmup", "is gone"),
+        ("model.position_init", "was removed"),
+        ("masking.late_positions", "was removed"),
+        ("optimizer.lower_warmup", "was removed"),
     ],
 )
 def test_former_keys_on_the_command_line_say_what_became_of_them(

@@ -63,8 +63,8 @@ def test_ratios_to_vanilla(
     [
         ("all", 1, 0.8, (0.700, 0.866, 0.648, 0.715)),
         ("all", 2, 0.8, (0.806, 0.966, 0.701, 0.767)),
-        ("holes", 2, 0.8, (0.687, 0.854, 0.642, 0.709)),
-        ("holes", 2, 1.0, (0.604, 0.776, 0.550, 0.620)),
+        ("masked", 2, 0.8, (0.687, 0.854, 0.642, 0.709)),
+        ("masked", 2, 1.0, (0.604, 0.776, 0.550, 0.620)),
     ],
 )
 def test_ratios_of_cross_attention(
@@ -139,7 +139,7 @@ SELF_ATTENTION: list[tuple[int, int, dict[str, Any]]] = [
 ]
 CROSS_ATTENTION: list[tuple[int, int, dict[str, Any]]] = [
     (3, 2, {"late_attention": "cross"}),
-    (3, 2, {"late_attention": "cross", "cross_queries": "holes"}),
+    (3, 2, {"late_attention": "cross", "cross_queries": "masked"}),
 ]
 
 

@@ -159,3 +159,17 @@ def test_peaks_are_known_by_name_for_bf16_alone(monkeypatch: pytest.MonkeyPatch)
     assert peak_tflops(RunConfig(output_dir="", peak_tflops=9.0), gpu, "fp32") == 9.0
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _device: "Something New")
     assert peak_tflops(settings, gpu, "bf16") is None
+
+
+def test_a_line_fits_a_hundred_columns(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    writer = metrics(tmp_path, Progress())
+    values = {
+        "train/loss": 1.29834, "train/accuracy": 0.71234, "train/gradient_norm": 0.98765,
+        "train/lr": 2.3456e-5, "speed/tokens_per_second": 12_345_678.9, "speed/tflops": 4123.4,
+        "speed/memory_gib": 71.23, "speed/mfu": 0.41234,
+    }  # fmt: skip
+    writer.log(Progress(step=1_234_567), 0.999, values)
+    assert len(f"12:34:56 {caplog.messages[-1]}") <= 100
+    assert "loss 1.298" in caplog.messages[-1]
+    assert "12.35M" in caplog.messages[-1]

@@ -66,7 +66,7 @@ def test_k0_equals_hugging_face_masked_lm_with_gradients(name: str, tied: bool) 
     insert_layer=st.integers(0, 3),
     late_layers=st.integers(0, 2),
     late_attention=st.sampled_from(["self", "cross"]),
-    cross_queries=st.sampled_from(["all", "holes"]),
+    cross_queries=st.sampled_from(["all", "masked"]),
     rate=st.floats(0.1, 0.8),
     loss_fraction=st.sampled_from([1.0, 0.6]),
     masked_share=st.floats(0.2, 1.0),

@@ -15,8 +15,8 @@ def test_identity_of_a_masked_token_is_invisible() -> None:
     batch = corrupt(model, rows)
     changed = rows.copy()
     num_visible = batch.input_ids.shape[1]
-    holes = batch.position_ids[:, num_visible:]
-    np.put_along_axis(changed, holes, 4 + (np.take_along_axis(rows, holes, 1) + 7) % 50, axis=1)
+    masked = batch.position_ids[:, num_visible:]
+    np.put_along_axis(changed, masked, 4 + (np.take_along_axis(rows, masked, 1) + 7) % 50, axis=1)
     assert (changed != rows).any()
     other = corrupt(model, changed)
     # Bit-identical inputs to everything before the loss; only the labels differ.

@@ -1,4 +1,4 @@
-"""A run on a real Slurm that is stopped in every way, and goes on as if nothing had been."""
+"""A run on a real Slurm that is stopped in every way, and resumes as if nothing had been."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose head a model wears: its classes are matched by name, never by place."""
+"""Which head a model has: its classes are matched by name, never by index."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Sweeps: several rates, side by side, gone on with; and starts from another task's encoder."""
+"""Sweeps: several rates, side by side, resumed; and starts from another task's encoder."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""A mask's training that is broken off goes on from its checkpoint's scores, not from its bits."""
+"""A mask's training that is interrupted resumes from its checkpoint's scores, not from its bits."""
 
 import shutil
 from pathlib import Path

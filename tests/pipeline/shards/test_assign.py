@@ -11,6 +11,7 @@ from pipeline.store import work
 from pipeline.store.folder import Folder
 from pipeline.tokens import encoded
 
+TOKEN = np.dtype(np.uint32)
 Entry = tuple[int, int, int, int]  # split, both halves of the hash, length
 
 
@@ -26,7 +27,7 @@ def _write(folder: Folder, groups: list[list[Entry]]) -> dict[Entry, list[int]]:
         own = [t for entry in sorted(entries) for t in tokens[entry]]
         files = {
             encoded.index_name(number): index,
-            encoded.tokens_name(number): np.array(own, np.uint32),
+            encoded.tokens_name(number): np.array(own, TOKEN),
             encoded.starts_name(number): np.array(own, np.uint32) % 3 == 0,
         }
         for name, array in files.items():
@@ -62,7 +63,7 @@ def test_the_shards_are_all_documents_by_hash(
         expected = [tokens[entry] for entry in sorted(tokens) if entry[0] == code]
         found = []
         for shard in range(of):
-            of_shard = shard_documents(folder, split, shard, sentences=True)
+            of_shard = shard_documents(folder, split, shard, dtype=TOKEN, sentences=True)
             found += [some.tolist() for some in of_shard.tokens]
             for some, starts in zip(of_shard.tokens, of_shard.starts or [], strict=True):
                 assert (some % 3 == 0).tolist() == starts.tolist()
@@ -80,6 +81,8 @@ def test_shards_are_even_to_within_a_document(tmp_path: Path) -> None:
     folder = Folder(str(tmp_path))
     _write(folder, groups)
     assign_shards(folder, 5, Shards(train=7, valid=1), fewest_tokens=1024)
-    shards = [shard_documents(folder, "train", shard, sentences=False) for shard in range(7)]
+    shards = [
+        shard_documents(folder, "train", shard, dtype=TOKEN, sentences=False) for shard in range(7)
+    ]
     sizes = [sum(len(some) + 1 for some in shard.tokens) for shard in shards]
     assert max(sizes) - min(sizes) <= 2 * 90

@@ -99,6 +99,18 @@ def test_rows_of_an_array(folder: Folder) -> None:
     assert (array.shape, array.dtype, len(array)) == ((3000, 2), np.dtype("int64"), 3000)
     assert (np.asarray(array[100:300]) == rows[100:300]).all()
     assert (np.asarray(array) == rows).all()
+    assert (folder.load("a.npy") == rows).all()
+
+
+@pytest.mark.parametrize("count", [0, 7, 3000])
+def test_rows_of_an_array_of_known_type(folder: Folder, count: int) -> None:
+    rows = np.zeros(count, [("hash", "u8", 2), ("length", "u4"), ("split", "u1")])
+    rows["length"] = np.arange(count)
+    content = io.BytesIO()
+    np.save(content, rows)
+    folder.write("a.npy", content.getvalue())
+    for start, stop in ((0, count), (count // 3, count // 2), (count, count)):
+        assert (folder.rows("a.npy", slice(start, stop), rows.dtype) == rows[start:stop]).all()
 
 
 class _Slow:

@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.store.stored_array import StoredArray, rows_between
+from pipeline.dedup.duplicates import RECORD
+from pipeline.store.stored_array import StoredArray, begin_of_rows, rows_between
+from pipeline.tokens.encoded import INDEX
 
 ROW = np.dtype([("hash", "u8"), ("number", "u4")])
 
@@ -37,6 +39,21 @@ def test_rows_are_numpys(shape: tuple[int, ...], dtype: str) -> None:
     if len(rows) > 699:
         assert (array[numbers] == rows[numbers]).all()
     assert (array[numbers[:0]] == rows[numbers[:0]]).all()
+
+
+@pytest.mark.parametrize("dtype", [ROW, np.dtype("u2"), np.dtype(bool), RECORD, INDEX])
+def test_rows_begin_at_one_place_whatever_their_number(dtype: np.dtype) -> None:
+    for count in (0, 9, 10**4, 10**15, 2**62):
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(
+            header,
+            {
+                "descr": np.lib.format.dtype_to_descr(dtype),
+                "fortran_order": False,
+                "shape": (count,),
+            },
+        )
+        assert header.tell() == begin_of_rows(dtype)
 
 
 def test_a_few_rows_are_not_all_of_the_file() -> None:

@@ -89,8 +89,10 @@ def test_groups_of_any_size_give_the_same_shards(
         assert tokenize_group(folder, 0, config, words) == receipts[0]
         assign_shards(folder, groups, config.shards, fewest_tokens=1)
         counts = sum((Counter(r["counts"]["words"]) for r in receipts), Counter())
-        shards = [shard_documents(folder, "train", shard, True) for shard in range(3)]
-        shards.append(shard_documents(folder, "valid", 0, True))
+        shards = [
+            shard_documents(folder, split, shard, dtype=np.dtype(config.dtype), sentences=True)
+            for split, shard in (("train", 0), ("train", 1), ("train", 2), ("valid", 0))
+        ]
         assert sum(len(shard.tokens) for shard in shards) == sum(r["copies"] for r in receipts)
         found.append((counts, [[[*map(bytes, a)] for a in shard if a] for shard in shards]))
     assert found[0] == found[1] == found[2]

@@ -136,7 +136,7 @@ def test_it_goes_back_and_reads_on_behind_the_bad_data(tmp_path: Path) -> None:
     taken = [position for position, _ in trial.batches.read]
     assert taken[13:15] == [208, 224]
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert sum("train/loss" in line for line in lines) == 20  # those that were undone are gone
+    assert sum("train/loss" in line for line in lines) == 20  # those that were undone are removed
 
 
 def test_without_a_checkpoint_it_goes_back_to_the_initial_weights(tmp_path: Path) -> None:
