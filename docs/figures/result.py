@@ -24,7 +24,7 @@ def losses(ax: Axes) -> None:
     """Each run's mean over seeds, and their range, by the share of the budget of FLOPs."""
     curves = pd.read_csv(CURVES)
     for name, (label, color) in RUNS.items():
-        of_run = curves[curves.arm == name]
+        of_run = curves[curves.variant == name]
         budget = of_run.groupby("seed").flops.transform("max")
         of_run = of_run.assign(share=(of_run.flops / budget).round(3))
         by_share = of_run.groupby("share").loss
@@ -65,7 +65,9 @@ def main() -> None:
     for ax in (left, right):
         ax.spines[["top", "right"]].set_visible(False)
     figure.tight_layout(w_pad=9)
-    figure.savefig(Path(__file__).with_name("result.svg"), metadata={"Date": None}, facecolor="white")
+    figure.savefig(
+        Path(__file__).with_name("result.svg"), metadata={"Date": None}, facecolor="white"
+    )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ The flags are `run_glue.py`'s: its own, and every field of Hugging Face's `Train
 `--config` file holds the same flags by name, and sections that hold flags for some jobs only:
 `methods: {mask: {...}}`, `tasks: {rte: {...}}` and `methods: {mask: {tasks: {rte: {...}}}}`. Later
 wins: the method's defaults, the file, its `methods`, its `tasks`, its `methods`' `tasks`, the
-command line. A section `figures` holds flags for `python -m finetune.analysis` alone.
+command line. A section `figures` holds flags for `python -m reproduce weight_masks` alone.
 """
 
 import argparse
@@ -99,7 +99,7 @@ def config_of(command: Sequence[str]) -> Path | None:
 class Layers:
     """A config file taken apart: flags for all jobs, for those of one method, task, or both.
 
-    `figures` is as it stands in the file: its flags are not all ours (finetune/analysis).
+    `figures` is as it stands in the file: its flags are not all ours (reproduce/weight_masks).
     """
 
     base: list[str]
