@@ -40,7 +40,7 @@ def losses(ax: Axes) -> None:
     ax.set_title("The same FLOPs, a lower loss", loc="left", fontweight="bold")
     ax.text(
         34, 3.85, "RoBERTa body, 8 layers × 64, three seeds and their range;\n"
-        "finetuned, it scores 1.5 points less [−4.7, +1.7]", fontsize=7, color="#555560",
+        "finetuned, it scores 1.5 points lower [−4.7, +1.7]", fontsize=7, color="#555560",
     )  # fmt: skip
 
 

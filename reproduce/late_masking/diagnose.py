@@ -113,12 +113,12 @@ def rank_of(hidden: Tensor) -> float:
 
 
 def share_to_masks(probabilities: Tensor, visible: int) -> float:
-    """Attention [B, heads, T, T] from visible places to holes, over the share of holes."""
-    holes = probabilities.shape[-1] - visible
-    if holes == 0:
+    """Attention [B, heads, T, T] from visible positions to masked ones, over the share of those."""
+    masked = probabilities.shape[-1] - visible
+    if masked == 0:
         return 0.0
     given = probabilities[..., :visible, visible:].sum(dim=-1).mean().item()
-    return given / (holes / probabilities.shape[-1])
+    return given / (masked / probabilities.shape[-1])
 
 
 def norm_of(module: nn.Module) -> float:
@@ -132,7 +132,7 @@ def recorded(model: LateMaskModel) -> Iterator[tuple[list[Tensor], list[Tensor]]
     """The states behind the embedding and each layer, and each layer's self-attention.
 
     Yields two lists that a forward pass fills: [B, T, h] states, [B, heads, T, T] probabilities.
-    Not for `cross_queries: holes`, whose late layers have no visible tokens.
+    Not for `cross_queries: masked`, whose late layers have no visible tokens.
     """
     states: list[Tensor] = []
     attention: list[Tensor] = []

@@ -1,6 +1,6 @@
 """The checked-in CSV files of an experiment, as its tables and claims ask for them.
 
-Runs whose settings are no longer those of the config are left out. A run's times count where it was
+Runs whose settings are no longer those of the config are dropped. A run's times count where it was
 made on the machine of the reference's run of the same seed; elsewhere they are NaN.
 """
 
@@ -88,7 +88,7 @@ class Record:
         rows = read_csv(self._results / name)
         if left_out := {(r["variant"], r["seed"]) for r in rows} - self.machines.keys():
             runs = ", ".join(f"{variant} {seed}" for variant, seed in sorted(left_out))
-            logger.warning("%s: made with other settings, left out: %s", name, runs)
+            logger.warning("%s: made with other settings, dropped: %s", name, runs)
         return [row for row in rows if (row["variant"], row["seed"]) in self.machines]
 
     def timed(self, variant: str, seed: int) -> bool:

@@ -69,7 +69,7 @@ class Options:
             if run.finished:
                 yield run
             else:
-                logger.warning("%s is not pretrained yet: left out", run.name)
+                logger.warning("%s is not pretrained yet: passed over", run.name)
 
     def launch(self, stage: str, *here: str) -> list[str]:
         """The command of a stage: what brings it into a queue, or this Python with `here`."""
