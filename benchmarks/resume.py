@@ -41,7 +41,7 @@ def options(stage: int, total: int, optimizer: str) -> tuple[object, ...]:
 
 
 def largest_difference(whole: Run, data: Path, folder: Path, ranks: int) -> float:
-    """Go on from `whole`'s checkpoint on `ranks` ranks; the largest difference of a loss."""
+    """Resume from `whole`'s checkpoint on `ranks` ranks; the largest difference of a loss."""
     shutil.copytree(whole.folder, folder, ignore=shutil.ignore_patterns("hf"))
     expected = whole.losses()
     for checkpoint in (folder / "checkpoints").glob("step-*"):

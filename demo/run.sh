@@ -52,7 +52,7 @@ if [ ! -s "$OUT/filled.jsonl" ]; then
     --text "This function is used<mask> create a new object."
 fi
 if [ ! -s "$OUT/tsne.png" ]; then
-  python -m finetune.analysis tsne --config configs/glue/demo.yaml --task_name library --seed 1 \
+  python -m reproduce weight_masks tsne --config configs/glue/demo.yaml --task_name library --seed 1 \
     --model_name_or_path "$OUT/late/hf" --data_dir "$OUT/data/tasks" --runs "$OUT/glue" \
     --output_dir "$OUT"
 fi

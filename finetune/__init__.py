@@ -1,1 +1,1 @@
-"""Finetune an encoder, or mask its frozen weights, on GLUE-like tasks; tables and figures."""
+"""Finetune an encoder, or mask its frozen weights, on GLUE-like tasks; tables, answers."""

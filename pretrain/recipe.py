@@ -163,7 +163,7 @@ class ModelConfig:
     dropout: float = 0.1
     """On hidden states and attention weights, in training."""
     initializer_range: float | None = 0.02
-    """Standard deviation of the initial weights; null: 1/sqrt(fan-in), better for narrow models."""
+    """Standard deviation of the initial weights; null: 1/sqrt(fan-in), for narrow models."""
     tie_word_embeddings: bool = True
     """The head multiplies with the word embedding, or with a matrix of its own."""
     vocab_size: int | None = None

@@ -143,7 +143,7 @@ def test_from_own_text_to_a_mask(tmp_path: Path) -> None:
 def test_files_named_in_the_text_exist() -> None:
     text = README
     for name in re.findall(
-        r"`((?:configs|docs|slurm|demo|pipeline|pretrain|finetune)/[^`]*)`", text
+        r"`((?:configs|docs|slurm|demo|pipeline|pretrain|finetune|reproduce)/[^`]*)`", text
     ):
         assert (ROOT / name).exists(), name
 
@@ -154,7 +154,11 @@ def slug(heading: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]
+    "page",
+    [
+        *("README.md", "reproduce/README.md"),
+        *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md")),
+    ],
 )
 def test_links_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")

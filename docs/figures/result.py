@@ -24,7 +24,7 @@ def losses(ax: Axes) -> None:
     """Each run's mean over seeds, and their range, by the share of the budget of FLOPs."""
     curves = pd.read_csv(CURVES)
     for name, (label, color) in RUNS.items():
-        of_run = curves[curves.arm == name]
+        of_run = curves[curves.variant == name]
         budget = of_run.groupby("seed").flops.transform("max")
         of_run = of_run.assign(share=(of_run.flops / budget).round(3))
         by_share = of_run.groupby("share").loss
@@ -40,7 +40,7 @@ def losses(ax: Axes) -> None:
     ax.set_title("The same FLOPs, a lower loss", loc="left", fontweight="bold")
     ax.text(
         34, 3.85, "RoBERTa body, 8 layers × 64, three seeds and their range;\n"
-        "finetuned, it scores 1.5 points less [−4.7, +1.7]", fontsize=7, color="#555560",
+        "finetuned, it scores 1.5 points lower [−4.7, +1.7]", fontsize=7, color="#555560",
     )  # fmt: skip
 
 
@@ -65,7 +65,9 @@ def main() -> None:
     for ax in (left, right):
         ax.spines[["top", "right"]].set_visible(False)
     figure.tight_layout(w_pad=9)
-    figure.savefig(Path(__file__).with_name("result.svg"), metadata={"Date": None}, facecolor="white")
+    figure.savefig(
+        Path(__file__).with_name("result.svg"), metadata={"Date": None}, facecolor="white"
+    )
 
 
 if __name__ == "__main__":

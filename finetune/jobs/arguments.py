@@ -4,7 +4,7 @@ The flags are `run_glue.py`'s: its own, and every field of Hugging Face's `Train
 `--config` file holds the same flags by name, and sections that hold flags for some jobs only:
 `methods: {mask: {...}}`, `tasks: {rte: {...}}` and `methods: {mask: {tasks: {rte: {...}}}}`. Later
 wins: the method's defaults, the file, its `methods`, its `tasks`, its `methods`' `tasks`, the
-command line. A section `figures` holds flags for `python -m finetune.analysis` alone.
+command line. A section `figures` holds flags for `python -m reproduce weight_masks` alone.
 """
 
 import argparse
@@ -17,16 +17,17 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from finetune.console import CommandParser
 from finetune.distribution import find_config
 from finetune.errors import FinetuneError
+from finetune.files import read_yaml
 from finetune.jobs.flags import (
     DECIDING_IF_GIVEN,
     EVERY_METHOD,
     METHOD_DEFAULTS,
+    OF_ALL_JOBS,
     OF_METHODS,
     PRESENTATION,
     GlueArguments,
@@ -99,7 +100,7 @@ def config_of(command: Sequence[str]) -> Path | None:
 class Layers:
     """A config file taken apart: flags for all jobs, for those of one method, task, or both.
 
-    `figures` is as it stands in the file: its flags are not all ours (finetune/analysis).
+    `figures` is as it stands in the file: its flags are not all ours (reproduce/weight_masks).
     """
 
     base: list[str]
@@ -114,10 +115,7 @@ class Layers:
         if path is None:
             return cls([], {}, {}, {}, {})
         path = find_config(path)
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except (OSError, yaml.YAMLError) as error:
-            raise FinetuneError(f"--config {path}: {error}") from error
+        content = read_yaml(path)
         methods = _section(content, "methods", str(path))
         wrong = sorted(set(methods) - set(METHODS))
         if wrong:
@@ -128,6 +126,9 @@ class Layers:
             for task, flags in _section(inner, "tasks", f"{path}, methods.{method}").items()
         }
         tasks = _section(content, "tasks", str(path))
+        for where, section in (("methods", methods), ("tasks", tasks)):
+            for name, flags in section.items():
+                _refuse_common(flags, f"{path}, {where}.{name}")
         figures = _section(content, "figures", str(path))
         return cls(
             words_of(content, str(path), parser),
@@ -143,6 +144,16 @@ class Layers:
         yield from self.methods.get(method, [])
         yield from self.tasks.get(task, [])
         yield from self.both.get((method, task), [])
+
+
+def _refuse_common(flags: dict[str, Any], source: str) -> None:
+    """FinetuneError for a flag that holds for all jobs or none."""
+    for name in OF_ALL_JOBS:
+        if name in flags:
+            raise FinetuneError(
+                f"{source}: found {name}, which is one for all jobs: name it outside the sections, "
+                "or run another command."
+            )
 
 
 def _section(content: Any, name: str, source: str) -> dict[str, dict[str, Any]]:
@@ -181,6 +192,11 @@ def task_names(first: argparse.Namespace) -> list[str]:
     if not first.task_name:
         raise FinetuneError("--task_name is missing: a task, several, or `all` for GLUE's nine.")
     names = [name for word in first.task_name for name in (GLUE if word == "all" else [word])]
+    for name in names:
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise FinetuneError(
+                f"--task_name {name!r}: a folder is called so; expected letters, digits, _, - and ."
+            )
     return list(dict.fromkeys(names))
 
 
@@ -211,6 +227,61 @@ class Settings:
                 decided[name] = value
         flags = METHODS[method].flags
         return decided | ({flags: self.method_flags[flags]} if flags else {})
+
+    def check(self) -> None:
+        """FinetuneError for a number that no job can use."""
+        at_least = {
+            "max_train_samples": (self.glue.max_train_samples, 1),
+            "max_eval_samples": (self.glue.max_eval_samples, 1),
+            "max_predict_samples": (self.glue.max_predict_samples, 1),
+            "max_seq_length": (self.glue.max_seq_length, 3),
+            "num_processes": (self.glue.num_processes, 1),
+            "per_device_train_batch_size": (self.training["per_device_train_batch_size"], 1),
+            "per_device_eval_batch_size": (self.training["per_device_eval_batch_size"], 1),
+            "gradient_accumulation_steps": (self.training["gradient_accumulation_steps"], 1),
+            "seed": (min(self.seeds), 0),
+            "learning_rate": (min(self.learning_rates), 0),
+            "classifier_learning_rate": (self.glue.classifier_learning_rate, 0),
+            "num_train_epochs": (self.training["num_train_epochs"], 0),
+            "lora_r": (self.method_flags["lora"]["r"], 1),
+            "lora_dropout": (self.method_flags["lora"]["dropout"], 0),
+            "shira_r": (self.method_flags["shira"]["r"], 1),
+            "recompute_blocks": (self.method_flags["mask"]["recompute_blocks"], 0),
+        }
+        for name, (value, least) in at_least.items():
+            if value is not None and not least <= value < float("inf"):
+                raise FinetuneError(f"--{name}: found {value}, expected {least} or more.")
+        if self.method_flags["lora"]["dropout"] >= 1:
+            raise FinetuneError(
+                f"--lora_dropout: found {self.method_flags['lora']['dropout']}, expected below 1."
+            )
+        if self.training["resume_from_checkpoint"]:
+            raise FinetuneError(
+                "--resume_from_checkpoint: each job resumes from the newest whole checkpoint in "
+                "its own folder; give the same --output_dir and leave this flag out."
+            )
+        if self.output_dir.exists() and not self.output_dir.is_dir():
+            raise FinetuneError(f"--output_dir {self.output_dir}: a file; expected a folder.")
+
+    def check_best_model(self, metrics: Sequence[str]) -> None:
+        """FinetuneError if the best checkpoint can't be chosen as the flags say."""
+        if not self.training["load_best_model_at_end"]:
+            return
+        evaluates, saves = (
+            str(getattr(self.training[name], "value", self.training[name]))
+            for name in ("eval_strategy", "save_strategy")
+        )
+        if saves != "best" and evaluates != saves:
+            raise FinetuneError(
+                f"--load_best_model_at_end: found --eval_strategy {evaluates} and --save_strategy "
+                f"{saves}, expected the same."
+            )
+        chosen = self.training["metric_for_best_model"]
+        known = ("loss", *metrics)
+        if chosen is not None and chosen.removeprefix("eval_") not in known:
+            raise FinetuneError(
+                f"--metric_for_best_model: found {chosen}, expected one of {', '.join(known)}."
+            )
 
 
 def _targets(words: list[str]) -> list[str] | str:
@@ -257,4 +328,6 @@ def resolve(
         values["bf16"] = bf16_is_fast()
     if values["bf16"] and not torch.cuda.is_available():
         values["use_cpu"] = True  # the Trainer takes bf16 without a GPU only so
-    return Settings(glue, data, seeds, rates, output_dir, values, method_flags)
+    settings = Settings(glue, data, seeds, rates, output_dir, values, method_flags)
+    settings.check()
+    return settings

@@ -46,6 +46,8 @@ DECIDING_IF_GIVEN = (
     "max_eval_samples",
     "pad_to_max_length",
 )
+# Flags that a config may not set for some methods or tasks alone.
+OF_ALL_JOBS = ("model_name_or_path", "method", "task_name", "output_dir", "num_processes")
 # Beginnings of the names of flags that change no result.
 PRESENTATION = (
     "dataloader_num_workers",

@@ -1,6 +1,7 @@
 """From the flags to jobs: tasks × methods × learning rates × seeds, all input checked first."""
 
 import hashlib
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from finetune.errors import FinetuneError
+from finetune.files import read_json
 from finetune.jobs.arguments import (
     Layers,
     Settings,
@@ -19,7 +21,7 @@ from finetune.jobs.arguments import (
     resolve,
     task_names,
 )
-from finetune.jobs.folder import FINISHED
+from finetune.jobs.folder import FINISHED, SETTINGS
 from finetune.jobs.methods import METHODS
 from finetune.jobs.train import Job
 from finetune.tasks import TaskData, load_task
@@ -58,28 +60,36 @@ class Inputs:
         return self._outlines[kind]
 
     def task(self, name: str, settings: Settings) -> TaskData:
-        """The rows of one task, the same for all methods."""
-        if name not in self._tasks:
+        """The rows of one task."""
+        key = _rows_key(name, settings)
+        if key not in self._tasks:
             glue = settings.glue
             with_test = settings.training["do_predict"]
             data = load_task(name, glue.data_dir, with_test, settings.data)
-            self._tasks[name] = data.parts(
+            self._tasks[key] = data.parts(
                 glue.max_train_samples, glue.max_eval_samples, glue.max_predict_samples
             )
-        return self._tasks[name]
+        return self._tasks[key]
 
     def encoded(self, job: Job) -> EncodedTask:
         """The token rows that `job` trains on; from OUT/.tokens if they were made before."""
-        key = (job.task, job.max_seq_length)
+        settings = self.settings[job.task, job.method]
+        key = (_rows_key(job.task, settings), job.max_seq_length)
         if key not in self._encoded:
-            settings = self.settings[job.task, job.method]
-            cache = settings.output_dir / TOKENS
             data = self.task(job.task, settings)
+            cache = settings.output_dir / TOKENS
             if settings.glue.overwrite_cache:
                 for file in cache.glob(f"{job.task}-*.npz"):
                     file.unlink(missing_ok=True)
             self._encoded[key] = encode_task(data, self.backbone, job.max_seq_length, cache)
         return self._encoded[key]
+
+
+def _rows_key(name: str, settings: Settings) -> str:
+    """The same for jobs with the same rows: a config may have others for some methods."""
+    glue = settings.glue
+    parts = (glue.max_train_samples, glue.max_eval_samples, glue.max_predict_samples)
+    return repr((name, glue.data_dir, settings.training["do_predict"], settings.data, parts))
 
 
 @dataclass(frozen=True)
@@ -115,7 +125,9 @@ def make_plan(command: Sequence[str], known: Inputs | None = None) -> Plan:
         replace(known, settings=cells) if known else Inputs(settings.glue.model_name_or_path, cells)
     )
     for (name, _), settings in cells.items():
-        check_metrics(inputs.task(name, settings))
+        data = inputs.task(name, settings)
+        check_metrics(data)
+        settings.check_best_model(data.task.metrics)
     inputs.backbone  # noqa: B018 - a wrong model is an error before anything runs
     for (name, method), settings in cells.items():
         chosen = METHODS[method]
@@ -127,7 +139,9 @@ def make_plan(command: Sequence[str], known: Inputs | None = None) -> Plan:
         for (name, method), settings in cells.items()
         for job in _jobs(name, method, settings, inputs.task(name, settings), identity)
     ]
-    return Plan(inputs, _rounds(jobs), settings.glue.num_processes)
+    rounds = _rounds(jobs)
+    _name_starts(jobs)
+    return Plan(inputs, rounds, settings.glue.num_processes)
 
 
 def _jobs(name: str, method: str, settings: Settings, data: TaskData, identity: str) -> list[Job]:
@@ -146,6 +160,7 @@ def _jobs(name: str, method: str, settings: Settings, data: TaskData, identity: 
                 "seed": seed,
                 "model": identity,
                 "data": data.sha256,
+                **settings.data.deciding(name),
                 **settings.deciding(method, rate),
             }
             start = _start(settings, seed)
@@ -177,6 +192,23 @@ def _start(settings: Settings, seed: int) -> Path | None:
     if (Path(given) / "config.json").is_file():
         return Path(given)
     return settings.output_dir / given / "finetune" / f"seed-{seed}"
+
+
+def _name_starts(jobs: list[Job]) -> None:
+    """Record in each job which model it starts from: another one makes other results."""
+    planned = {job.folder: job.settings for job in jobs}
+    for job in jobs:
+        if job.start is None:
+            continue
+        settings = planned.get(job.start)
+        file = job.start / SETTINGS
+        if settings is None and file.is_file():
+            settings = read_json(file)
+        if settings is None:
+            job.settings["start_model"] = model_identity(str(job.start))
+        else:
+            text = json.dumps(settings, sort_keys=True, default=str)
+            job.settings["start_model"] = hashlib.sha256(text.encode()).hexdigest()
 
 
 def _rounds(jobs: list[Job]) -> list[list[Job]]:

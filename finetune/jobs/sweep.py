@@ -8,6 +8,7 @@ as it is free.
 import logging
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -102,10 +103,19 @@ _inputs: Inputs | None = None
 
 def _start(devices: Any, threads: int, inputs: Inputs) -> None:
     global _inputs
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["CUDA_VISIBLE_DEVICES"] = devices.get()
     torch.set_num_threads(threads)
     set_up()
     _inputs = inputs
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed tells nobody, and a pool's process would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _run(job: Job) -> tuple[dict[str, Any], float]:

@@ -1,5 +1,6 @@
 """Finished jobs summarised over their seeds: a cell per task, method, learning rate and metric."""
 
+import logging
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ from finetune.tasks import GLUE, TASKS
 
 AVERAGE = "GLUE average"
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
@@ -18,6 +21,7 @@ class Cell:
 
     `std` is the sample deviation, 0 for one seed. `failed` counts the seeds that diverged or
     collapsed: their values are in all figures. `train_samples` is what the jobs trained on.
+    `mixed`: the jobs differ in more than the seed.
     """
 
     task: str
@@ -32,6 +36,7 @@ class Cell:
     learning_rate: float | None = None
     failed: int = 0
     train_samples: int | None = None
+    mixed: bool = False
 
 
 def collect(folder: Path) -> list[Cell]:
@@ -58,9 +63,25 @@ def collect(folder: Path) -> list[Cell]:
                 learning_rate=rate,
                 failed=sum(run.status != "ok" for run, _ in found),
                 train_samples=found[0][0].results.get("train_samples"),
+                mixed=_are_mixed([run for run, _ in found]),
             )
         )
     return sorted(cells, key=lambda cell: order.get(cell.task, len(order)))
+
+
+def _are_mixed(runs: Sequence[Run]) -> bool:
+    """Whether these seeds' settings differ; says in which."""
+    own = ("seed", "start_model")  # each seed starts from the model of the same seed
+    settings = [{k: v for k, v in run.settings.items() if k not in own} for run in runs]
+    keys = {key for some in settings for key in some}
+    differing = sorted(k for k in keys if any(s.get(k) != settings[0].get(k) for s in settings))
+    if differing:
+        logger.warning(
+            "%s: these seeds are of different settings: %s",
+            runs[0].folder.parent,
+            ", ".join(differing),
+        )
+    return bool(differing)
 
 
 def headline(task: str, cells: Sequence[Cell]) -> str:

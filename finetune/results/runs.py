@@ -48,6 +48,8 @@ class Run:
             names = [f"{m}{s}" for m in TASKS[self.task].metrics for s in ("", "_mm")]
         else:
             names = [name for name in found if not any(f in name for f in FIGURES)]
+            asked = self.settings.get("metrics", [])  # JSON files have their keys sorted
+            names.sort(key=lambda name: asked.index(name) if name in asked else len(asked))
         return {name: found[name] for name in names if name in found}
 
 

@@ -37,7 +37,8 @@ def to_markdown(
         trained[cell.task] = _rows_of(cell)
     for task, method in planned:
         if (task, method) not in {(cell.task, cell.method) for cell in chosen}:
-            metric = next((m for t, m in rows if t == task), TASKS[task].metrics[0])
+            first = TASKS[task].metrics[0] if task in TASKS else ""
+            metric = next((m for t, m in rows if t == task), first)
             rows[task, metric][method] = "not finished"
             trained.setdefault(task, "")
     lines = [
@@ -56,6 +57,9 @@ def to_markdown(
     missing = [task for task in GLUE if task != "wnli" and task not in {c.task for c in chosen}]
     if missing and len(missing) < len(GLUE) - 1:
         lines[-1] += f" No GLUE average without {', '.join(missing)}."
+    mixed = [f"{cell.task}, {cell.method}" for cell in chosen if cell.mixed]
+    if mixed:
+        lines[-1] += f" Seeds of other settings than each other: {'; '.join(dict.fromkeys(mixed))}."
     if waiting:
         lines[-1] += f" {waiting} jobs are not finished."
     return "\n".join([*lines, *_rates(cells), ""])
@@ -65,8 +69,10 @@ def _figure(cell: Cell) -> str:
     if cell.task == AVERAGE:
         return f"{100 * cell.median:.1f} (n={cell.n})"
     failed = f", {cell.failed} failed †" if cell.failed else ""
+    if cell.n == 1:
+        return f"{100 * cell.median:.1f} (n=1{failed})"
     text = f"{100 * cell.median:.1f} ± {100 * cell.std:.1f} (n={cell.n}{failed})"
-    return f"{text}, best {100 * cell.best:.1f}" if cell.n > 1 else text
+    return f"{text}, best {100 * cell.best:.1f}"
 
 
 def _rows_of(cell: Cell) -> str:

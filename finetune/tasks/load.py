@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from finetune.errors import FinetuneError
 from finetune.tasks import readers
@@ -48,6 +49,17 @@ class DataFlags:
         """Whether any file is named."""
         return any((self.train_file, self.validation_file, self.test_file))
 
+    def deciding(self, name: str) -> dict[str, Any]:
+        """What of a task of one's own decides its results, beside the files' content."""
+        if name in TASKS or not self.given:
+            return {}
+        task = self.task(name)
+        return {
+            "text_columns": self.text_columns,
+            "label_column": task.label,
+            "metrics": list(task.metrics),
+        }
+
     def task(self, name: str) -> Task:
         """The task `name` of the table, or one of one's own that these flags describe."""
         if name in TASKS or not self.given:
@@ -61,6 +73,12 @@ class DataFlags:
             raise FinetuneError(
                 f"--regression: found --task_kind {self.task_kind}, expected text; only a text has "
                 "a score."
+            )
+        most = {"text": 2, "tokens": 1, "choice": len(self.text_columns)}[self.task_kind]
+        if len(self.text_columns) > most:
+            raise FinetuneError(
+                f"--text_columns {' '.join(self.text_columns)}: found {len(self.text_columns)}, "
+                f"expected at most {most} for --task_kind {self.task_kind}."
             )
         usual = ("pearson", "spearmanr") if self.regression else ("accuracy",)
         tokens = self.task_kind == "tokens"

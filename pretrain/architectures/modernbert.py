@@ -8,7 +8,7 @@ tokens come in any order, and those between two of them may be missing.
 [MASK]s that enter after a layer meet a stream that has grown: the norm of the embeddings, which
 they get as tokens do, is the last before the end that the stream itself goes through. So a learned
 factor for each dimension (`mask_scale`) multiplies them there, as a norm's own weights would. It
-measured better than one factor for all, and than none (docs/pretraining.md).
+did better than one factor for all, and than none (docs/reproduction.md, other small runs).
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def imported(*command: str) -> tuple[int, set[str], str]:
     return code, set(names), "\n".join(printed) + done.stderr
 
 
-@pytest.mark.parametrize("module", ["glue", "predict", "serve", "maskfile", "families", "analysis"])
+@pytest.mark.parametrize("module", ["glue", "predict", "serve", "maskfile", "families"])
 def test_help_is_quick(module: str) -> None:
     code, names, printed = imported(f"finetune.{module}", "--help")
     assert (code, names & HEAVY) == (0, set())

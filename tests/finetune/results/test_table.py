@@ -54,7 +54,7 @@ def test_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     markdown = (tmp_path / "table.md").read_text()
     assert capsys.readouterr().out == markdown
     assert "5,000 of 392,702 | – | 60.0 ± 20.8 (n=3, 1 failed †), best 90.0 |" in markdown
-    assert "| cola | matthews_correlation |  | 25.0 ± 0.0 (n=1) | – |" in markdown
+    assert "| cola | matthews_correlation |  | 25.0 (n=1) | – |" in markdown
     assert "†: seeds that failed" in markdown and "1 jobs are not finished" in markdown
     assert "No GLUE average without sst2" in markdown
     assert image.imread(tmp_path / "table.png").std() > 0
@@ -82,7 +82,7 @@ def test_what_a_sweeps_config_names_and_is_not_there_is_unfinished(
     config.write_text("task_name: [rte, cola]\nmethod: [finetune, mask]\nseed: [1, 2]\n")
     main(["table", str(tmp_path), "--config", str(config)])
     text = capsys.readouterr().out
-    assert "| rte | accuracy |  | 60.0 ± 0.0 (n=1) | not finished |" in text
+    assert "| rte | accuracy |  | 60.0 (n=1) | not finished |" in text
     assert "| cola | matthews_correlation |  | not finished | not finished |" in text
 
 
@@ -128,3 +128,37 @@ def test_copies_that_someone_set_aside_do_not_count(
     (job / "all_results.json").write_text('{"eval_acc')
     with pytest.raises(FinetuneError, match=r"seed-1/all_results\.json: not JSON"):
         collect(tmp_path)
+
+
+def test_the_first_metric_asked_for_decides(tmp_path: Path) -> None:
+    for rate, accuracy, macro in (("lr-0.1", 0.9, 0.3), ("lr-0.2", 0.8, 0.7), ("lr-0.3", 0.5, 0.5)):
+        write(tmp_path, "mine", "mask", 1, rate, eval_accuracy=accuracy, eval_macro_f1=macro)
+        job = tmp_path / "mine/mask" / rate / "seed-1/job.json"
+        job.write_text(json.dumps({"metrics": ["macro_f1", "accuracy"]}))
+    best = best_rates(collect(tmp_path))
+    assert [(cell.metric, cell.learning_rate) for cell in best] == [
+        ("macro_f1", 0.2),
+        ("accuracy", 0.2),
+    ]
+
+
+def test_seeds_of_other_settings_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    for seed, epochs in ((1, 1), (2, 4)):
+        write(tmp_path, "mine", "mask", seed, eval_accuracy=0.5)
+        job = tmp_path / f"mine/mask/seed-{seed}/job.json"
+        job.write_text(json.dumps({"seed": seed, "num_train_epochs": epochs}))
+    main(["table", str(tmp_path)])
+    assert "Seeds of other settings than each other: mine, mask." in capsys.readouterr().out
+    assert "these seeds are of different settings: num_train_epochs" in caplog.text
+
+
+def test_a_task_of_ones_own_that_is_not_finished(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, "other", "mask", 1, eval_accuracy=0.5)
+    config = tmp_path / "c.yaml"
+    config.write_text("task_name: [other, mine]\nmethod: [mask]\ntrain_file: t.csv\n")
+    main(["table", str(tmp_path), "--config", str(config)])
+    assert "| mine |  |  | not finished |" in capsys.readouterr().out

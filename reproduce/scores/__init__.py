@@ -1,0 +1,1 @@
+"""Scores of finetuning, masks and other adapters: a grid of learning rates, then several seeds."""
