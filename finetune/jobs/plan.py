@@ -14,7 +14,6 @@ from finetune.errors import FinetuneError
 from finetune.files import read_json
 from finetune.jobs.arguments import (
     Layers,
-    Settings,
     config_of,
     make_parser,
     parse,
@@ -23,6 +22,7 @@ from finetune.jobs.arguments import (
 )
 from finetune.jobs.folder import FINISHED, SETTINGS
 from finetune.jobs.methods import METHODS
+from finetune.jobs.settings import Settings
 from finetune.jobs.train import Job
 from finetune.tasks import TaskData, load_task
 from finetune.tasks.encode import Backbone, EncodedTask, encode_task
