@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, cast
 
 from pipeline.errors import PipelineError
+from pipeline.ranges import below_minimum
 from pipeline.sections import (
     MIN_SEQ_LEN,
     Cleaning,
@@ -26,7 +27,6 @@ from pipeline.sections import (
     Split,
     Tasks,
     Tokenizer,
-    below_minimum,
 )
 
 # All that decides which documents are kept, and how they are chunked.
