@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import io
 import logging
 import os
 import signal
@@ -35,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     for library in ("aiobotocore", "botocore"):  # they tell where they found the credentials
         logging.getLogger(library).setLevel(logging.WARNING)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # under LANG=C it may take ASCII alone
+        sys.stdout.reconfigure(errors="replace")
     commands = {"inspect": _inspect, "verify": _verify}
     try:
         if arguments and arguments[0] in commands:
@@ -141,6 +144,10 @@ def _check_beam_options(beams: list[str], runner: str) -> None:
             raise PipelineError(
                 f"--{name}: neither an option of this command nor of Beam's {runner}{hint}"
             )
+    if beams:
+        from pipeline.run import load_graph
+
+        load_graph().check_values(beams, runner)
 
 
 @cache
