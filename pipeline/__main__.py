@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import itertools
+import io
 import logging
 import os
-import re
 import signal
 import sys
+from dataclasses import is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import jsonargparse
 
-from pipeline.config import Config, option_names
+from pipeline import config_errors
+from pipeline.config import Config, section_keys
 from pipeline.distribution import answer_version, find_config
 from pipeline.errors import PipelineError
 from pipeline.progress import progress_display
@@ -37,6 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
     for library in ("aiobotocore", "botocore"):  # they tell where they found the credentials
         logging.getLogger(library).setLevel(logging.WARNING)
     answer_version(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # under LANG=C it may take ASCII alone
+        sys.stdout.reconfigure(errors="replace")
     commands = {"inspect": _inspect, "verify": _verify}
     try:
         if arguments and arguments[0] in commands:
@@ -82,21 +85,18 @@ def parse(arguments: list[str]) -> tuple[Config, Any]:
         default="DirectRunner",
         help="Beam runner; DirectRunner is one worker process a core of this machine.",
     )
+    config_errors.check_repeated_keys(arguments)
     try:
         values = parser.parse_args(arguments)
-        config = Config(
-            **{
-                k: v
-                for k, v in parser.instantiate(values).items()
-                if k in option_names(sections=False)
-            }
-        )
+        for key, kind in get_type_hints(Config).items():
+            if is_dataclass(kind) and not isinstance(values[key], jsonargparse.Namespace):
+                raise ValueError(f"{key}: {config_errors.NO_SETTINGS}. Got {values[key]}")
+        made = parser.instantiate(values)
+        config = Config(**{key: made[key] for key in section_keys()[""]})
     except PipelineError as error:
-        raise PipelineError(f"{_files(arguments)}{error}") from error
+        raise PipelineError(f"{config_errors.files(arguments)}{error}") from error
     except (argparse.ArgumentError, jsonargparse.ArgumentError, TypeError, ValueError) as error:
-        message = _plain(str(error))
-        where = _files(arguments) if _stands_in_a_file(message, arguments) else ""
-        raise PipelineError(f"{where}{message}{_did_you_mean(message)}") from error
+        raise PipelineError(config_errors.in_plain_words(str(error), arguments)) from error
     return config, values
 
 
@@ -109,44 +109,6 @@ def _with_installed_configs(arguments: list[str]) -> list[str]:
         elif argument.startswith("configs/") and arguments[index - 1] == "--config":
             found[index] = str(find_config(Path(argument)))
     return found
-
-
-def _plain(message: str) -> str:
-    """What jsonargparse says, without its class paths and type names, in one line."""
-    message = re.sub(r"Problem with given class_path '[^']*':", "", message)
-    message = re.sub(r'Parser key "([^"]*)":', r"\1:", message)
-    message = re.sub(r"an? typing\.Literal\[([^\]]*)\]", r"one of \1", message)
-    message = re.sub(r"an? <class '(\w+)'>", r"\1", message)
-    message = message.replace("a dot import path string: ", "keys with values. Got value: ")
-    return " ".join(message.replace("Got value:", "Got").split())
-
-
-def _stands_in_a_file(message: str, arguments: list[str]) -> bool:
-    """False where the key of an error is given on the command line."""
-    key = message.partition(":")[0]
-    given = [_name(argument) for argument in arguments if argument.startswith("--")]
-    return key != "unrecognized arguments" and not any(
-        name == key or name.startswith(f"{key}.") for name in given
-    )
-
-
-def _files(arguments: list[str]) -> str:
-    """Which config files an error may stand in."""
-    following = itertools.pairwise(arguments)
-    files = [value for option, value in following if option == "--config"]
-    files += [a.split("=", 1)[1] for a in arguments if a.startswith("--config=")]
-    return "".join(f"{file}: " for file in files)
-
-
-def _did_you_mean(message: str) -> str:
-    """The nearest key to the one that isn't accepted."""
-    words = re.findall(r"(?:[Oo]ption '|unrecognized arguments: --)([\w.]+)", message)
-    for part in ".".join(words).split("."):
-        others = [name for name in option_names(sections=True) if name != part]
-        near = difflib.get_close_matches(part, others, 1)
-        if near:
-            return f"; did you mean {near[0]!r}?"
-    return ""
 
 
 def _separate(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -169,8 +131,7 @@ def _name(argument: str) -> str:
 
 
 def _our_options() -> set[str]:
-    top = option_names(sections=False)
-    return {*top, "config", "overwrite", "runner", "help", "print_config"}
+    return {*section_keys()[""], "config", "overwrite", "runner", "help", "print_config"}
 
 
 def _check_for_typo_of_ours(argument: str) -> None:
@@ -197,6 +158,10 @@ def _check_beam_options(beams: list[str], runner: str) -> None:
             raise PipelineError(
                 f"--{name}: neither an option of this command nor of Beam's {runner}{hint}"
             )
+    if beams:
+        from pipeline.run import load_graph
+
+        load_graph().check_values(beams, runner)
 
 
 @cache

@@ -10,24 +10,24 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, cast
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any, Literal, cast, get_args, get_type_hints
 
 from pipeline.errors import PipelineError
+from pipeline.ranges import below_minimum
 from pipeline.sections import (
     MIN_SEQ_LEN,
     Cleaning,
     Decontamination,
     NearDuplicates,
     Packing,
-    Repetition,
     Shards,
     Source,
     Split,
     Tasks,
     Tokenizer,
-    below_minimum,
 )
+from pipeline.sections import Repetition as Repetition  # callers take all sections from here
 
 # All that decides which documents are kept, and how they are chunked.
 _DOCUMENT_KEYS = ("sources", "chunk_bytes", "cleaning", "near_duplicates", "decontamination")
@@ -134,13 +134,11 @@ def differing_keys(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "
     return lines
 
 
-def option_names(sections: bool) -> list[str]:
-    """Keys of the config: the top ones, and with `sections` those of every section too."""
-    top = [f.name for f in fields(Config)]
-    if not sections:
-        return top
-    parts = (
-        *(Source, Cleaning, Repetition, NearDuplicates, Decontamination),
-        *(Split, Tokenizer, Packing, Shards, Tasks),
-    )
-    return top + [f.name for part in parts for f in fields(part)]
+def section_keys(section: type = Config, name: str = "") -> dict[str, list[str]]:
+    """Keys of each section by its dotted name; `""` is the config itself."""
+    found = {name: [f.name for f in fields(section)]}
+    for key, hint in get_type_hints(section).items():
+        for kind in (hint, *get_args(hint)):  # X, X | None or list[X]
+            if isinstance(kind, type) and is_dataclass(kind):
+                found |= section_keys(kind, f"{name}.{key}".lstrip("."))
+    return found

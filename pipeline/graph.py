@@ -14,7 +14,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import apache_beam as beam
 import grpc
@@ -121,8 +121,12 @@ def _pipeline(options: list[str]) -> beam.Pipeline:
     """
     parsed = PipelineOptions(options)
     runner = parsed.view_as(StandardOptions).runner or "DirectRunner"
-    if runner.lower() in ("direct", "directrunner"):
-        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # its errors are raised as well
+    local = runner.lower() in ("direct", "directrunner")
+    # In this process Beam's errors are raised as well; elsewhere its INFO alone is chatter.
+    in_process = local or runner.rpartition(".")[2].lower() == "fnapirunner"
+    level = logging.CRITICAL if in_process else logging.WARNING
+    logging.getLogger("apache_beam").setLevel(level)
+    if local:
         one_each = PipelineOptions(["--direct_num_workers=0", *options])  # the last one counts
         return beam.Pipeline(LocalRunner(), options=one_each)
     try:
@@ -144,14 +148,35 @@ def _keep_local_channels_from_proxies() -> None:
 
 
 def beam_option_names(runner: str) -> set[str]:
-    """Names of every option that some part of Beam takes, without the dashes.
+    """Names of every option that some part of Beam takes, without the dashes."""
+    return {name.removeprefix("--") for name in _parser(runner)._option_string_actions}
+
+
+def check_values(options: list[str], runner: str) -> None:
+    """PipelineError for a value that an option of Beam's can't take."""
+    workers = _parser(runner).parse_known_args(options)[0].direct_num_workers
+    if workers < 0:
+        raise PipelineError(
+            f"--direct_num_workers: {workers}, must be at least 0; 0 is one for each processor"
+        )
+
+
+class _OptionParser(_BeamArgumentParser):
+    """Beam's prints its usage, a screen of it, and ends the process."""
+
+    def error(self, message: str) -> NoReturn:
+        raise PipelineError(message.removeprefix("argument "))
+
+
+def _parser(runner: str) -> _OptionParser:
+    """A parser of every option that some part of Beam takes.
 
     Dask's are known once its runner is imported, which takes a second.
     """
     if "dask" in runner.lower():
         with contextlib.suppress(ImportError):
             import apache_beam.runners.dask.dask_runner  # noqa: F401
-    parser = _BeamArgumentParser(add_help=False, conflict_handler="resolve")
+    parser = _OptionParser(add_help=False, conflict_handler="resolve")
     for options in PipelineOptions.__subclasses__():
         options._add_argparse_args(parser)  # the names of values aren't always those of options
-    return {name.removeprefix("--") for name in parser._option_string_actions}
+    return parser

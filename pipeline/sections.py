@@ -6,26 +6,14 @@ The text under a field is its help on the command line. `problems` of a section 
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pipeline.ranges import LARGEST_SEED, below_minimum, no_fraction, no_limit, not_finite
+
 MIN_SEQ_LEN = 3  # cls, one token, sep
-
-
-def below_minimum(section: Any, prefix: str, **minimums: int) -> Iterator[str]:
-    """A problem for each field of `section` that is less than its minimum."""
-    for key, minimum in minimums.items():
-        if (value := getattr(section, key)) < minimum:
-            yield f"{prefix}{key}: {value}, must be at least {minimum}"
-
-
-def no_fraction(section: Any, prefix: str, *keys: str) -> Iterator[str]:
-    """A problem for each of these fields that is not in [0, 1)."""
-    for key in keys:
-        if not 0 <= (value := getattr(section, key)) < 1:
-            yield f"{prefix}{key}: {value}, must be a share in [0, 1)"
 
 
 @dataclass(kw_only=True)
@@ -91,8 +79,9 @@ class Source:
             b"x".decode(self.encoding)
         except LookupError:
             yield f"{prefix}encoding: {self.encoding!r} is none that Python knows; utf-8, cp1252, …"
-        if self.weight <= 0:
-            yield f"{prefix}weight: {self.weight}, must be over 0; or remove the source"
+        if not 0 < self.weight < math.inf:
+            yield f"{prefix}weight: {self.weight}, must be over 0 and finite; or remove the source"
+        yield from below_minimum(self, prefix, min_docstring_characters=0)
 
 
 @dataclass(kw_only=True)
@@ -105,6 +94,15 @@ class Repetition:
     """Share of the words in the most frequent n-gram, by n."""
     max_duplicate_ngrams: dict[int, float] = field(default_factory=lambda: {5: 0.15, 10: 0.1})
     """Share of the words in n-grams that occur earlier in the text, by n."""
+
+    def problems(self, prefix: str) -> Iterator[str]:
+        """Limits that are no shares, and n-grams of no words."""
+        yield from no_limit(self.max_duplicate_lines, f"{prefix}max_duplicate_lines")
+        for key in ("max_top_ngram", "max_duplicate_ngrams"):
+            for n, share in getattr(self, key).items():
+                yield from no_limit(share, f"{prefix}{key}.{n}")
+                if n < 1:
+                    yield f"{prefix}{key}.{n}: an n-gram of {n} words, must be of at least 1"
 
 
 @dataclass(kw_only=True)
@@ -136,13 +134,17 @@ class Cleaning:
     def problems(self, prefix: str) -> Iterator[str]:
         """Limits that no text can meet, languages that none has, and filters that there aren't."""
         from pipeline.cleaning import filters  # they are configured by this class
+        from pipeline.cleaning.languages import LANGUAGES, meant
 
         minimums = {"min_characters": 1, "max_characters": self.min_characters}
         yield from below_minimum(self, prefix, **minimums)
         yield from no_fraction(self, prefix, "min_alphabetic", "min_language_score")
+        if self.repetition:
+            yield from self.repetition.problems(f"{prefix}repetition.")
         for code in self.languages:
-            if not re.fullmatch("[a-z]{2,3}", code):
-                yield f"{prefix}languages: {code!r}, must be a code of ISO 639 such as en or de"
+            if code not in LANGUAGES:
+                yield f"{prefix}languages: {code!r} is none that lid.176 tells; {meant(code)}"
+        yield from not_finite(self.filters, f"{prefix}filters")
         yield from filters.problems(self, prefix)
 
 
@@ -165,6 +167,7 @@ class NearDuplicates:
     def problems(self, prefix: str) -> Iterator[str]:
         """A signature without hashes, and a threshold that is no similarity."""
         yield from below_minimum(self, prefix, ngram=1, bands=1, rows=1)
+        yield from below_minimum(self, prefix, largest=LARGEST_SEED, seed=0)
         yield from no_fraction(self, prefix, "threshold")
 
 
@@ -231,6 +234,7 @@ class Tokenizer:
         special_tokens = 5
         smallest = special_tokens + (1 if self.kind in ("characters", "kmers") else 256)
         yield from below_minimum(self, prefix, vocab_size=smallest, sample_bytes=1, k=1)
+        yield from below_minimum(self, prefix, largest=LARGEST_SEED, seed=0)
         if self.lowercase and self.kind == "bpe":
             yield f"{prefix}lowercase: not for kind bpe; byte-level BPE keeps case"
 

@@ -95,7 +95,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise PretrainError(f"--config {path}: no such file")
     try:
-        content = yaml.safe_load(path.read_text())
+        text = path.read_text()
+        content = yaml.safe_load(text)
+        _refuse_repeated_keys(yaml.compose(text, yaml.SafeLoader), path)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         text = " ".join(str(error).split())
         raise PretrainError(f"--config {path}: not valid YAML: {text}") from None
@@ -105,6 +107,26 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             f"{'nothing' if content is None else type(content).__name__}"
         )
     return content
+
+
+def _refuse_repeated_keys(node: yaml.Node | None, path: Path, prefix: str = "") -> None:
+    """Name a key that a mapping has twice: YAML takes the last, and says nothing."""
+    if isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            _refuse_repeated_keys(item, path, f"{prefix}[{index}]")
+    if not isinstance(node, yaml.MappingNode):
+        return
+    lines: dict[str, int] = {}
+    for key, value in node.value:
+        name = f"{prefix}.{key.value}".lstrip(".")
+        line = key.start_mark.line + 1
+        if name in lines and key.tag != "tag:yaml.org,2002:merge":
+            raise PretrainError(
+                f"{path}: {name}: given in line {lines[name]} and again in line {line}; "
+                "keep one of them"
+            )
+        lines[name] = line
+        _refuse_repeated_keys(value, path, name)
 
 
 def _refuse(key: str, known: list[str], where: str) -> None:

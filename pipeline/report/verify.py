@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from pipeline.errors import PipelineError
-from pipeline.report.balance import FORMAT, READABLE
+from pipeline.report.balance import READABLE
 from pipeline.shards.shard import shard_problem
 from pipeline.store import work
 from pipeline.store.folder import Folder
@@ -19,7 +19,7 @@ def load_manifest(folder: Folder) -> dict[str, Any]:
     if folder.local is not None and folder.local.is_file():
         raise PipelineError(f"{folder}: a file; give the data folder that it lies in")
     path = folder.path(work.MANIFEST)
-    manifest: dict[str, Any] | None = work.load_json(folder, work.MANIFEST)
+    manifest = work.load_json(folder, work.MANIFEST)
     if manifest is None and folder.local is not None and not folder.local.exists():
         raise PipelineError(f"{folder}: no such folder ({folder.local.absolute()})")
     if manifest is None:
@@ -27,11 +27,13 @@ def load_manifest(folder: Folder) -> dict[str, Any]:
             f"{path}: missing, so this is no finished data folder; "
             f"finish it with `python -m pipeline --config … --output {folder}`"
         )
+    if not isinstance(manifest, dict):
+        raise PipelineError(f"{path}: holds {manifest!r:.50}, expected an object as a run writes")
     found = (manifest.get("format"), manifest.get("version"))
-    if found not in [(FORMAT, version) for version in READABLE]:
+    if found not in [(work.FORMAT, version) for version in READABLE]:
         raise PipelineError(
-            f"{path}: format {found}, expected {FORMAT} in version 1 or 2; it may be of a later "
-            "release of latemask"
+            f"{path}: format {found}, expected {work.FORMAT} in version 1 or 2; it may be of a "
+            "later release of latemask"
         )
     SpecialTokens.of_manifest(manifest, path)
     return manifest

@@ -34,6 +34,7 @@ EXPIRY_SECONDS = 30.0
 # Wakes the main thread from whatever it waits for. Not SIGINT, which a shell has ignored in what it
 # starts with `&`.
 _INTERRUPT = signal.SIGUSR1
+_HOLDER = "process "  # begins what a lock says
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,18 @@ def lock(folder: Folder) -> Iterator[None]:
             yield
     finally:
         lease.release()
+
+
+def has_been_held(folder: Folder) -> bool:
+    """Whether a run has ever held a data folder, as the file or the leases say that it left."""
+    if folder.local is None:
+        return Lease(folder).number_of_last() > 0
+    path = folder.local / LOCK
+    if not path.is_file():
+        return False
+    # A run that was killed before it wrote its name has written nothing else, either.
+    alone = len([*folder.local.iterdir(), *path.parent.iterdir()]) == 2
+    return path.read_bytes().startswith(_HOLDER.encode()) or (alone and not path.stat().st_size)
 
 
 @contextlib.contextmanager
@@ -99,7 +112,7 @@ class Lease:
         Raises:
             PipelineError: another run holds the folder, or it can't be written.
         """
-        last = self._latest()
+        last = self.number_of_last()
         if last:
             self._wait_for_end(last)
         self._number = last + 1
@@ -133,14 +146,14 @@ class Lease:
     def release(self) -> None:
         """Say that it has ended, so that nobody waits for it to expire."""
         with contextlib.suppress(PipelineError):  # it expires
-            if self._latest() == self._number:
+            if self.number_of_last() == self._number:
                 self._folder.write(_name(self._number), self._content(released=True))
 
     def _renew(self, ended: threading.Event) -> None:
         renewed = time.monotonic()
         while not ended.wait(BEAT_SECONDS):
             try:
-                if self._latest() > self._number:
+                if self.number_of_last() > self._number:
                     self._lost = "another run took over, since this one hadn't answered for long"
                 else:
                     self._beats += 1
@@ -175,7 +188,8 @@ class Lease:
             if now != seen:
                 raise _held(str(self._folder), holder)
 
-    def _latest(self) -> int:
+    def number_of_last(self) -> int:
+        """Number of the folder's last lease; 0 when there has been none."""
         return max(self._numbers(), default=0)
 
     def _numbers(self) -> list[int]:
@@ -200,7 +214,7 @@ def _name(number: int) -> str:
 
 
 def _holder() -> str:
-    return f"process {os.getpid()} on {platform.node()}"
+    return f"{_HOLDER}{os.getpid()} on {platform.node()}"
 
 
 def _held(folder: str, holder: str) -> PipelineError:

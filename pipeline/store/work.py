@@ -21,10 +21,11 @@ import numpy as np
 from pipeline.config import Config, differing_keys
 from pipeline.errors import PipelineError
 from pipeline.store.folder import Folder
-from pipeline.store.lock import LOCK
+from pipeline.store.lock import LOCK, has_been_held
 
 WORK = ".work"
 MANIFEST = "manifest.json"
+FORMAT = "latemask-shards"  # what a manifest calls itself
 _CONFIG = f"{WORK}/config.json"
 _SHARDS = ("train-*-of-*.tar", "valid-*-of-*.tar")
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
@@ -84,15 +85,47 @@ def sum_name(stage: str) -> str:
 
 
 def check_ownership(folder: Folder) -> None:
-    """PipelineError when `folder` holds something that no run of ours began."""
+    """PipelineError when `folder` holds something that no run of ours began.
+
+    What a manifest says decides, not its name: other programs write a `manifest.json`, too.
+    """
     if folder.local is not None and folder.local.is_file():
         raise PipelineError(f"{folder}: a file; --output must name a folder")
     names = [*folder.list()]
-    if names and MANIFEST not in names and f"{WORK}/" not in names:
-        raise PipelineError(
-            f"{folder}: holds files that this program didn't write ({', '.join(names[:5])}"
-            f"{', …' if len(names) > 5 else ''}); choose an empty --output"
-        )
+    if MANIFEST in names:
+        if _is_manifest(_parsed(folder, MANIFEST)):
+            return
+        names = [f'{MANIFEST} without "format": "{FORMAT}" and a config']
+    elif not names or (f"{WORK}/" in names and _was_begun(folder)):
+        return
+    raise PipelineError(
+        f"{folder}: holds files that this program didn't write ({', '.join(names[:5])}"
+        f"{', …' if len(names) > 5 else ''}); choose an empty --output"
+    )
+
+
+def _is_manifest(content: Any) -> bool:
+    return (
+        isinstance(content, dict)
+        and content.get("format") == FORMAT
+        and isinstance(content.get("config"), dict)
+    )
+
+
+def _was_begun(folder: Folder) -> bool:
+    """Whether `.work` is that of a run: by its config or, before there is one, by its lock."""
+    config = _parsed(folder, _CONFIG)
+    return (isinstance(config, dict) and {"sources", "seq_len"} <= config.keys()) or has_been_held(
+        folder
+    )
+
+
+def _parsed(folder: Folder, name: str) -> Any:
+    """The content of a JSON file; None when there is none, or it is no JSON."""
+    try:
+        return json.loads(folder.read(name))
+    except (FileNotFoundError, IsADirectoryError, ValueError):
+        return None
 
 
 def beside(path: Path) -> Path:
@@ -115,17 +148,27 @@ def replace(path: Path) -> None:
 def _remove_replaced(old: Path, new: Path) -> None:
     """Remove a replaced folder; what no run has written there moves into its successor."""
     ours = (MANIFEST, f"{WORK}/", *_LEFTOVERS, *_FOLDERS)
-    for path in old.iterdir():
+    # The manifest goes last: by it a removal that was killed is known to be of a folder of ours.
+    for path in sorted(old.iterdir(), key=lambda path: path.name == MANIFEST):
         name = f"{path.name}/" if path.is_dir() else path.name
         if not any(fnmatch.fnmatchcase(name, pattern) for pattern in ours):
             path.rename(new / path.name)
+        elif path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
     shutil.rmtree(old, ignore_errors=True)
 
 
 def recover(path: Path) -> None:
-    """Finish a `replace` that was killed half way."""
+    """Finish a `replace` that was killed half way.
+
+    Raises PipelineError when somebody else's files have the name that one uses.
+    """
     new = beside(path)
     old = new.with_suffix(".old")
+    for folder in (new, old):
+        check_ownership(Folder(str(folder)))
     if not path.exists() and old.exists() and (new / MANIFEST).exists():
         new.rename(path)
     if path.exists() and old.exists():
@@ -175,7 +218,8 @@ def load_json(folder: Folder, name: str) -> Any:
         return None
     except ValueError as error:
         raise PipelineError(
-            f"{folder.path(name)}: not JSON ({error}); make the folder again, --overwrite"
+            f"{folder.path(name)}: not JSON ({error}); remove it and make the folder again, "
+            "--overwrite"
         ) from error
 
 

@@ -79,12 +79,17 @@ def _fetched(path: str) -> Path:
     folder = Path(path)
     if folder.is_dir():
         return folder
+    if folder.is_file():
+        raise PipelineError(f"tokenizer.path: {path}: a file; give the folder that it lies in")
     # Imported here: no other run needs it.
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
 
     try:
         read = [*FILES, ADDED_TOKENS, "config.json", "vocab.json", "merges.txt"]
         return Path(snapshot_download(path, allow_patterns=read))
+    except HFValidationError as error:  # a path: no repository could have this name
+        raise PipelineError(f"tokenizer.path: {path}: no such folder") from error
     except Exception as error:  # the Hub raises nothing narrower
         text = " ".join(str(error).split())
         raise PipelineError(

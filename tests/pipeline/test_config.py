@@ -122,6 +122,27 @@ def test_an_option_of_nobody_is_an_error(capsys: pytest.CaptureFixture[str]) -> 
     assert "--executionModeForBatch: neither" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--direct_num_workers", "-1"], "--direct_num_workers: -1, must be at least 0"),
+        (["--direct_num_workers=1.5"], "--direct_num_workers: invalid int value: '1.5'"),
+        (["--direct_num_workers", "x"], "--direct_num_workers: invalid int value: 'x'"),
+        (["--direct_num_workers"], "--direct_num_workers: expected one argument"),
+        (["--direct_running_mode", "fast"], "--direct_running_mode: invalid choice: 'fast'"),
+    ],
+)
+def test_a_wrong_value_of_an_option_of_beam_is_one_line(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = ["--config", str(ROOT / "configs/pipeline/demo.yaml"), "--output", f"{tmp_path}/data"]
+    assert main([*config, *options]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {message}")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "data").exists()
+
+
 @pytest.mark.parametrize("runner", ["FlinkRunner", "SparkRunner", "PortableRunner", "flink"])
 def test_options_that_only_a_job_server_knows_pass_through(runner: str) -> None:
     beams = ["--executionModeForBatch=BATCH_FORCED", "--parallelism", "2", "--object_reuse"]

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import pickle
@@ -90,6 +91,19 @@ def test_a_reader_that_has_enough_ends_inspect_quietly(finished: Path, tmp_path:
     done = subprocess.run([*command, *picture], stdout=writing, stderr=subprocess.PIPE)
     os.close(writing)
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+def test_a_terminal_of_ascii_gets_replacement_characters(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "Straße"
+    folder.symlink_to(finished)
+    for options in (["inspect", f"--picture={tmp_path}/picture.png"], ["verify"]):
+        raw = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+        assert main([*options, str(folder)]) == 0
+        sys.stdout.flush()
+        assert b"Stra?e: " in raw.getvalue()
 
 
 def test_a_finished_folder_is_found_without_loading_beam(

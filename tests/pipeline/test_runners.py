@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -155,6 +156,20 @@ def test_a_runner_that_cannot_be_used_is_named(
 ) -> None:
     with pytest.raises(PipelineError, match=words):
         run(make_config(), options, False, lambda *_: None)
+
+
+def test_threads_are_as_silent_as_processes(
+    make_config: Callable[..., Config],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    logging.getLogger("apache_beam").setLevel(logging.NOTSET)  # as in a new process
+    caplog.set_level(logging.INFO)
+    with runners.threads(tmp_path) as options:
+        run(make_config(), options, False, lambda *_: None)
+    assert {record.name.partition(".")[0] for record in caplog.records} == {"pipeline"}
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_job_server_gets_the_options_that_it_alone_knows(

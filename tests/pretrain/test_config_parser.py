@@ -62,3 +62,20 @@ def test_a_config_file_that_is_none_is_one_line(
     with pytest.raises(PretrainError, match=f"mine.yaml: .*{message}") as caught:
         parse_args(["--config", str(file)])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("run: {a: 1}\nmodel:\n  size: 1\nrun: {}\n", "run: given in line 1 and again in line 4"),
+        ("model:\n  a: 1\n  b: 2\n  'a': 3\n", r"model\.a: given in line 2 and again in line 4"),
+        ("data:\n- a: 1\n- b: 1\n  b: 1\n", r"data\[1\]\.b: given in line 3 and again in line 4"),
+    ],
+)
+def test_a_key_that_is_given_twice_is_told_with_both_lines(
+    tmp_path: Path, content: str, message: str
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(content)
+    with pytest.raises(PretrainError, match=rf"mine\.yaml: {message}; keep one of them$"):
+        parse_args(["--config", str(file)])

@@ -102,7 +102,7 @@ def test_a_lease_that_is_lost_while_an_error_ends_the_run_hides_no_error(
 
     lease = Lease(store)
     lease.take()
-    monkeypatch.setattr(Lease, "_latest", of_another_run_after_all)
+    monkeypatch.setattr(Lease, "number_of_last", of_another_run_after_all)
     with pytest.raises(PipelineError, match="the disk is full"), lease.renewed():
         time.sleep(0.3)  # until a renewal is under way
         ending.set()

@@ -11,15 +11,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline.config import Cleaning, Config, Shards, Source, Tokenizer
 from pipeline.errors import PipelineError
 from pipeline.report.verify import problems, verify
+from pipeline.store import work
 from pipeline.store.folder import Folder
+from pipeline.store.lock import lock
 from tests.pipeline.folders import IN_MEMORY, contents, data, make
 
 
@@ -78,6 +81,66 @@ def test_another_config_is_refused_by_key_and_foreign_files_stay(
     with pytest.raises(PipelineError, match=r"thesis\.tex"):
         make(make_config(), overwrite=True)
     assert [p.name for p in (tmp_path / "data").iterdir()] == ["thesis.tex"]
+
+
+@pytest.fixture(params=["local", "memory"])
+def strangers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Folder]:
+    """A folder with somebody else's files, some of which have names that a run uses."""
+    folder = Folder(str(tmp_path / "data") if request.param == "local" else "memory://bucket/data")
+    folder.write("tokenizer.json", b"precious")
+    folder.write("tasks/todo.txt", b"mine")
+    yield folder
+    MemoryFileSystem.store.clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("manifest.json", b'{"a": 1}'),
+        ("manifest.json", b'{"format": "latemask-shards"}'),
+        ("manifest.json", b"[1]"),
+        ("manifest.json", b'{"format": "latemask-sh'),
+        ("manifest.json", b"\xff\xfe"),
+        (".work/config.json", b'{"a": 1}'),
+        (".work/config.json/deep", b""),
+        (".work/notes.txt", b"mine"),
+        (".work/lock", b"mine"),
+        (".work/lock", b""),
+        (".work/lock/notes.json", b"mine"),
+    ],
+)
+def test_no_name_makes_a_folder_ours(strangers: Folder, name: str, content: bytes) -> None:
+    strangers.write(name, content)
+    before = strangers.list(deep=True)
+    with pytest.raises(PipelineError, match="holds files that this program didn't write"):
+        work.check_ownership(strangers)
+    assert strangers.list(deep=True) == before
+
+
+def test_what_a_run_left_makes_a_folder_ours(
+    strangers: Folder, make_config: Callable[..., Config], finished: Path
+) -> None:
+    manifest = (finished / "manifest.json").read_bytes()
+    strangers.write("manifest.json", manifest)
+    work.check_ownership(strangers)
+    strangers.delete("manifest.json")
+    with lock(strangers):
+        work.check_ownership(strangers)  # as where `--overwrite` was killed
+        work.begin(strangers, make_config(), overwrite=True)
+    strangers.delete(".work/lock/" if strangers.local is None else ".work/lock")
+    work.check_ownership(strangers)
+
+
+@pytest.mark.parametrize("name", [".data.new", ".data.old"])
+def test_a_replacement_spares_what_is_not_ours(
+    make_config: Callable[..., Config], finished: Path, tmp_path: Path, name: str
+) -> None:
+    shutil.copytree(finished, tmp_path / "data")
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "tokenizer.json").write_text("precious")
+    with pytest.raises(PipelineError, match=rf"{name}: holds files"):
+        make(make_config(), IN_MEMORY, overwrite=True)
+    assert (tmp_path / name / "tokenizer.json").read_text() == "precious"
 
 
 def test_clean_documents_are_kept_when_only_later_keys_change(

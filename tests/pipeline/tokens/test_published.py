@@ -218,3 +218,18 @@ def test_a_tokenizer_that_does_not_fit_the_ids_width_is_told(
     config = make_config(tmp_path / "data", tokenizer=Settings(path=str(source)))
     with pytest.raises(PipelineError, match=r"70,001 tokens don't fit uint16.*set that to 70001"):
         tokenizer.take(Folder(str(tmp_path / "data")), config)
+
+
+@pytest.mark.parametrize("path", ["{}/none", "./none", "../none", "a/b/c", "~/none"])
+def test_a_path_of_no_folder_is_told_as_such(tmp_path: Path, path: str) -> None:
+    path = path.format(tmp_path)
+    with pytest.raises(PipelineError) as told:
+        copied_files(path)
+    assert str(told.value) == f"tokenizer.path: {path}: no such folder"
+
+
+def test_a_file_in_place_of_its_folder_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "tokenizer.json"
+    file.write_text("{}")
+    with pytest.raises(PipelineError, match=r"tokenizer\.json: a file; give the folder"):
+        copied_files(str(file))
