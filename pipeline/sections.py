@@ -88,9 +88,12 @@ class Source:
         if self.kind == "python-docs" and self.paths:
             yield f"{prefix}paths: python-docs finds its files itself; remove the paths"
         try:
-            b"x".decode(self.encoding)
-        except LookupError:
-            yield f"{prefix}encoding: {self.encoding!r} is none that Python knows; utf-8, cp1252, …"
+            "x".encode(self.encoding)
+        except (LookupError, ValueError):  # not known; or no encoding of text: hex, undefined, …
+            yield (
+                f"{prefix}encoding: {self.encoding!r} is none of text that Python knows; "
+                "utf-8, cp1252, utf-16-le, …"
+            )
         if self.weight <= 0:
             yield f"{prefix}weight: {self.weight}, must be over 0; or remove the source"
 

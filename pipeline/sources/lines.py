@@ -40,7 +40,7 @@ def in_parts(source: Source, found: list[InputFile], limit: int, begins: Begins)
 def must_be_whole(source: Source, head: bytes) -> bool:
     """Whether a file that begins so can be read from its start only: compressed, or UTF-16."""
     encoding = content.marked_encoding(head) or source.encoding
-    return content.decoder(head) is not None or _has_wide_units(encoding)
+    return content.decoder(head) is not None or not _has_line_feeds(encoding)
 
 
 def _parts(file: InputFile, limit: int, begins: Begins) -> list[InputFile]:
@@ -97,12 +97,14 @@ def content_of(source: Source, file: InputFile) -> Content:
     if mark == "utf-8":
         first = first.removeprefix(codecs.BOM_UTF8)
     found = chain([first], found)
-    if _has_wide_units(encoding):
+    if not _has_line_feeds(encoding):
         return Content("utf-8", _transcoded(found, encoding, file.path))
-    if content.is_binary(first[: content.HEAD_BYTES]):
+    head = first[: content.HEAD_BYTES]
+    if content.is_binary(head):
+        likely = content.likely_encoding(head)
         raise BadFile(
-            f"{file.path}: binary data, or UTF-16 without a byte order mark: for that, set "
-            "`encoding: utf-16-le` of the source"
+            f"{file.path}: binary data, or {likely[:6].upper()} without a byte order mark: for "
+            f"that, set `encoding: {likely}` of the source"
         )
     return Content(encoding, found)
 
@@ -148,8 +150,12 @@ def utf8_blocks(found: Content, file: InputFile) -> Iterator[bytes]:
     return _transcoded(found.blocks, found.encoding, file.path)
 
 
-def _has_wide_units(encoding: str) -> bool:
-    return codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
+def _has_line_feeds(encoding: str) -> bool:
+    """Whether a line feed is ASCII's byte: not so in UTF-16, UTF-32 and EBCDIC."""
+    try:
+        return b"\n".decode(encoding) == "\n"
+    except UnicodeDecodeError:
+        return False
 
 
 def _transcoded(found: Iterator[bytes], encoding: str, path: str) -> Iterator[bytes]:
@@ -159,6 +165,8 @@ def _transcoded(found: Iterator[bytes], encoding: str, path: str) -> Iterator[by
             yield decoder.decode(block).encode()
         yield decoder.decode(b"", final=True).encode()
     except UnicodeDecodeError as error:
+        if error.reason in ("truncated data", "unexpected end of data"):
+            raise BadFile(f"{path}: cut off within a character; fetch it again") from error
         raise BadFile(
             f"{path}: not {encoding} ({error}); {_REMEDY} to what the file has"
         ) from error
