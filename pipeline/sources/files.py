@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 from types import ModuleType
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from pipeline.config import Source
 from pipeline.errors import BadFile, PipelineError
@@ -126,8 +126,11 @@ def split_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def stream(blocks: Iterator[bytes]) -> IO[bytes]:
-    """Blocks of bytes as a file, for libraries that read one."""
-    return io.BufferedReader(_Stream(blocks), _BLOCK_BYTES)
+    """Blocks of bytes as a file, for libraries that read one.
+
+    It isn't buffered: a buffer loses what it has when the next block can't be had.
+    """
+    return cast(IO[bytes], _Stream(blocks))
 
 
 class _Stream(io.RawIOBase):
