@@ -62,7 +62,7 @@ class Source:
     documents: Literal["file", "line", "blank-lines"] = "file"
     """text: what one document is (a file, a line, a block between blank lines)."""
     text_key: str = "text"
-    """jsonl, parquet, huggingface: key of the text."""
+    """jsonl, parquet, huggingface: key of the text, with dots where it is nested: meta.text."""
     id_key: str = "id"
     """jsonl, parquet, huggingface: key of the document's id; its number where it has none."""
     subset: str | None = None

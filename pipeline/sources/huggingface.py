@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pipeline.config import Source
 from pipeline.errors import BadFile, PipelineError
 from pipeline.sources.naming import Ids, file_names
-from pipeline.sources.records import Document, InputFile, Rejected, as_document
+from pipeline.sources.records import Document, InputFile, Rejected, as_document, column_of
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
@@ -36,7 +36,7 @@ def read(source: Source, file: InputFile) -> Iterator[Document | Rejected]:
     Raises BadFile when the shard can't be read to its end.
     """
     data = _load(source, file.path)
-    if data.column_names is not None and source.text_key not in data.column_names:
+    if data.column_names is not None and not column_of(source.text_key, data.column_names):
         raise BadFile(
             f"{file.path}: no column {source.text_key!r} (`text_key`); "
             f"it has {', '.join(data.column_names)}"

@@ -12,7 +12,7 @@ from pipeline.config import Source
 from pipeline.errors import BadFile
 from pipeline.sources import content, files
 from pipeline.sources.naming import Ids
-from pipeline.sources.records import Document, InputFile, Rejected, as_document
+from pipeline.sources.records import Document, InputFile, Rejected, as_document, column_of
 
 _SUFFIXES = (".parquet", ".pq")
 _MAGIC = (b"PAR1", b"PARE")  # the second one's footer is encrypted
@@ -51,12 +51,13 @@ def read(source: Source, file: InputFile) -> Iterator[Document | Rejected]:
         with files.open_raw(file.path) as raw:
             table = pq.ParquetFile(raw)
             columns = table.schema_arrow.names
-            if source.text_key not in columns:
+            if not column_of(source.text_key, columns):
                 raise BadFile(
                     f"{file.path}: no column {source.text_key!r} (`text_key`); "
                     f"it has {', '.join(columns)}"
                 )
-            wanted = [c for c in (source.text_key, source.id_key) if c in columns]
+            keys = (source.text_key, source.id_key)
+            wanted = [name for key in keys if (name := column_of(key, columns))]
             stop = table.num_row_groups if file.stop is None else file.stop
             number = sum(table.metadata.row_group(i).num_rows for i in range(file.start))
             for batch in table.iter_batches(1024, range(file.start, stop), wanted):

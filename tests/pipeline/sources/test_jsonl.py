@@ -229,3 +229,25 @@ def test_two_records_in_the_last_line_are_not_called_cut_off(tmp_path: Path) -> 
     document, rejected = _read(tmp_path / "a")
     assert isinstance(document, Document)
     assert "Extra data" in str(rejected)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("null", "'a.text' is null, expected a text"),
+        ("[1]", "'a.text' is a list of other things than strings, expected a text"),
+        ("{}", "'a.text' is an object, expected a text"),
+        ("1.5", "'a.text' is a number, expected a text"),
+        ("true", "'a.text' is a boolean, expected a text"),
+    ],
+)
+def test_what_stands_in_the_place_of_a_text_is_told(tmp_path: Path, value: str, says: str) -> None:
+    (tmp_path / "a").write_text(
+        f'{{"a": {{"text": {value}}}}}\n'
+        '{"a": {"text": ["One.", "Two."], "id": 7}}\n{"a.text": "whole", "a": 3}\n{"a": 3}\n'
+    )
+    rejected, nested, whole, none = _read(tmp_path / "a", text_key="a.text", id_key="a.id")
+    assert rejected == Rejected(f"{tmp_path}/a:1", says)
+    assert nested == Document("jsonl/a:7", "One.\n\nTwo.", "jsonl")
+    assert whole == Document("jsonl/a:3", "whole", "jsonl")
+    assert none == Rejected(f"{tmp_path}/a:4", "no text under 'a.text'; it has a")
