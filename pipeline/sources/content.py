@@ -91,6 +91,11 @@ def no_text(head: bytes, name: str) -> str | None:
     return None
 
 
+def has_returns_alone(head: bytes) -> bool:
+    """Whether carriage returns without line feeds end the lines, as in files of old Macs."""
+    return b"\n" not in head and b"\r" in head[:-1]  # the last may belong to a line feed
+
+
 def is_binary(head: bytes) -> bool:
     """Whether a file can't be text in an encoding with ASCII's line feeds: many bytes are 0."""
     return head.count(0) > len(head) // 5

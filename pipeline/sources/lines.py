@@ -38,9 +38,13 @@ def in_parts(source: Source, found: list[InputFile], limit: int, begins: Begins)
 
 
 def must_be_whole(source: Source, head: bytes) -> bool:
-    """Whether a file that begins so can be read from its start only: compressed, or UTF-16."""
+    """Whether a file that begins so can be read from its start only.
+
+    It is compressed, or its line feeds aren't the byte at which files are cut.
+    """
     encoding = content.marked_encoding(head) or source.encoding
-    return content.decoder(head) is not None or not _has_line_feeds(encoding)
+    is_compressed = content.decoder(head) is not None
+    return is_compressed or not _has_line_feeds(encoding) or content.has_returns_alone(head)
 
 
 def _parts(file: InputFile, limit: int, begins: Begins) -> list[InputFile]:
@@ -98,7 +102,9 @@ def content_of(source: Source, file: InputFile) -> Content:
         first = first.removeprefix(codecs.BOM_UTF8)
     found = chain([first], found)
     if not _has_line_feeds(encoding):
-        return Content("utf-8", _transcoded(found, encoding, file.path))
+        found = _transcoded(found, encoding, file.path)
+        first = next(found, b"")
+        return Content("utf-8", _with_line_feeds(first, chain([first], found)))
     head = first[: content.HEAD_BYTES]
     if content.is_binary(head):
         likely = content.likely_encoding(head)
@@ -106,7 +112,14 @@ def content_of(source: Source, file: InputFile) -> Content:
             f"{file.path}: binary data, or {likely[:6].upper()} without a byte order mark: for "
             f"that, set `encoding: {likely}` of the source"
         )
-    return Content(encoding, found)
+    return Content(encoding, found if file.start else _with_line_feeds(first, found))
+
+
+def _with_line_feeds(first: bytes, found: Iterator[bytes]) -> Iterator[bytes]:
+    """The blocks; line feeds for the carriage returns that end lines in files of old Macs."""
+    if content.has_returns_alone(first):
+        return (block.replace(b"\r", b"\n") for block in found)
+    return found
 
 
 def read(source: Source, file: InputFile) -> Iterator[Line | Rejected]:

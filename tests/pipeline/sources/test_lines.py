@@ -277,3 +277,41 @@ def test_json_lines_in_parts_are_even_and_name_where_a_bad_one_stands(tmp_path: 
     (bad,) = (item for item in found if isinstance(item, Rejected))
     start, line = map(int, bad.where.removeprefix(f"{path}@").split(":"))
     assert path.read_bytes()[start:].split(b"\n")[line - 1] == b"{oops"
+
+
+@pytest.mark.parametrize("documents", ["line", "blank-lines"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252"])
+@pytest.mark.parametrize("chunk_bytes", [50, 10**6])
+def test_carriage_returns_alone_end_lines(
+    tmp_path: Path, documents: str, encoding: str, chunk_bytes: int
+) -> None:
+    texts = [f"{SENTENCE} {i}" for i in range(20)]
+    between = "\r" if documents == "line" else "\r\r"
+    (tmp_path / "a.txt").write_bytes(between.join(texts).encode(encoding))
+    source = Source(
+        kind="text",
+        paths=[str(tmp_path / "a.txt")],
+        documents=documents,  # type: ignore[arg-type]
+        encoding=encoding,
+    )
+    found = _read(source, chunk_bytes)
+    assert [item.text.strip() for item in found] == texts  # type: ignore[union-attr]
+
+
+def test_a_carriage_return_within_lines_is_none_of_them(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"one\rstill one\ntwo\r\nthree")
+    source = Source(kind="text", paths=[str(tmp_path / "a.txt")], documents="line")
+    assert [item.text for item in _read(source)] == ["one\rstill one\n", "two\r\n", "three"]  # type: ignore[union-attr]
+
+
+def test_a_block_with_a_line_that_cannot_be_decoded_is_rejected_as_a_whole(tmp_path: Path) -> None:
+    blocks = [b"one\ntwo\n", b"three\nf\xffour\nf\xffive\nsix\n", b"seven\n", b"\xff\n", b"eight"]
+    (tmp_path / "a.txt").write_bytes(b"\n".join(blocks))
+    source = Source(kind="text", paths=[str(tmp_path / "a.txt")], documents="blank-lines")
+    found = _read(source)
+    assert [item.text for item in found if isinstance(item, Document)] == [
+        *("one\ntwo\n", "seven\n", "eight")
+    ]
+    assert [item.where for item in found if isinstance(item, Rejected)] == [
+        f"{tmp_path}/a.txt:{line}" for line in (5, 11)
+    ]
