@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config import Source
+from pipeline.credentials import public
 from pipeline.errors import BadFile, PipelineError
 from pipeline.sources.naming import Ids, file_names
 from pipeline.sources.records import Document, InputFile, Rejected, as_document, column_of
@@ -22,9 +23,9 @@ _PARTS = 64  # of a data set on disk, which can be cut anywhere
 def find(source: Source, chunk_bytes: int) -> list[InputFile]:
     """A part for each shard, so that each is a chunk of its own."""
     paths = list(dict.fromkeys(source.paths))
-    names = file_names(source.label, paths)
+    names = file_names(source.label, [public(path) for path in paths])
     return [
-        InputFile(path, names[path], chunk_bytes, -1, part, part + 1)
+        InputFile(path, names[public(path)], chunk_bytes, -1, part, part + 1)
         for path in paths
         for part in range(_load(source, path).num_shards)
     ]

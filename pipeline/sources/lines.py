@@ -32,7 +32,11 @@ def in_parts(source: Source, found: list[InputFile], limit: int, begins: Begins)
     """The files; plain ones of more than `limit` bytes in even parts of about that."""
     parts: list[InputFile] = []
     for file in found:
-        is_whole = file.bytes <= limit or must_be_whole(source, files.head(file.path))
+        is_whole = (
+            file.bytes <= limit
+            or must_be_whole(source, files.head(file.path))
+            or not files.has_ranges(file.path)
+        )
         parts += [file] if is_whole else _parts(file, limit, begins)
     return parts
 

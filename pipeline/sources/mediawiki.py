@@ -35,7 +35,8 @@ def find(source: Source, chunk_bytes: int) -> list[InputFile]:
     for file in files.matching(source):
         if _INDEX in file.path.rsplit("/", 1)[-1]:
             continue
-        offsets = _stream_offsets(file.path) if _DUMP in file.path else None
+        is_cut = _DUMP in file.path and files.has_ranges(file.path)
+        offsets = _stream_offsets(file.path) if is_cut else None
         if not offsets:
             parts.append(file)
             continue

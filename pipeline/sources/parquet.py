@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import Source
-from pipeline.errors import BadFile
+from pipeline.errors import BadFile, PipelineError
 from pipeline.sources import content, files
 from pipeline.sources.naming import Ids
 from pipeline.sources.records import Document, InputFile, Rejected, as_document, column_of
@@ -22,6 +22,11 @@ def find(source: Source, chunk_bytes: int) -> list[InputFile]:
     """Parts of about `chunk_bytes` compressed bytes; a file that can't be opened is one part."""
     parts: list[InputFile] = []
     for file in files.matching(source, _SUFFIXES):
+        if not files.has_ranges(file.path):
+            raise PipelineError(
+                f"{file.path}: its server sends whole files, and Parquet is read by parts; fetch "
+                "it first"
+            )
         try:
             with files.open_raw(file.path) as raw:
                 metadata = pq.ParquetFile(raw).metadata

@@ -8,6 +8,7 @@ asked for again each time: fsspec keeps it for the process, and a fork must not 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import IO, Any, cast
 
 import fsspec
@@ -50,7 +51,23 @@ def size(url: str) -> int:
 def open_raw(url: str) -> IO[bytes]:
     """The bytes behind a URL as they are stored."""
     system, path = _system(url)
-    return cast(IO[bytes], system.open(path, "rb", block_size=_BLOCK_BYTES))
+    block_bytes = _BLOCK_BYTES if has_ranges(url) else 0  # 0: from the beginning to the end
+    return cast(IO[bytes], system.open(path, "rb", block_size=block_bytes))
+
+
+@lru_cache(1024)
+def has_ranges(url: str) -> bool:
+    """Whether the server sends parts of a file: simple ones of HTTP send it as a whole."""
+    system, path = _system(url)
+    if "http" not in system.protocol:
+        return True
+    with system.open(path, "rb", block_size=2) as file:
+        try:
+            file.seek(1)
+            file.read(1)
+        except ValueError:  # what fsspec raises when it gets another part than it asked for
+            return False
+    return True
 
 
 def unreachable(url: str, error: Exception) -> PipelineError:
