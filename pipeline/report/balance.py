@@ -24,7 +24,7 @@ from pipeline.store.pieces import piece_receipt, read_done
 from pipeline.tokens.encoded import tokens_name
 from pipeline.tokens.special import SpecialTokens
 
-FORMAT, VERSION = "latemask-shards", 2
+VERSION = 2
 READABLE = (1, VERSION)  # 1 has no special_tokens: they are RoBERTa's
 DUPLICATES = "drop duplicates"  # the stages whose sums say how many were kept and dropped
 NEAR_DUPLICATES = "drop near-duplicates"
@@ -152,7 +152,7 @@ def manifest(
     left_over = sum(entry["leftover_tokens"] for entry in splits.values())
     _equal(f"tokens in sequences of {seq_len} + left over", packed + left_over, tokens)
     return {
-        "format": FORMAT,
+        "format": work.FORMAT,
         "version": VERSION,
         "seq_len": seq_len,
         "dtype": config.dtype,

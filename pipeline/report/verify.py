@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from pipeline.errors import PipelineError
-from pipeline.report.balance import FORMAT, READABLE
+from pipeline.report.balance import READABLE
 from pipeline.shards.shard import shard_problem
 from pipeline.store import work
 from pipeline.store.folder import Folder
@@ -28,10 +28,10 @@ def load_manifest(folder: Folder) -> dict[str, Any]:
             f"finish it with `python -m pipeline --config … --output {folder}`"
         )
     found = (manifest.get("format"), manifest.get("version"))
-    if found not in [(FORMAT, version) for version in READABLE]:
+    if found not in [(work.FORMAT, version) for version in READABLE]:
         raise PipelineError(
-            f"{path}: format {found}, expected {FORMAT} in version 1 or 2; it may be of a later "
-            "release of latemask"
+            f"{path}: format {found}, expected {work.FORMAT} in version 1 or 2; it may be of a "
+            "later release of latemask"
         )
     SpecialTokens.of_manifest(manifest, path)
     return manifest

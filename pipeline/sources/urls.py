@@ -15,7 +15,8 @@ import fsspec
 from fsspec.core import url_to_fs
 
 from pipeline.errors import PipelineError
-from pipeline.sources import paths
+from pipeline.sources import content, paths
+from pipeline.store import work
 
 _BLOCK_BYTES = 8 << 20  # one request
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
@@ -113,5 +114,18 @@ def _below(
     system: fsspec.AbstractFileSystem, folder: str, suffixes: tuple[str, ...]
 ) -> dict[str, Any]:
     below = system.find(folder, detail=True)
-    shown = (name for name in below if not paths.is_left_behind(name[len(folder) :].lstrip("/")))
+    folders = {f"{folder.rstrip('/')}/", *(f"{name.rpartition('/')[0]}/" for name in below)}
+    made = tuple(
+        each
+        for each in folders
+        if work.is_data_folder(
+            lambda name, each=each: each + name in below,
+            lambda name, each=each: system.cat_file(each + name, end=content.HEAD_BYTES),
+        )
+    )
+    shown = (
+        name
+        for name in below
+        if not name.startswith(made) and not paths.is_left_behind(name[len(folder) :].lstrip("/"))
+    )
     return {name: below[name]["size"] for name in paths.of_kind(shown, suffixes)}
