@@ -115,17 +115,17 @@ def _below(
 ) -> dict[str, Any]:
     below = system.find(folder, detail=True)
     folders = {f"{folder.rstrip('/')}/", *(f"{name.rpartition('/')[0]}/" for name in below)}
-    made = tuple(
-        each
-        for each in folders
-        if work.is_data_folder(
-            lambda name, each=each: each + name in below,
-            lambda name, each=each: system.cat_file(each + name, end=content.HEAD_BYTES),
-        )
-    )
+    made = tuple(each for each in folders if _is_data_folder(system, each, below))
     shown = (
         name
         for name in below
         if not name.startswith(made) and not paths.is_left_behind(name[len(folder) :].lstrip("/"))
     )
     return {name: below[name]["size"] for name in paths.of_kind(shown, suffixes)}
+
+
+def _is_data_folder(system: fsspec.AbstractFileSystem, folder: str, names: dict[str, Any]) -> bool:
+    return work.is_data_folder(
+        lambda name: folder + name in names,
+        lambda name: system.cat_file(folder + name, end=content.HEAD_BYTES),
+    )
