@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, cast, get_args, get_type_hints
 
+from pipeline.credentials import public_values
 from pipeline.errors import PipelineError
 from pipeline.ranges import below_minimum
 from pipeline.sections import (
@@ -107,10 +108,14 @@ class Config:
         return "uint16" if self.tokenizer.vocab_size <= 65_535 else "uint32"
 
     def content(self) -> dict[str, Any]:
-        """All that decides the bytes of the shards, as JSON types (so: without `output`)."""
+        """All that decides the bytes of the shards, as JSON types.
+
+        So: without `output`, and without credentials in URLs, which may be others tomorrow.
+        """
         content = asdict(self)
         del content["output"]
-        return cast(dict[str, Any], json.loads(json.dumps(content)))  # keys as JSON has them
+        as_json = json.loads(json.dumps(content))  # keys as JSON has them
+        return cast(dict[str, Any], public_values(as_json))
 
     def has_documents_of(self, content: dict[str, Any]) -> bool:
         """Whether a run with this other `content` has the same clean documents."""

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.credentials import public
 from pipeline.distribution import version_of
 
 KEY = "provenance"
@@ -65,7 +66,7 @@ def code_state(root: Path) -> tuple[str | None, bool | None]:
 
 
 def command_line(arguments: Sequence[str]) -> str:
-    """The command for a shell, without the path of Python and the values of secret options."""
+    """The command for a shell, without Python's path, secret options' values, URLs' credentials."""
     shown = ["python"]
     hide_next = False
     for argument in arguments[1:]:
@@ -76,7 +77,7 @@ def command_line(arguments: Sequence[str]) -> str:
         else:
             shown.append(f"{option}=***" if secret and equals else argument)
         hide_next = secret and not equals
-    return shlex.join(shown)
+    return shlex.join(map(public, shown))
 
 
 def _git(root: Path, *arguments: str) -> str | None:

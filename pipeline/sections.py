@@ -50,7 +50,7 @@ class Source:
     documents: Literal["file", "line", "blank-lines"] = "file"
     """text: what one document is (a file, a line, a block between blank lines)."""
     text_key: str = "text"
-    """jsonl, parquet, huggingface: key of the text."""
+    """jsonl, parquet, huggingface: key of the text, with dots where it is nested: meta.text."""
     id_key: str = "id"
     """jsonl, parquet, huggingface: key of the document's id; its number where it has none."""
     subset: str | None = None
@@ -76,9 +76,12 @@ class Source:
         if self.kind == "python-docs" and self.paths:
             yield f"{prefix}paths: python-docs finds its files itself; remove the paths"
         try:
-            b"x".decode(self.encoding)
-        except LookupError:
-            yield f"{prefix}encoding: {self.encoding!r} is none that Python knows; utf-8, cp1252, …"
+            "x".encode(self.encoding)
+        except (LookupError, ValueError):  # not known; or no encoding of text: hex, undefined, …
+            yield (
+                f"{prefix}encoding: {self.encoding!r} is none of text that Python knows; "
+                "utf-8, cp1252, utf-16-le, …"
+            )
         if not 0 < self.weight < math.inf:
             yield f"{prefix}weight: {self.weight}, must be over 0 and finite; or remove the source"
         yield from below_minimum(self, prefix, min_docstring_characters=0)

@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.cleaning import filters
 from pipeline.cleaning.clean import clean, in_parts
 from pipeline.config import Config
+from pipeline.credentials import public
 from pipeline.dedup import decontaminate, duplicates
 from pipeline.errors import PipelineError
 from pipeline.sources import read
@@ -35,6 +36,7 @@ class _Tally:
 
     def reject(self, record: Rejected) -> None:
         """Keep what is wrong with a record, as a line of JSON."""
+        record = Rejected(public(record.where), public(record.reason))
         self.rejected.append(json.dumps(record._asdict(), ensure_ascii=False))
 
     def dropped(self, document: Document, text: str, reason: str) -> None:

@@ -147,7 +147,8 @@ def alarms(outcomes: list[Outcome], config: Config) -> Iterator[str]:
                     f"{outcome.first_fruitless}"
                 )
             continue
-        line = f"source {outcome.name!r}: {outcome.kept:,} of {read:,} documents are kept"
+        what = "records" if unreadable else "documents"  # a record is one once it is read
+        line = f"source {outcome.name!r}: {outcome.kept:,} of {read:,} {what} are kept"
         if not outcome.reasons():
             yield f"{line}; see sources[{position}].paths and kind: its files hold none"
             continue

@@ -11,10 +11,12 @@ is cut off a BadFile.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from typing import Protocol, cast
 
 from pipeline.config import Source
+from pipeline.credentials import public, restored
 from pipeline.errors import BadFile, PipelineError
 from pipeline.sources import files
 from pipeline.sources.records import Chunk, Document, InputFile, Rejected, Removed, Skipped
@@ -55,13 +57,20 @@ def plan(sources: list[Source], chunk_bytes: int) -> list[Chunk]:
 
 
 def _found(source: Source, chunk_bytes: int) -> list[InputFile]:
+    """The files of a source; the credentials in their URLs stay with it, and are in no plan."""
     try:
-        return reader(source.kind).find(source, chunk_bytes)
+        found = reader(source.kind).find(source, chunk_bytes)
     except OSError as error:
         where = error.filename or "a file"
         raise PipelineError(
             f"sources ({source.label}): {where}: can't be read ({error.strerror or error})"
         ) from error
+    except Exception as error:
+        urls = [path for path in source.paths if files.is_url(path)]
+        if isinstance(error, PipelineError) or not urls:
+            raise
+        raise files.unreachable(f"sources ({source.label}): {', '.join(urls)}", error) from error
+    return [replace(file, path=public(file.path)) for file in found]
 
 
 def read(source: Source, file: InputFile) -> Iterator[Item]:
@@ -70,6 +79,7 @@ def read(source: Source, file: InputFile) -> Iterator[Item]:
     Raises PipelineError when the file is missing, not as it was planned, or bad. With `bad_files:
     skip` a bad one ends at the damage, and is told of as a Rejected.
     """
+    file = replace(file, path=restored(file.path, source.paths))
     try:
         if file.whole >= 0 and (size := files.size(file.path)) != file.whole:
             raise PipelineError(

@@ -91,6 +91,18 @@ def no_text(head: bytes, name: str) -> str | None:
     return None
 
 
+def has_returns_alone(head: bytes) -> bool:
+    """Whether carriage returns without line feeds end the lines, as in files of old Macs."""
+    return b"\n" not in head and b"\r" in head[:-1]  # the last may belong to a line feed
+
+
 def is_binary(head: bytes) -> bool:
     """Whether a file can't be text in an encoding with ASCII's line feeds: many bytes are 0."""
     return head.count(0) > len(head) // 5
+
+
+def likely_encoding(head: bytes) -> str:
+    """Which of UTF-16 and UTF-32 a binary file may be, by where most bytes are 0."""
+    zeros = "".join("0" if head[i::4].count(0) > len(head) // 8 else "x" for i in range(4))
+    by_zeros = {"x000": "utf-32-le", "000x": "utf-32-be", "0x0x": "utf-16-be"}
+    return by_zeros.get(zeros, "utf-16-le")

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 from types import ModuleType
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from pipeline.config import Source
+from pipeline.credentials import public
 from pipeline.errors import BadFile, PipelineError
 from pipeline.sources import content, paths
 from pipeline.sources.naming import file_names
@@ -38,7 +39,8 @@ def matching(source: Source, suffixes: tuple[str, ...] = ()) -> list[InputFile]:
     found: dict[str, tuple[str, int]] = {}
     for pattern in source.paths:
         for path, size in match(pattern, f"sources ({source.label})", suffixes):
-            found.setdefault(path if is_url(path) else os.path.abspath(path), (path, size))  # noqa: PTH100
+            key = public(path) if is_url(path) else os.path.abspath(path)  # noqa: PTH100
+            found.setdefault(key, (path, size))
     names = file_names(source.label, list(found))
     return [InputFile(path, names[key], max(size, 0), size) for key, (path, size) in found.items()]
 
@@ -71,8 +73,13 @@ def size(path: str) -> int:
     return int(_urls().size(path)) if is_url(path) else Path(path).stat().st_size
 
 
+def has_ranges(path: str) -> bool:
+    """Whether parts of a file can be read: not so behind an HTTP server that sends whole ones."""
+    return not is_url(path) or bool(_urls().has_ranges(path))
+
+
 def open_raw(path: str) -> IO[bytes]:
-    """The bytes as they are stored, seekable, never decompressed."""
+    """The bytes as they are stored, never decompressed; seekable where the file `has_ranges`."""
     return _urls().open_raw(path) if is_url(path) else Path(path).open("rb")
 
 
@@ -126,8 +133,11 @@ def split_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def stream(blocks: Iterator[bytes]) -> IO[bytes]:
-    """Blocks of bytes as a file, for libraries that read one."""
-    return io.BufferedReader(_Stream(blocks), _BLOCK_BYTES)
+    """Blocks of bytes as a file, for libraries that read one.
+
+    It isn't buffered: a buffer loses what it has when the next block can't be had.
+    """
+    return cast(IO[bytes], _Stream(blocks))
 
 
 class _Stream(io.RawIOBase):

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config import Source
+from pipeline.credentials import public
 from pipeline.errors import BadFile, PipelineError
 from pipeline.sources.naming import Ids, file_names
-from pipeline.sources.records import Document, InputFile, Rejected, as_document
+from pipeline.sources.records import Document, InputFile, Rejected, as_document, column_of
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
@@ -22,9 +23,9 @@ _PARTS = 64  # of a data set on disk, which can be cut anywhere
 def find(source: Source, chunk_bytes: int) -> list[InputFile]:
     """A part for each shard, so that each is a chunk of its own."""
     paths = list(dict.fromkeys(source.paths))
-    names = file_names(source.label, paths)
+    names = file_names(source.label, [public(path) for path in paths])
     return [
-        InputFile(path, names[path], chunk_bytes, -1, part, part + 1)
+        InputFile(path, names[public(path)], chunk_bytes, -1, part, part + 1)
         for path in paths
         for part in range(_load(source, path).num_shards)
     ]
@@ -36,7 +37,7 @@ def read(source: Source, file: InputFile) -> Iterator[Document | Rejected]:
     Raises BadFile when the shard can't be read to its end.
     """
     data = _load(source, file.path)
-    if data.column_names is not None and source.text_key not in data.column_names:
+    if data.column_names is not None and not column_of(source.text_key, data.column_names):
         raise BadFile(
             f"{file.path}: no column {source.text_key!r} (`text_key`); "
             f"it has {', '.join(data.column_names)}"

@@ -32,15 +32,23 @@ def in_parts(source: Source, found: list[InputFile], limit: int, begins: Begins)
     """The files; plain ones of more than `limit` bytes in even parts of about that."""
     parts: list[InputFile] = []
     for file in found:
-        is_whole = file.bytes <= limit or must_be_whole(source, files.head(file.path))
+        is_whole = (
+            file.bytes <= limit
+            or must_be_whole(source, files.head(file.path))
+            or not files.has_ranges(file.path)
+        )
         parts += [file] if is_whole else _parts(file, limit, begins)
     return parts
 
 
 def must_be_whole(source: Source, head: bytes) -> bool:
-    """Whether a file that begins so can be read from its start only: compressed, or UTF-16."""
+    """Whether a file that begins so can be read from its start only.
+
+    It is compressed, or its line feeds aren't the byte at which files are cut.
+    """
     encoding = content.marked_encoding(head) or source.encoding
-    return content.decoder(head) is not None or _has_wide_units(encoding)
+    is_compressed = content.decoder(head) is not None
+    return is_compressed or not _has_line_feeds(encoding) or content.has_returns_alone(head)
 
 
 def _parts(file: InputFile, limit: int, begins: Begins) -> list[InputFile]:
@@ -97,14 +105,25 @@ def content_of(source: Source, file: InputFile) -> Content:
     if mark == "utf-8":
         first = first.removeprefix(codecs.BOM_UTF8)
     found = chain([first], found)
-    if _has_wide_units(encoding):
-        return Content("utf-8", _transcoded(found, encoding, file.path))
-    if content.is_binary(first[: content.HEAD_BYTES]):
+    if not _has_line_feeds(encoding):
+        found = _transcoded(found, encoding, file.path)
+        first = next(found, b"")
+        return Content("utf-8", _with_line_feeds(first, chain([first], found)))
+    head = first[: content.HEAD_BYTES]
+    if content.is_binary(head):
+        likely = content.likely_encoding(head)
         raise BadFile(
-            f"{file.path}: binary data, or UTF-16 without a byte order mark: for that, set "
-            "`encoding: utf-16-le` of the source"
+            f"{file.path}: binary data, or {likely[:6].upper()} without a byte order mark: for "
+            f"that, set `encoding: {likely}` of the source"
         )
-    return Content(encoding, found)
+    return Content(encoding, found if file.start else _with_line_feeds(first, found))
+
+
+def _with_line_feeds(first: bytes, found: Iterator[bytes]) -> Iterator[bytes]:
+    """The blocks; line feeds for the carriage returns that end lines in files of old Macs."""
+    if content.has_returns_alone(first):
+        return (block.replace(b"\r", b"\n") for block in found)
+    return found
 
 
 def read(source: Source, file: InputFile) -> Iterator[Line | Rejected]:
@@ -148,8 +167,12 @@ def utf8_blocks(found: Content, file: InputFile) -> Iterator[bytes]:
     return _transcoded(found.blocks, found.encoding, file.path)
 
 
-def _has_wide_units(encoding: str) -> bool:
-    return codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
+def _has_line_feeds(encoding: str) -> bool:
+    """Whether a line feed is ASCII's byte: not so in UTF-16, UTF-32 and EBCDIC."""
+    try:
+        return b"\n".decode(encoding) == "\n"
+    except UnicodeDecodeError:
+        return False
 
 
 def _transcoded(found: Iterator[bytes], encoding: str, path: str) -> Iterator[bytes]:
@@ -159,6 +182,8 @@ def _transcoded(found: Iterator[bytes], encoding: str, path: str) -> Iterator[by
             yield decoder.decode(block).encode()
         yield decoder.decode(b"", final=True).encode()
     except UnicodeDecodeError as error:
+        if error.reason in ("truncated data", "unexpected end of data"):
+            raise BadFile(f"{path}: cut off within a character; fetch it again") from error
         raise BadFile(
             f"{path}: not {encoding} ({error}); {_REMEDY} to what the file has"
         ) from error

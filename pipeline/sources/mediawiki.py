@@ -20,7 +20,8 @@ from mwparserfromhell.parser import ParserError
 
 from pipeline.config import Source
 from pipeline.errors import BadFile, PipelineError
-from pipeline.sources import files
+from pipeline.sources import files, lines
+from pipeline.sources.naming import Ids
 from pipeline.sources.records import Document, InputFile, Rejected, Removed, Skipped
 from pipeline.sources.site import ARTICLE, Site, site_of
 from pipeline.sources.wikitext import is_redirect, plain_text
@@ -34,7 +35,8 @@ def find(source: Source, chunk_bytes: int) -> list[InputFile]:
     for file in files.matching(source):
         if _INDEX in file.path.rsplit("/", 1)[-1]:
             continue
-        offsets = _stream_offsets(file.path) if _DUMP in file.path else None
+        is_cut = _DUMP in file.path and files.has_ranges(file.path)
+        offsets = _stream_offsets(file.path) if is_cut else None
         if not offsets:
             parts.append(file)
             continue
@@ -66,11 +68,15 @@ def _stream_offsets(path: str) -> list[int] | None:
 def read(source: Source, file: InputFile) -> Iterator[Document | Skipped | Removed | Rejected]:
     """The articles of a dump or a part of it. Raises BadFile when it is cut off or no dump."""
     name = source.label
+    ids = Ids(file.name)
     site = _site(file)
-    for page in _pages(file):
-        title, number = (page.findtext(key) or "" for key in ("title", "id"))
+    for position, page in enumerate(_pages(file), start=1):
+        title = page.findtext("title") or ""
         markup = _markup(page, file)
-        if not _is_article(page, site, title):
+        if page.find("ns") is not None and _namespace(page) is None:
+            stated = f"its namespace (<ns>) is {page.findtext('ns')!r}, expected a number"
+            yield Rejected(f"{file.path}:{title}", stated)
+        elif not _is_article(page, site, title):
             yield Skipped(name, "not_article")
         elif page.find("redirect") is not None or is_redirect(markup, site):
             yield Skipped(name, "redirect")
@@ -83,12 +89,22 @@ def read(source: Source, file: InputFile) -> Iterator[Document | Skipped | Remov
             if unparsed:
                 yield Removed(name, "unparsed_passages", unparsed)
             text = f"{title}\n\n{text}" if source.title and text else text
-            yield Document(f"{file.name}:{number}", text, name)
+            # A title is as good an id: it doesn't depend on how the dump is cut, as positions do.
+            own = (page.findtext("id") or "").strip() or title
+            yield Document(ids.of(own, lines.place(file, position)), text, name)
+
+
+def _namespace(page: Element) -> int | None:
+    """The number of the namespace that a page states (since schema 0.6); None for no number."""
+    try:
+        return int(page.findtext("ns") or "")
+    except ValueError:
+        return None
 
 
 def _is_article(page: Element, site: Site, title: str) -> bool:
-    stated = page.findtext("ns")  # since schema 0.6
-    namespace = site.namespace(title) if stated is None else int(stated)
+    stated = _namespace(page)
+    namespace = site.namespace(title) if stated is None else stated
     model = page.findtext("revision/model") or "wikitext"  # stated since 0.8
     return namespace == ARTICLE and model == "wikitext"
 

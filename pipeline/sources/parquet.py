@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import Source
-from pipeline.errors import BadFile
+from pipeline.errors import BadFile, PipelineError
 from pipeline.sources import content, files
 from pipeline.sources.naming import Ids
-from pipeline.sources.records import Document, InputFile, Rejected, as_document
+from pipeline.sources.records import Document, InputFile, Rejected, as_document, column_of
 
 _SUFFIXES = (".parquet", ".pq")
 _MAGIC = (b"PAR1", b"PARE")  # the second one's footer is encrypted
@@ -22,6 +22,11 @@ def find(source: Source, chunk_bytes: int) -> list[InputFile]:
     """Parts of about `chunk_bytes` compressed bytes; a file that can't be opened is one part."""
     parts: list[InputFile] = []
     for file in files.matching(source, _SUFFIXES):
+        if not files.has_ranges(file.path):
+            raise PipelineError(
+                f"{file.path}: its server sends whole files, and Parquet is read by parts; fetch "
+                "it first"
+            )
         try:
             with files.open_raw(file.path) as raw:
                 metadata = pq.ParquetFile(raw).metadata
@@ -51,12 +56,13 @@ def read(source: Source, file: InputFile) -> Iterator[Document | Rejected]:
         with files.open_raw(file.path) as raw:
             table = pq.ParquetFile(raw)
             columns = table.schema_arrow.names
-            if source.text_key not in columns:
+            if not column_of(source.text_key, columns):
                 raise BadFile(
                     f"{file.path}: no column {source.text_key!r} (`text_key`); "
                     f"it has {', '.join(columns)}"
                 )
-            wanted = [c for c in (source.text_key, source.id_key) if c in columns]
+            keys = (source.text_key, source.id_key)
+            wanted = [name for key in keys if (name := column_of(key, columns))]
             stop = table.num_row_groups if file.stop is None else file.stop
             number = sum(table.metadata.row_group(i).num_rows for i in range(file.start))
             for batch in table.iter_batches(1024, range(file.start, stop), wanted):

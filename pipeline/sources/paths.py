@@ -2,22 +2,31 @@
 
 A name that exists is that file or folder, whatever brackets, blanks or tildes are in it; only a
 path that doesn't exist is expanded. So patterns may also follow a folder whose name looks like one.
+A data folder that the pipeline has made is no input: it is passed over in folders and patterns.
 """
 # pathlib changes names (`./`, `//`), and raises for those that are too long.
-# ruff: noqa: PTH111, PTH112, PTH113, PTH118, PTH207, PTH208
+# ruff: noqa: PTH111, PTH112, PTH113, PTH118, PTH123, PTH207, PTH208
 
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import re
 from collections.abc import Iterator
+from functools import cache
+from itertools import accumulate
 from urllib.parse import unquote
 
 from fsspec.utils import glob_translate
 
+from pipeline.sources.content import HEAD_BYTES
+from pipeline.store import work
+
 _COMPRESSED = (".gz", ".gzip", ".bz2", ".zst", ".zstd", ".xz")
 _LEFT_BEHIND = (".", "_")  # hidden files, and what Hadoop and Spark leave: _SUCCESS, _temporary
+
+log = logging.getLogger(__name__)
 
 
 def local(path: str) -> str:
@@ -67,7 +76,11 @@ def _uncompressed(name: str) -> str:
 def _glob(pattern: str) -> Iterator[str]:
     folder, rest = _existing(pattern)
     if "**" not in rest.split("/"):
-        yield from glob.iglob(glob.escape(folder) + rest)
+        is_data = cache(_is_data_folder)
+        for path in glob.iglob(glob.escape(folder) + rest):
+            within = accumulate(path.removeprefix(folder).split("/")[:-1], "{}/{}".format)
+            if not any(is_data(folder + name) for name in within):
+                yield path
         return
     # glob follows a link to a folder above again and again
     is_match = re.compile(glob_translate(rest)).match
@@ -90,6 +103,9 @@ def _walk(
     folder: str, skipped: tuple[str, ...], above: frozenset[str] = frozenset()
 ) -> Iterator[str]:
     """Files in and below a folder. Links are followed, but to no folder that they stand in."""
+    if _is_data_folder(folder):
+        log.info("%s: passed over, since the pipeline has made it", folder)
+        return
     above |= {os.path.realpath(folder)}
     for name in sorted(os.listdir(folder)):
         path = os.path.join(folder, name)
@@ -99,3 +115,11 @@ def _walk(
             yield path
         elif os.path.isdir(path) and os.path.realpath(path) not in above:
             yield from _walk(path, skipped, above)
+
+
+def _is_data_folder(path: str) -> bool:
+    def head(name: str) -> bytes:
+        with open(os.path.join(path, name), "rb") as file:
+            return file.read(HEAD_BYTES)
+
+    return work.is_data_folder(lambda name: os.path.isfile(os.path.join(path, name)), head)

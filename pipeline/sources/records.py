@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from pipeline.sources.naming import Ids
 
 
+_NONE = object()  # where nothing stands, not even null
+
+
 class Document(NamedTuple):
     """One document: `id` is unique and stable, `source` is what it is counted under."""
 
@@ -75,14 +78,46 @@ def as_document(
     """
     if not isinstance(record, dict):
         return Rejected(where, f"{type(record).__name__}, expected an object")
-    text = record.get(source.text_key)
+    text = _value(record, source.text_key)
     try:
         if isinstance(text, bytes):  # Parquet's binary columns
             text = text.decode()
-        key = ids.of(record.get(source.id_key), place)
+        own = _value(record, source.id_key)
+        key = ids.of(None if own is _NONE else own, place)
     except ValueError as error:  # bytes that aren't UTF-8, a number of too many digits
         return Rejected(where, str(error))
-    if not isinstance(text, str):
+    if isinstance(text, list) and all(isinstance(part, str) for part in text):
+        text = "\n\n".join(text)
+    if text is _NONE:
         keys = ", ".join(sorted(map(str, record))[:8])
         return Rejected(where, f"no text under {source.text_key!r}; it has {keys}")
+    if not isinstance(text, str):
+        return Rejected(where, f"{source.text_key!r} is {_what(text)}, expected a text")
     return Document(key, text, source.label)
+
+
+def column_of(key: str, columns: list[str]) -> str | None:
+    """The column of a table that `text_key` or `id_key` names: itself, or what it is nested in."""
+    return next((name for name in (key, key.partition(".")[0]) if name in columns), None)
+
+
+def _value(record: dict[str, Any], key: str) -> Any:
+    """What stands under a key, or by its dots in nested objects; `_NONE` where nothing does."""
+    if key in record:
+        return record[key]
+    first, dot, rest = key.partition(".")
+    inner = record.get(first) if dot else None
+    return _value(inner, rest) if isinstance(inner, dict) else _NONE
+
+
+def _what(value: Any) -> str:
+    """What a value that is no text is, in JSON's words."""
+    if value is None:
+        return "null"
+    if isinstance(value, list):
+        return "a list of other things than strings"
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, bool):
+        return "a boolean"
+    return "a number" if isinstance(value, int | float) else type(value).__name__

@@ -97,7 +97,7 @@ def site_of(version: str, siteinfo: Element | None) -> Site:
     names: dict[str, int] = {}
     for element in siteinfo.iter("namespace") if siteinfo is not None else ():
         key = element.get("key", "")
-        if element.text and key.lstrip("-").isdecimal():
+        if element.text and key.removeprefix("-").isdecimal():
             names[_folded(element.text)] = int(key)
     numbers = [int(part) for part in version.split(".") if part.isdecimal()]
     return Site({**_ENGLISH, **names}, marks_redirects=numbers >= [0, 4])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from pipeline.config import Source
 from pipeline.sources import files, lines
@@ -25,32 +25,42 @@ def find(source: Source, chunk_bytes: int) -> list[InputFile]:
 def read(source: Source, file: InputFile) -> Iterator[Document | Rejected]:
     """The documents of a file or a part of one."""
     if source.documents == "file":
-        yield _whole(source, file)
+        text = _joined(lines.read(source, file))
+        yield text if isinstance(text, Rejected) else Document(file.name, text, source.label)
         return
-    block: list[str] = []
-    place = ""
+    block: list[lines.Line | Rejected] = []
     for line in lines.read(source, file):
-        if isinstance(line, Rejected):
-            yield line
-        elif source.documents == "line":
-            if line.text.strip():
-                yield Document(file.name + lines.place(file, line.number), line.text, source.label)
-        elif line.text.strip():
-            place = place if block else lines.place(file, line.number)
-            block.append(line.text)
-        elif block:
-            yield Document(file.name + place, "".join(block), source.label)
+        if isinstance(line, lines.Line) and not line.text.strip():
+            if block:
+                yield _document(source, file, block)
             block = []
+        elif source.documents == "line":
+            yield _document(source, file, [line])
+        else:
+            block.append(line)
     if block:
-        yield Document(file.name + place, "".join(block), source.label)
+        yield _document(source, file, block)
 
 
-def _whole(source: Source, file: InputFile) -> Document | Rejected:
+def _document(
+    source: Source, file: InputFile, block: list[lines.Line | Rejected]
+) -> Document | Rejected:
+    """A document, called by its first line; Rejected when one of its lines is."""
+    found = _joined(block)
+    if isinstance(found, Rejected):
+        return found
+    first = block[0]
+    assert isinstance(first, lines.Line)
+    return Document(file.name + lines.place(file, first.number), found, source.label)
+
+
+def _joined(found: Iterable[lines.Line | Rejected]) -> str | Rejected:
+    """The text of some lines, or the first that can't be read."""
     texts: list[str] = []
     rejected: Rejected | None = None
-    for line in lines.read(source, file):
+    for line in found:
         if isinstance(line, Rejected):
             rejected = rejected or line
         else:
             texts.append(line.text)
-    return rejected or Document(file.name, "".join(texts), source.label)
+    return rejected or "".join(texts)

@@ -8,13 +8,15 @@ asked for again each time: fsspec keeps it for the process, and a fork must not 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import IO, Any, cast
 
 import fsspec
 from fsspec.core import url_to_fs
 
 from pipeline.errors import PipelineError
-from pipeline.sources import paths
+from pipeline.sources import content, paths
+from pipeline.store import work
 
 _BLOCK_BYTES = 8 << 20  # one request
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
@@ -50,7 +52,23 @@ def size(url: str) -> int:
 def open_raw(url: str) -> IO[bytes]:
     """The bytes behind a URL as they are stored."""
     system, path = _system(url)
-    return cast(IO[bytes], system.open(path, "rb", block_size=_BLOCK_BYTES))
+    block_bytes = _BLOCK_BYTES if has_ranges(url) else 0  # 0: from the beginning to the end
+    return cast(IO[bytes], system.open(path, "rb", block_size=block_bytes))
+
+
+@lru_cache(1024)
+def has_ranges(url: str) -> bool:
+    """Whether the server sends parts of a file: simple ones of HTTP send it as a whole."""
+    system, path = _system(url)
+    if "http" not in system.protocol:
+        return True
+    with system.open(path, "rb", block_size=2) as file:
+        try:
+            file.seek(1)
+            file.read(1)
+        except ValueError:  # what fsspec raises when it gets another part than it asked for
+            return False
+    return True
 
 
 def unreachable(url: str, error: Exception) -> PipelineError:
@@ -96,5 +114,18 @@ def _below(
     system: fsspec.AbstractFileSystem, folder: str, suffixes: tuple[str, ...]
 ) -> dict[str, Any]:
     below = system.find(folder, detail=True)
-    shown = (name for name in below if not paths.is_left_behind(name[len(folder) :].lstrip("/")))
+    folders = {f"{folder.rstrip('/')}/", *(f"{name.rpartition('/')[0]}/" for name in below)}
+    made = tuple(each for each in folders if _is_data_folder(system, each, below))
+    shown = (
+        name
+        for name in below
+        if not name.startswith(made) and not paths.is_left_behind(name[len(folder) :].lstrip("/"))
+    )
     return {name: below[name]["size"] for name in paths.of_kind(shown, suffixes)}
+
+
+def _is_data_folder(system: fsspec.AbstractFileSystem, folder: str, names: dict[str, Any]) -> bool:
+    return work.is_data_folder(
+        lambda name: folder + name in names,
+        lambda name: system.cat_file(folder + name, end=content.HEAD_BYTES),
+    )

@@ -161,8 +161,13 @@ def _link(link: Wikilink, site: Site) -> Iterator[str]:
 
 
 def _template(template: Template, site: Site) -> Iterator[str]:
-    show = _SHOWN.get(str(template.name).strip().lower().replace("_", " "))
-    if show:
+    name = str(template.name).strip().lower()
+    show = _SHOWN.get(name.replace("_", " "))
+    function, colon, _ = name.partition(":")
+    if colon and function in _FUNCTIONS:
+        value = "".join(_parts(template.name, site)).partition(":")[2]
+        yield _FUNCTIONS[function](value.strip())
+    elif show:
         yield from show([p for p in template.params if not p.showkey], site)
 
 
@@ -187,6 +192,12 @@ def _constant(text: str) -> _Show:
     return lambda values, site: iter([text])
 
 
+# What the parser takes for templates, too: `{{formatnum:1234}}`.
+_FUNCTIONS: dict[str, Callable[[str], str]] = {
+    "formatnum": str,
+    "lc": str.lower,
+    "uc": str.upper,
+}
 _SHOWN = {
     **dict.fromkeys(("lang", "transl", "transliteration"), _value(-1)),
     **dict.fromkeys(("nowrap", "nobr", "small", "smaller", "big", "abbr", "nihongo"), _value(0)),

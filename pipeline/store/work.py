@@ -13,6 +13,7 @@ import io
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from pipeline.store.lock import LOCK, has_been_held
 
 WORK = ".work"
 MANIFEST = "manifest.json"
-FORMAT = "latemask-shards"  # what a manifest calls itself
+FORMAT = "latemask-shards"  # of what the manifest describes, by its first key
 _CONFIG = f"{WORK}/config.json"
 _SHARDS = ("train-*-of-*.tar", "valid-*-of-*.tar")
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
@@ -82,6 +83,16 @@ def receipt_name(name: str) -> str:
 def sum_name(stage: str) -> str:
     """File of what a stage has counted in all; there when it has ended."""
     return f"{WORK}/sums/{stage}.json"
+
+
+def is_data_folder(has: Callable[[str], bool], head: Callable[[str], bytes]) -> bool:
+    """Whether a folder is one that a run makes, or has made.
+
+    Args:
+        has: whether there is a file of a name in the folder.
+        head: the first bytes of such a file.
+    """
+    return has(_CONFIG) or (has(MANIFEST) and f'"{FORMAT}"'.encode() in head(MANIFEST))
 
 
 def check_ownership(folder: Folder) -> None:

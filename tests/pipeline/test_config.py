@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.__main__ import _check_beam_options, _separate, main, parse
+from pipeline.config import Source
 from pipeline.errors import PipelineError
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +79,18 @@ def test_all_problems_of_a_config_are_told_at_once(tmp_path: Path) -> None:
             *("tasks.library_dev", "tasks.max_characters"),
         ]
     )
+
+
+@pytest.mark.parametrize(
+    ("encoding", "is_one"),
+    [
+        *[(name, True) for name in ("UTF8", "cp1252", "utf-16", "utf-16-le", "utf-32-be", "cp037")],
+        *[(name, False) for name in ("utf-9", "", "hex", "rot13", "undefined", "utf-8\0")],
+    ],
+)
+def test_an_encoding_is_one_of_text(encoding: str, is_one: bool) -> None:
+    problems = list(Source(kind="text", paths=["a"], encoding=encoding).problems("sources[0]."))
+    assert [line.split(":")[0] for line in problems] == ["sources[0].encoding"] * (not is_one)
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_a_run_says_what_was_lost_of_each_source(
     where = f"{tmp_path}/other.jsonl"
     assert [line.partition("source ")[2].partition(f"{where}:")[0] for line in warnings] == [
         "'none': 0 of 0 documents are kept; see sources[3].paths and kind: its files hold none",
-        "'other': 0 of 20 documents are kept; 20 are unreadable (sources[2].kind, text_key), "
+        "'other': 0 of 20 records are kept; 20 are unreadable (sources[2].kind, text_key), "
         "the first is ",
         "'short': 0 of 30 documents are kept; 30 are too_short (cleaning.min_characters: 50)",
     ]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pipeline.config import Source
 from pipeline.errors import BadFile
 from pipeline.sources import Item, plan, read
+from pipeline.sources.json_values import split
 from pipeline.sources.records import Document, Rejected
 
 REPORT = Path(__file__).parents[4] / "shared/reports/27-json-oddities"
@@ -130,7 +131,7 @@ def test_ids_are_unique_in_parts_too(
 
 def test_what_is_not_json_at_all_is_told(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("id,text\n" * 100)
-    with pytest.raises(BadFile, match=r"a:10: not JSON lines .*check `kind`"):
+    with pytest.raises(BadFile, match=r"a:10: not JSON .*check `kind`"):
         _read(tmp_path / "a")
 
 
@@ -140,3 +141,113 @@ def test_reported_files_give_their_six_good_records(name: str) -> None:
     path = REPORT / (name if "." in name else f"{name}.jsonl")
     texts = {text for _, text in _good(_read(path)) if text.startswith("Report number")}
     assert len(texts) >= 6
+
+
+@pytest.mark.parametrize("odd", [name for name in ODD if name != "a cut record"])
+@pytest.mark.parametrize("form", ["[%s]", "%s"])
+def test_an_array_and_objects_side_by_side_are_read_as_lines_are(
+    tmp_path: Path, odd: str, form: str
+) -> None:
+    objects = [json.dumps(record).encode() for record in RECORDS]
+    objects.insert(15, ODD[odd])
+    (tmp_path / "a").write_bytes(b"\n".join(objects))
+    lines = _read(tmp_path / "a")
+    if form == "%s" and odd == "no object":
+        pytest.skip("an array")
+    for between in (b",", b"", b", \n", b"\r"):
+        (tmp_path / "a").write_bytes(form.encode() % between.join(objects))
+        found = _read(tmp_path / "a")
+        assert len(found) == len(lines)
+        for here, there in zip(found, lines, strict=True):
+            if isinstance(there, Rejected) and "not utf-8" in there.reason:
+                assert isinstance(here, Rejected)
+                assert here.where == there.where
+                assert "not utf-8" in here.reason
+            else:
+                assert str(here) == str(there)  # NaN is equal to none, but is written alike
+                assert "\n" not in str(here)
+
+
+@given(
+    values=st.lists(
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+            lambda some: st.lists(some, max_size=3) | st.dictionaries(st.text(), some, max_size=3),
+            max_leaves=9,
+        ),
+        max_size=6,
+    ),
+    indent=st.sampled_from([None, 0, 3]),
+    width=st.integers(1, 50),
+)
+def test_an_array_gives_its_elements_wherever_its_blocks_are_cut(
+    values: list[object], indent: int | None, width: int
+) -> None:
+    content = json.dumps(values, indent=indent, ensure_ascii=False).encode(errors="surrogatepass")
+    blocks = (content[at : at + width] for at in range(0, len(content), width))
+    assert [repr(json.loads(raw)) for raw in split(blocks)] == [repr(value) for value in values]
+
+
+@pytest.mark.parametrize(
+    ("content", "good", "bad"),
+    [
+        (b'[{"text": "a"}, {"text": "b"},]', 2, 0),
+        (b'{"text": "a"},\n{"text": "b"},\n', 2, 0),
+        (b'{"text": "a"}{"text": "b"}\n', 2, 0),
+        (b'{"text": "a"}\r{"text": "b"}\r', 2, 0),
+        (b'[{"text": "a"}] [{"text": "b"}]', 2, 0),
+        (b'[{"text": "a"}, oops, {"text": "b", }, {"text": "c"}]', 2, 2),
+        (b'[{"text": "a"}]]}', 1, 2),
+        (b"[]", 0, 0),
+    ],
+)
+def test_what_people_write_for_json(tmp_path: Path, content: bytes, good: int, bad: int) -> None:
+    (tmp_path / "a").write_bytes(content)
+    found = _read(tmp_path / "a")
+    assert [isinstance(item, Document) for item in found].count(True) == good
+    assert len(found) == good + bad
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'[{"text": "a"}, {"text": "b"', "behind record 1 .*has no end"),
+        (b'[{"text": "a"},', "behind record 1 .*the array has no end"),
+        (b'[{"text": "a"}, {"text": "b}, {"text": "c"}]', "behind record 1 "),
+        (b"[Part One]\n" + b"It was a dark and stormy night.\n" * 9, "not JSON"),
+    ],
+)
+def test_what_is_no_whole_json_is_one_line(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(BadFile, match=words) as told:
+        _read(tmp_path / "a")
+    assert "\n" not in str(told.value)
+
+
+def test_two_records_in_the_last_line_are_not_called_cut_off(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b'{"text": "a"}\n{"text": "b"}{"text": "c"}')
+    document, rejected = _read(tmp_path / "a")
+    assert isinstance(document, Document)
+    assert "Extra data" in str(rejected)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("null", "'a.text' is null, expected a text"),
+        ("[1]", "'a.text' is a list of other things than strings, expected a text"),
+        ("{}", "'a.text' is an object, expected a text"),
+        ("1.5", "'a.text' is a number, expected a text"),
+        ("true", "'a.text' is a boolean, expected a text"),
+    ],
+)
+def test_what_stands_in_the_place_of_a_text_is_told(tmp_path: Path, value: str, says: str) -> None:
+    (tmp_path / "a").write_text(
+        f'{{"a": {{"text": {value}}}}}\n'
+        '{"a": {"text": ["One.", "Two."], "id": 7}}\n{"a.text": "whole", "a": 3}\n{"a": 3}\n'
+    )
+    rejected, nested, whole, none = _read(tmp_path / "a", text_key="a.text", id_key="a.id")
+    assert rejected == Rejected(f"{tmp_path}/a:1", says)
+    assert nested == Document("jsonl/a:7", "One.\n\nTwo.", "jsonl")
+    assert whole == Document("jsonl/a:3", "whole", "jsonl")
+    assert none == Rejected(f"{tmp_path}/a:4", "no text under 'a.text'; it has a")

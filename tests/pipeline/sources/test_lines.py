@@ -116,6 +116,70 @@ def test_another_encoding_is_read_when_the_source_names_it(
     assert [item.text.strip() for item in found] == texts  # type: ignore[union-attr]
 
 
+WIDE = [f"Ċ{chr(0x0A00 + i)}\U0001f600SEQ{i}" for i in range(40)]  # 0x0A is in their bytes
+WIDE_OBJECTS = [json.dumps({"text": text}, ensure_ascii=False) for text in WIDE]
+WIDE_CONTENT = {
+    "line": ("text", "\n".join(WIDE)),
+    "blank-lines": ("text", "\n\n".join(WIDE)),
+    "lines of JSON": ("jsonl", "\n".join(WIDE_OBJECTS)),
+    "an array": ("jsonl", f"[{','.join(WIDE_OBJECTS)}]"),
+    "<doc>": ("wikiextractor", "\n".join(f'<doc title="">\n{text}\n</doc>' for text in WIDE)),
+    "FASTA": ("fasta", "\n".join(f">{i}\n{text}" for i, text in enumerate(WIDE))),
+}
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"]
+)
+@pytest.mark.parametrize("form", WIDE_CONTENT)
+def test_every_kind_of_text_is_read_in_the_utf16_and_utf32_that_its_source_names(
+    tmp_path: Path, encoding: str, form: str
+) -> None:
+    kind, content = WIDE_CONTENT[form]
+    source = Source(
+        kind=kind,  # type: ignore[arg-type]
+        paths=[str(tmp_path / "a")],
+        documents=form if kind == "text" else "file",  # type: ignore[arg-type]
+        encoding=encoding,
+    )
+    assert not list(source.problems(""))
+    for mark in ("", "\ufeff"):
+        if not (mark and encoding in ("utf-16", "utf-32")):  # these codecs write one themselves
+            (tmp_path / "a").write_bytes((mark + content).encode(encoding))
+        for chunk_bytes in (301, 10**6):
+            found = _read(source, chunk_bytes)
+            assert [item.text.strip() for item in found] == WIDE  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("documents", ["file", "line"])
+def test_an_encoding_with_another_line_feed_is_read_whole(tmp_path: Path, documents: str) -> None:
+    text = "".join(f"{SENTENCE} {i}\n" for i in range(40))
+    (tmp_path / "a").write_bytes(text.encode("cp037"))  # EBCDIC
+    source = Source(
+        kind="text",
+        paths=[str(tmp_path / "a")],
+        documents=documents,  # type: ignore[arg-type]
+        encoding="cp037",
+    )
+    found = _read(source, 100)
+    assert len(found) == (40 if documents == "line" else 1)
+    assert "".join(item.text for item in found) == text  # type: ignore[union-attr]
+
+
+def test_utf16_without_a_mark_is_told_with_the_encoding_that_it_has(tmp_path: Path) -> None:
+    for encoding in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"):
+        (tmp_path / "a").write_bytes(SENTENCE.encode(encoding))
+        with pytest.raises(PipelineError, match=f"`encoding: {encoding}`"):
+            _read(Source(kind="text", paths=[str(tmp_path / "a")]))
+
+
+def test_utf16_that_ends_within_a_character_is_cut_off(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(SENTENCE.encode("utf-16")[:-1])
+    with pytest.raises(PipelineError, match="a: cut off within a character") as told:
+        _read(Source(kind="text", paths=[str(tmp_path / "a")]))
+    assert "set `encoding`" not in str(told.value)
+
+
 @pytest.mark.parametrize("kind", ["text", "jsonl"])
 @pytest.mark.parametrize("documents", ["file", "line", "blank-lines"])
 def test_a_file_of_another_encoding_is_refused_naming_line_byte_and_remedy(
@@ -213,3 +277,41 @@ def test_json_lines_in_parts_are_even_and_name_where_a_bad_one_stands(tmp_path: 
     (bad,) = (item for item in found if isinstance(item, Rejected))
     start, line = map(int, bad.where.removeprefix(f"{path}@").split(":"))
     assert path.read_bytes()[start:].split(b"\n")[line - 1] == b"{oops"
+
+
+@pytest.mark.parametrize("documents", ["line", "blank-lines"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252"])
+@pytest.mark.parametrize("chunk_bytes", [50, 10**6])
+def test_carriage_returns_alone_end_lines(
+    tmp_path: Path, documents: str, encoding: str, chunk_bytes: int
+) -> None:
+    texts = [f"{SENTENCE} {i}" for i in range(20)]
+    between = "\r" if documents == "line" else "\r\r"
+    (tmp_path / "a.txt").write_bytes(between.join(texts).encode(encoding))
+    source = Source(
+        kind="text",
+        paths=[str(tmp_path / "a.txt")],
+        documents=documents,  # type: ignore[arg-type]
+        encoding=encoding,
+    )
+    found = _read(source, chunk_bytes)
+    assert [item.text.strip() for item in found] == texts  # type: ignore[union-attr]
+
+
+def test_a_carriage_return_within_lines_is_none_of_them(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"one\rstill one\ntwo\r\nthree")
+    source = Source(kind="text", paths=[str(tmp_path / "a.txt")], documents="line")
+    assert [item.text for item in _read(source)] == ["one\rstill one\n", "two\r\n", "three"]  # type: ignore[union-attr]
+
+
+def test_a_block_with_a_line_that_cannot_be_decoded_is_rejected_as_a_whole(tmp_path: Path) -> None:
+    blocks = [b"one\ntwo\n", b"three\nf\xffour\nf\xffive\nsix\n", b"seven\n", b"\xff\n", b"eight"]
+    (tmp_path / "a.txt").write_bytes(b"\n".join(blocks))
+    source = Source(kind="text", paths=[str(tmp_path / "a.txt")], documents="blank-lines")
+    found = _read(source)
+    assert [item.text for item in found if isinstance(item, Document)] == [
+        *("one\ntwo\n", "seven\n", "eight")
+    ]
+    assert [item.where for item in found if isinstance(item, Rejected)] == [
+        f"{tmp_path}/a.txt:{line}" for line in (5, 11)
+    ]

@@ -8,7 +8,7 @@ import pytest
 from pipeline.config import Source
 from pipeline.errors import BadFile, PipelineError
 from pipeline.sources import Item, plan, read
-from pipeline.sources.records import Document, Removed, Skipped
+from pipeline.sources.records import Document, Rejected, Removed, Skipped
 
 REAL = Path(__file__).parents[4] / "shared/data/wikipedia-xml"
 HEADER = '<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.10/"><siteinfo></siteinfo>\n'
@@ -200,6 +200,42 @@ def test_a_hidden_text_is_empty_and_no_stub(tmp_path: Path) -> None:
     hidden = _revision("", "", f"{STUB} deleted='deleted'")
     page = f"<title>A</title><id>1</id>{hidden}"
     assert _found(tmp_path, _xml("0.10", page)) == {"1": ""}
+
+
+def test_pages_have_ids_of_their_own_however_the_dump_is_cut(tmp_path: Path) -> None:
+    def page(title: str, number: str) -> str:
+        return f"<page><title>{title}</title><ns>0</ns>{number}{_revision('Text.')}</page>"
+
+    streams = [
+        "".join(page(f"No{s}{n}", "" if n % 2 else "<id></id>") for n in range(4))
+        + "".join(page(f"Same{s}{n}", f"<id>a{s}</id>") for n in range(3))
+        + "".join(page("", "") for _ in range(2))
+        for s in range(4)
+    ]
+    _dump(tmp_path, streams)
+    source = Source(kind="mediawiki", name="w", paths=[f"{tmp_path}/*.bz2"])
+    cut = {}
+    for chunk_bytes in (1, 700, 10**9):
+        ids = [item.id for item in _items(source, chunk_bytes) if isinstance(item, Document)]
+        assert len(set(ids)) == len(ids) == 36
+        cut[chunk_bytes] = {i.partition(":")[2] for i in ids}
+    stable = {f"No{s}{n}" for s in range(4) for n in range(4)} | {"a0", "a1", "a2", "a3"}
+    assert stable <= cut[1] & cut[700] & cut[10**9]
+
+
+@pytest.mark.parametrize("stated", ["", "main", "1.5", "²"])
+def test_a_namespace_that_is_no_number_is_that_pages_fault(tmp_path: Path, stated: str) -> None:
+    pages = [
+        f"<title>T{n}</title><ns>{stated if n == 1 else 0}</ns><id>{n}</id>{_revision('Text.')}"
+        for n in range(3)
+    ]
+    (tmp_path / "x.xml").write_text(_xml("0.10", *pages, siteinfo=GERMAN.replace("'2'", "'--2'")))
+    source = Source(kind="mediawiki", name="w", paths=[f"{tmp_path}/x.xml"])
+    found = _items(source, 10**9)
+    assert [type(item) for item in found] == [Document, Rejected, Document]
+    assert found[1] == Rejected(
+        f"{tmp_path}/x.xml:T1", f"its namespace (<ns>) is {stated!r}, expected a number"
+    )
 
 
 def test_parts_know_the_names_in_the_header_of_the_dump(tmp_path: Path) -> None:

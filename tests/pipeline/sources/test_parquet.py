@@ -39,8 +39,25 @@ def test_ids_and_rows_without_text(tmp_path: Path) -> None:
     (part,) = _read(Source(kind="parquet", paths=[path], text_key="body", id_key="key"), 10**6)
     assert part == [
         Document("parquet/a.parquet:x", "a", "parquet"),
-        Rejected(f"{path}:1", "no text under 'body'; it has body, key"),
+        Rejected(f"{path}:1", "'body' is null, expected a text"),
     ]
+
+
+def test_the_text_may_be_nested_or_a_list_of_paragraphs(tmp_path: Path) -> None:
+    meta = [{"text": "nested", "id": "n"}, {"text": None, "id": "m"}, None]
+    path = _write(tmp_path / "a.parquet", meta=meta, **{"a.b": ["flat", "c", "d"]})
+    nested = Source(kind="parquet", paths=[path], text_key="meta.text", id_key="meta.id")
+    (part,) = _read(nested, 10**6)
+    assert part == [
+        Document("parquet/a.parquet:n", "nested", "parquet"),
+        Rejected(f"{path}:1", "'meta.text' is null, expected a text"),
+        Rejected(f"{path}:2", "no text under 'meta.text'; it has meta"),
+    ]
+    (flat,) = _read(Source(kind="parquet", paths=[path], text_key="a.b"), 10**6)
+    assert [item.text for item in flat if isinstance(item, Document)] == ["flat", "c", "d"]
+    path = _write(tmp_path / "b.parquet", text=[["One.", "Two."], ["One.", None], []])
+    (part,) = _read(Source(kind="parquet", paths=[path]), 10**6)
+    assert [getattr(item, "text", None) for item in part] == ["One.\n\nTwo.", None, ""]
 
 
 def test_a_missing_column_and_a_cut_file_are_bad(tmp_path: Path) -> None:

@@ -1,14 +1,16 @@
 import glob
+import json
 import os
 from pathlib import Path
 
+import fsspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config import Source
 from pipeline.errors import PipelineError
-from pipeline.sources import plan, read
+from pipeline.sources import plan, read, urls
 from pipeline.sources.files import matching
 from pipeline.sources.paths import match
 
@@ -143,3 +145,32 @@ def test_what_is_not_there_is_one_line_with_the_path_that_was_tried(
         assert text.startswith("sources (s): ")
         assert what in text
         assert str(tmp_path / tried) in text
+
+
+@pytest.mark.parametrize("state", ["begun", "finished"])
+def test_data_folders_of_the_pipeline_are_passed_over(tmp_path: Path, state: str) -> None:
+    data = tmp_path / "texts/sub/data"
+    (data / ".work").mkdir(parents=True)
+    (data / "rejected.jsonl").write_text("{}")
+    if state == "begun":
+        (data / ".work/config.json").write_text("{}")
+    else:
+        (data / "manifest.json").write_text(json.dumps({"format": "latemask-shards"}, indent=1))
+    mine = tmp_path / "texts/mine"
+    mine.mkdir()
+    for name in ("a.jsonl", "manifest.json"):
+        (mine / name).write_text("{}")
+    expected = [f"{mine}/a.jsonl", f"{mine}/manifest.json"]
+    for path in ("texts", "texts/**/*.json*", "text?/*", "texts/*/*.json*"):
+        assert match(f"{tmp_path}/{path}", (".jsonl", ".json")) == expected, path
+    assert match(f"{tmp_path}/texts/*/*/*.jsonl", (".jsonl",)) == []
+    assert match(f"{data}/*.jsonl", (".jsonl",)) == [f"{data}/rejected.jsonl"]  # by its name
+    memory = f"memory://{tmp_path.name}-{state}"
+    system, root = fsspec.url_to_fs(memory)
+    for file in (path for path in (tmp_path / "texts").rglob("*") if path.is_file()):
+        system.pipe_file(f"{root}/{file.relative_to(tmp_path)}", file.read_bytes())
+    found = urls.match(f"{memory}/texts", (".jsonl", ".json"))
+    assert [url.partition("/texts/")[2] for url, _ in found] == [
+        "mine/a.jsonl",
+        "mine/manifest.json",
+    ]

@@ -1,8 +1,13 @@
+import base64
+import functools
 import gzip
+import http.server
 import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
@@ -143,16 +148,78 @@ def test_what_a_url_needs_is_one_line_before_any_work(
     assert "Traceback" not in done.stderr
 
 
-def test_http_is_read_too(tmp_path: Path) -> None:
-    pytest.importorskip("aiohttp", reason="needs an extra")
-    import functools
-    import http.server
-    import threading
+class _Server(http.server.SimpleHTTPRequestHandler):
+    """Python's, which sends whole files only; for `/closed` it wants a password and a signature."""
 
-    (tmp_path / "a.jsonl").write_bytes(OBJECTS["corpus/a.jsonl"])
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    signature = "good"
+
+    def do_GET(self) -> None:
+        if "/closed/" in self.path:
+            password = self.headers.get("Authorization", "").removeprefix("Basic ")
+            is_open = base64.b64decode(password) == b"user:5EC"
+            if not is_open or f"X-Amz-Signature={self.signature}" not in self.path:
+                self.send_error(403)
+                return
+        super().do_GET()
+
+    def do_HEAD(self) -> None:
+        self.do_GET() if "/closed/" in self.path else super().do_HEAD()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def http_server(tmp_path: Path) -> Iterator[str]:
+    """HOST:PORT of a server of `tmp_path`."""
+    pytest.importorskip("aiohttp", reason="needs an extra")
+    handler = functools.partial(_Server, directory=str(tmp_path))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/a.jsonl"
-        assert _texts(Source(kind="jsonl", paths=[url])) == [f"text {i}" for i in range(40)]
+        yield f"127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+@pytest.mark.parametrize("chunk_bytes", [200, 10**6])
+def test_http_is_read_whole_where_its_server_has_no_ranges(
+    tmp_path: Path, http_server: str, chunk_bytes: int
+) -> None:
+    (tmp_path / "a.jsonl").write_bytes(OBJECTS["corpus/a.jsonl"])
+    source = Source(kind="jsonl", paths=[f"http://{http_server}/a.jsonl"])
+    assert len(plan([source], chunk_bytes)) == 1
+    assert _texts(source, chunk_bytes) == [f"text {i}" for i in range(40)]
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "a.parquet")
+    with pytest.raises(PipelineError, match=r"a\.parquet: its server sends whole files") as told:
+        plan([Source(kind="parquet", paths=[f"http://{http_server}/a.parquet"])], 100)
+    assert "\n" not in str(told.value)
+
+
+def test_more_than_a_block_is_read_from_a_server_without_ranges(
+    tmp_path: Path, http_server: str
+) -> None:
+    (tmp_path / "a.txt").write_bytes(b"abcdefg\n" * 1_200_000)
+    (text,) = _texts(Source(kind="text", paths=[f"http://{http_server}/a.txt"]))
+    assert len(text) == 9_600_000
+
+
+def test_a_newly_signed_url_is_the_same_file(tmp_path: Path, http_server: str) -> None:
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "closed/a.jsonl").write_bytes(OBJECTS["corpus/a.jsonl"])
+
+    def source(signature: str) -> Source:
+        query = f"X-Amz-Signature={signature}&X-Amz-Date=1"
+        url = f"http://user:5EC@{http_server}/closed/a.jsonl?{query}"
+        return Source(kind="jsonl", paths=[url])
+
+    (chunk,) = plan([source("good")], 10**6)
+    assert "5EC" not in str(chunk.files)
+    assert "good" not in str(chunk.files)
+    assert chunk.files[0].name == "jsonl/a.jsonl"
+    with pytest.raises(PipelineError, match="can't be read") as told:
+        list(read(source("bad"), chunk.files[0]))
+    assert "5EC" not in str(told.value)
+    _Server.signature = "fresh"
+    try:
+        assert len(list(read(source("fresh"), chunk.files[0]))) == 40
+    finally:
+        _Server.signature = "good"

@@ -74,3 +74,16 @@ def test_cut_off_files_and_pages_are_told(tmp_path: Path, gzipped: bool) -> None
     (tmp_path / "a.wet").write_bytes(b"something else\n" * 20)
     with pytest.raises(BadFile, match=r"a\.wet"):
         _read(tmp_path / "a.wet")
+
+
+@pytest.mark.parametrize("gzipped", [True, False])
+def test_the_whole_records_of_a_small_file_that_is_cut_off_are_read(
+    tmp_path: Path, gzipped: bool
+) -> None:
+    content = _warc([t.encode() for t in TEXTS[:2]], gzipped=gzipped)
+    (tmp_path / "a.wet").write_bytes(content[:-20])
+    source = Source(kind="wet", name="cc", paths=[str(tmp_path / "a.wet")], bad_files="skip")
+    (chunk,) = plan([source], 100)
+    document, rejected = read(source, chunk.files[0])
+    assert document == Document("cc/a.wet:00000000", TEXTS[0], "cc")
+    assert isinstance(rejected, Rejected)

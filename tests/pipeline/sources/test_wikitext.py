@@ -26,6 +26,11 @@ MARKED = ENGLISH._replace(marks_redirects=True)
         ("__KEIN_INHALTSVERZEICHNIS__ __БЕЗ_ОГЛАВЛЕНИЯ__ __目次__ __init__", "__init__"),
         ("-{zh-hans:计算机; zh-hant:電腦;}-是-{机}--{T|zh-cn:甲; zh-tw:乙}-器", "计算机是机器"),
         ("about <nowiki>[[links]] and {{templates}}</nowiki>", "about [[links]] and {{templates}}"),
+        (
+            "It has {{formatnum:1234}} or {{ FORMATNUM: {{nowrap|1,5}} |R}} parts.",
+            "It has 1234 or 1,5 parts.",
+        ),
+        ("a {{lc:WORD}}, {{uc: b}}, {{Infobox: x}}", "a word, B,"),
         ("a <small>stray tag</div> and <code>{|</code>", "a stray tag and {|"),
     ],
 )
