@@ -25,6 +25,13 @@ class CommandParser(argparse.ArgumentParser):
         raise FinetuneError(f"{message[0].upper()}{message[1:]}. All flags: --help.")
 
 
+def positive(text: str) -> int:
+    """A flag's number, as `type` of argparse."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"found {text}, expected a whole number from 1")
+    return int(text)
+
+
 def run(name: str, main: Callable[[Sequence[str]], None], resumable: bool = False) -> None:
     """`python -m finetune.NAME`: `main` of the command line; a user's mistake is one line, exit 2.
 

@@ -140,10 +140,12 @@ def make_app(answerer: Answerer, limits: Limits) -> Any:
                 raise HTTPException(422, text + "characters.")
         requests = [Request(query.text, query.pair, query.task) for query in call.requests]
         try:
-            answers = map(json_values, answerer.answer(requests))
+            found = answerer.answer(requests)
         except FinetuneError as error:
             raise HTTPException(422, str(error)) from None
+        answerer.warn_of_cut_texts()
         tasks = 1 if answerer.ensemble else len(answerer.readouts)
+        answers = map(json_values, found)
         counts = [1 if request.task else tasks for request in requests]
         return {"answers": [[next(answers) for _ in range(count)] for count in counts]}
 

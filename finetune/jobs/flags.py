@@ -126,7 +126,9 @@ class MaskArguments:
     initial_sparsity: float = field(default=0.05, metadata={"help": "share of zeros at the start"})
     mask_blocks: list[str] | None = field(
         default=None,
-        metadata={"help": "from 0, or top:N, or bottom:N; default all but the lowest two"},
+        metadata={
+            "help": "from 0, or top:N, or bottom:N; default all, of six or more but the lowest two"
+        },
     )
     mask_matrices: list[str] = field(
         default_factory=lambda: list(MATRICES), metadata={"help": "within a block"}

@@ -83,11 +83,15 @@ def head_fields(task: Task, labels: tuple[str, ...]) -> dict[str, Any]:
 
 
 def order_of(found: list[str], labels: tuple[str, ...]) -> list[int] | None:
-    """Where each of `labels` stands among `found`, whatever the case; None if they differ."""
-    names = [name.lower() for name in found]
-    if sorted(names) != sorted(label.lower() for label in labels):
-        return None
-    return [names.index(label.lower()) for label in labels]
+    """Where each of `labels` stands among `found`; None if they aren't the same classes.
+
+    A class is found by its name, and only those left over by their names in any case.
+    """
+    exact = {name: index for index, name in enumerate(found)}
+    left = {name.casefold(): index for name, index in exact.items() if name not in labels}
+    order = [exact.get(label, left.get(label.casefold(), -1)) for label in labels]
+    # Two classes that differ in case alone, both under other spellings, can't be told apart.
+    return order if sorted(order) == list(range(len(found))) else None
 
 
 def _reorder(model: PreTrainedModel, order: list[int]) -> None:

@@ -33,7 +33,8 @@ from finetune.masks.targets import adapter_targets, choose_targets, encoder_laye
 
 @dataclass(frozen=True)
 class Head:
-    """What a method needs to know beside the model: the task, its labels, its own parameters.
+    """What a method needs to know beside the model: the task, its labels, its own parameters; and
+    what a mask says of its training data, the columns of text and the most tokens of a row.
 
     `names` are the random parameters, or, where a finetuned model kept its head (`is_kept`), that
     head's.
@@ -44,6 +45,8 @@ class Head:
     names: list[str]
     seed: int
     is_kept: bool = False
+    text_columns: tuple[str, ...] = ()
+    max_length: int | None = None
 
     @property
     def modules(self) -> list[str]:
@@ -78,6 +81,8 @@ def _mask(model: PreTrainedModel, head: Head, flags: dict[str, Any]) -> nn.Modul
         mask_classifier=not head.is_kept,
         task=head.task,
         labels=list(head.labels),
+        text_columns=list(head.text_columns) or None,
+        max_length=head.max_length,
         stores_scores=True,  # in checkpoints, from which training resumes
     )
     return get_peft_model(model, config)

@@ -62,7 +62,15 @@ def build_model(
     set_seed(job.seed)
     stock, random = load_with_head(backbone, task, labels, job.start)
     method = METHODS[job.method]
-    head = Head(job.task, labels, random or head_names(stock), job.seed, is_kept=not random)
+    head = Head(
+        task=job.task,
+        labels=labels,
+        names=random or head_names(stock),
+        seed=job.seed,
+        is_kept=not random,
+        text_columns=task.inputs,
+        max_length=job.max_seq_length,
+    )
     model = method.wrap(stock, head, job.method_flags.get(method.flags or "", {}))
     return model, head_weights(model, head)
 

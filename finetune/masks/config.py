@@ -1,6 +1,7 @@
 """What is masked and how: PEFT's configuration of the method, and `adapter_config.json`."""
 
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any
 
 from peft.config import PeftConfig
@@ -27,6 +28,7 @@ _add_peft_type()
 
 FORMAT_VERSION = 2
 LARGEST = 2**31 - 1  # positions are stored and counted as int32
+NUMBERS = ("initial_sparsity", "target_sparsity", "sparsity_push", "threshold", "init_scale")
 DTYPES = ("float32", "bfloat16")
 
 
@@ -81,10 +83,17 @@ class MaskConfig(PeftConfig):
     )
     head_modules: list[str] | None = field(
         default=None,
-        metadata={"help": "modules of the task's own, saved whole; default: all outside the base"},
+        metadata={
+            "help": "modules of the task's own, saved whole; default: all outside the base, "
+            "and those inside that its checkpoint lacks"
+        },
     )
     task: str | None = None
     labels: list[str] | None = None
+    text_columns: list[str] | None = field(
+        default=None, metadata={"help": "of the training data: a text, or it and its pair"}
+    )
+    max_length: int | None = field(default=None, metadata={"help": "of training, in tokens"})
     model_class: str | None = field(default=None, metadata={"help": "as in AutoModelForNAME"})
     base_sha256: str | None = None
     masks_sha256: str | None = None
@@ -101,6 +110,7 @@ class MaskConfig(PeftConfig):
         ):  # fmt: skip
             if getattr(self, name) not in values:
                 self._refuse(name, f"one of {', '.join(map(str, values))}")
+        self._check_numbers()
         unknown = [name for name in self.matrices if name not in MATRICES]
         if unknown:
             raise FinetuneError(f"matrices: found {unknown}, expected some of {list(MATRICES)}.")
@@ -124,12 +134,27 @@ class MaskConfig(PeftConfig):
             self._refuse("format_version", f"{FORMAT_VERSION}, the one this program reads")
         self._check_stored()
 
+    def _check_numbers(self) -> None:
+        for name in NUMBERS:
+            value = getattr(self, name)
+            is_open = value is None and name == "target_sparsity"
+            if not is_open and (not isinstance(value, Real) or isinstance(value, bool)):
+                self._refuse(name, "a number")
+        for name in ("seed", "recompute_blocks"):
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or isinstance(value, bool):
+                self._refuse(name, "a whole number")
+
     def _check_stored(self) -> None:
         """What a file says of itself may have been written by anyone."""
         for name in ("task", "model_class", "base_model_name_or_path", "base_sha256"):
             if not isinstance(getattr(self, name), str | None):
                 self._refuse(name, "a string")
-        for name in ("labels", "head_modules"):
+        if self.max_length is not None and (
+            type(self.max_length) is not int or self.max_length < 1
+        ):
+            self._refuse("max_length", "a whole number from 1")
+        for name in ("labels", "text_columns", "head_modules"):
             values = getattr(self, name)
             if values is not None and not (
                 isinstance(values, list) and all(isinstance(value, str) for value in values)

@@ -3,6 +3,8 @@
 import hashlib
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from types import MethodType
 from typing import Any
@@ -21,7 +23,13 @@ from finetune.masks.architectures import find_blocks
 from finetune.masks.binarizers import initial_scores
 from finetune.masks.coding import DAMAGED, decode, encode, pack_bits
 from finetune.masks.config import MaskConfig
-from finetune.masks.identity import base_prefix, base_sha256, is_under
+from finetune.masks.identity import (
+    base_prefix,
+    base_sha256,
+    check_outputs,
+    is_under,
+    task_modules,
+)
 from finetune.masks.layer import MaskedLinear, gathered
 from finetune.masks.targets import check_targets, choose_targets
 
@@ -34,6 +42,32 @@ class MaskModel(BaseTuner):
     prefix = "mask_"
     tuner_layer_cls = MaskedLinear
 
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        peft_config: PeftConfig | dict[str, PeftConfig],
+        adapter_name: str,
+        **fields: Any,
+    ) -> None:
+        # PeftModel hands over its configs by name. A saved one by itself comes from transformers,
+        # which copies tensors under their names, and so would leave all masks empty.
+        if isinstance(peft_config, MaskConfig) and peft_config.masks_sha256 is not None:
+            raise FinetuneError(
+                "transformers can't decode a mask: expected peft's PeftModel.from_pretrained("
+                f"model, folder), with the model from {peft_config.base_model_name_or_path}."
+            )
+        super().__init__(model, peft_config, adapter_name, **fields)
+
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *inputs: Any, **fields: Any) -> Iterator[None]:
+        """Refuse the one argument of PEFT's forward that masks have no meaning for."""
+        if fields.get("adapter_names") is not None:
+            raise ValueError(
+                "adapter_names: masks don't mix in one batch; choose one with set_adapter, or "
+                "answer for several tasks with finetune.serving.resident.Resident."
+            )
+        yield
+
     def _prepare_adapter_config(self, peft_config: PeftConfig, model_config: dict) -> PeftConfig:
         # What is needed is the model, not its configuration: see _prepare_model.
         return peft_config
@@ -42,11 +76,8 @@ class MaskModel(BaseTuner):
         self, config: MaskConfig, model: PreTrainedModel
     ) -> None:
         """Check the base's identity and fill in what the config left open."""
-        prefix = base_prefix(model)
         if config.head_modules is None:
-            config.head_modules = [
-                name for name, _ in model.named_children() if prefix and name != prefix
-            ]
+            config.head_modules = task_modules(model)
         others: list[Any] = [c for c in self.peft_config.values() if c is not config]
         if any(other.frozen_dtype != config.frozen_dtype for other in others):
             raise FinetuneError(
@@ -62,6 +93,7 @@ class MaskModel(BaseTuner):
         config.base_sha256 = found
         head = re.fullmatch(r".*For([A-Z]\w+)", type(model).__name__)  # not RoFormer's For
         config.model_class = head[1] if head else None
+        check_outputs(config, model)
         if is_new or config.target_modules is None:
             config.target_modules = choose_targets(config, model)
         check_targets(config.target_modules, model)
@@ -79,10 +111,14 @@ class MaskModel(BaseTuner):
     ) -> None:
         layer = target if isinstance(target, MaskedLinear) else MaskedLinear(target)  # type: ignore[arg-type]
         is_head = is_under(current_key, config.head_modules or [])
+        is_pooler = "pooler" in current_key.split(".")
+        masked = not is_head or config.mask_classifier
+        if is_head and is_pooler and is_under(current_key, [base_prefix(self.model)]):
+            masked &= config.mask_pooler
         scores = None
-        if not is_head or config.mask_classifier:
+        if masked:
             # Only blocks have heads; pooler and head are masked weight by weight in any case.
-            single = is_head or "pooler" in current_key.split(".")
+            single = is_head or is_pooler
             shape = self._score_shape(layer.base_layer, "weight" if single else config.granularity)
             scores = self._first_scores(config, layer.base_layer, shape, current_key)
         layer.add_mask(adapter_name, scores, config.rule, is_head, config.train_classifier)

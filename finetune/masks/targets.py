@@ -43,7 +43,7 @@ def default_targets(config: MaskConfig, model: PreTrainedModel) -> str:
     if config.mask_pooler:
         pooler = f"{base_prefix(model)}.pooler"  # a linear layer itself in ALBERT and BigBird
         names += [name for name in linear_names(model) if is_under(name, [pooler])]
-    names += _stored_head(config, model)
+    names = list(dict.fromkeys([*names, *_stored_head(config, model)]))
     inner = [blocks.pattern(config.blocks, blocks.chosen(config.matrices))] if config.blocks else []
     return "|".join([*inner, *map(re.escape, names)])
 
@@ -103,14 +103,19 @@ def exactly(names: Iterable[str]) -> str:
 
 
 def _stored_head(config: MaskConfig, model: nn.Module) -> list[str]:
-    """The linear layers outside the base, where the mask holds them: masked, trained or as found.
+    """The task's own linear layers, where the mask holds them: masked, trained or as found.
 
-    A config that no model has filled in yet may have none.
+    They are all outside the base, and `head_modules`, which a config that no model has filled in
+    yet hasn't got; a random pooler is inside.
     """
-    prefix = base_prefix(model)
-    if not prefix or not (config.mask_classifier or config.train_classifier or config.head_modules):
+    prefix, own = base_prefix(model), config.head_modules or []
+    if not (config.mask_classifier or config.train_classifier or own):
         return []
-    return [name for name in linear_names(model) if not is_under(name, [prefix])]
+    return [
+        name
+        for name in linear_names(model)
+        if is_under(name, own) or (prefix and not is_under(name, [prefix]))
+    ]
 
 
 def check_targets(targets: Targets, model: nn.Module, kinds: Kinds = nn.Linear) -> dict[str, Any]:

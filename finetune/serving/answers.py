@@ -6,9 +6,10 @@ the same tasks are batched together by length, and a batch is answered by all of
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,7 +18,6 @@ import torch
 from transformers import (
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
-    AutoTokenizer,
     PreTrainedModel,
 )
 
@@ -27,6 +27,9 @@ from finetune.serving.resident import Resident
 from finetune.tasks.encode import Backbone
 from finetune.text import check_text
 
+logger = logging.getLogger(__name__)
+
+AMOUNTS = {1: "one text", 2: "a text and its pair"}
 AUTO_CLASSES = {
     "SequenceClassification": AutoModelForSequenceClassification,
     "TokenClassification": AutoModelForTokenClassification,
@@ -108,6 +111,7 @@ class Answerer:
     """Tokenizes, groups, batches, and says what the logits mean.
 
     `max_length` is in tokens; longer texts are cut. With `ensemble`, all tasks vote together.
+    `texts` says of a task, where it is known, whether it takes one text or two.
     """
 
     def __init__(
@@ -117,18 +121,25 @@ class Answerer:
         max_length: int = 128,
         batch_size: int = 32,
         ensemble: str | None = None,
+        texts: Mapping[str, int] | None = None,
     ) -> None:
         self.models: Models = models
         self.readouts = readouts_of(models)
         self.tokenizer = backbone.tokenizer
+        self.texts = texts or {}
         self.max_length = min(max_length, backbone.positions)
+        special = self.tokenizer.num_special_tokens_to_add(pair=True)
+        if self.max_length <= special:
+            raise FinetuneError(
+                f"--max_length: found {max_length}, expected more than the {special} tokens that "
+                "the tokenizer sets around a pair."
+            )
         self.batch_size = batch_size
         self.ensemble = ensemble
-        self.word_tokenizer = (
-            AutoTokenizer.from_pretrained(backbone.name, add_prefix_space=True)
-            if any(head.tags_words for head in self.readouts.values())
-            else None
-        )
+        tags_words = any(head.tags_words for head in self.readouts.values())
+        self.word_tokenizer = backbone.word_tokenizer if tags_words else None
+        self._cut = 0
+        self._warned: set[tuple[str, int]] = set()
         if ensemble is not None:
             different = {tuple(head.labels) for head in self.readouts.values()}
             tags = any(head.tags_words for head in self.readouts.values())
@@ -157,6 +168,7 @@ class Answerer:
         """One answer per request and task it asks, in that order; ensembles give one a request."""
         for request in requests:
             self.check(request)
+            self._compare_texts(request)
         encoded = _Encoded(self, requests)
         outputs: dict[tuple[int, str], np.ndarray] = {}
         for (tasks, by_words), indices in self._alike(requests).items():
@@ -164,6 +176,7 @@ class Answerer:
             for start in range(0, len(order), self.batch_size):
                 batch = order[start : start + self.batch_size]
                 found = self.models.logits(tasks, encoded.batch(batch, by_words))
+                self._cut += sum(encoded.is_cut(index, by_words) for index in batch)
                 for task, logits in found.items():
                     for index, row in zip(batch, logits.numpy(), strict=True):
                         outputs[index, task] = row
@@ -177,6 +190,31 @@ class Answerer:
                 words = encoded.first_tokens(index) if self.readouts[task].tags_words else []
                 answers.append({"task": task, **self._read(task, outputs[index, task], words)})
         return answers
+
+    def _compare_texts(self, request: Request) -> None:
+        """A warning, once for each task, of a pair that is missing or not wanted."""
+        found = 1 if request.pair is None else 2
+        for task in [request.task] if request.task else self.readouts:
+            expected = self.texts.get(task, found)
+            if expected != found and (task, found) not in self._warned:
+                self._warned.add((task, found))
+                logger.warning(
+                    "%s: found %s, but it was trained on %s; first for %r",
+                    task,
+                    AMOUNTS[found],
+                    AMOUNTS[expected],
+                    str(request.text)[:40],
+                )
+
+    def warn_of_cut_texts(self) -> None:
+        """How many texts were too long since the last call; nothing if none was."""
+        if self._cut:
+            logger.warning(
+                "%d texts were cut to %d tokens; --max_length sets more, up to the model's own",
+                self._cut,
+                self.max_length,
+            )
+        self._cut = 0
 
     def _alike(self, requests: Sequence[Request]) -> dict[tuple[tuple[str, ...], bool], list[int]]:
         """Indices of the requests by the tasks that they ask, apart for those that tag words."""
@@ -246,6 +284,9 @@ class _Encoded:
 
     def length(self, index: int, by_words: bool) -> int:
         return len(self._row(index, by_words)["input_ids"])
+
+    def is_cut(self, index: int, by_words: bool) -> bool:
+        return bool(self._row(index, by_words).encodings[0].overflowing)
 
     def batch(self, indices: Sequence[int], by_words: bool) -> dict[str, torch.Tensor]:
         rows = [dict(self._row(index, by_words)) for index in indices]

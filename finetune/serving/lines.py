@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from finetune.errors import FinetuneError
 from finetune.serving.answers import Answerer, Request
+from finetune.tasks.readers import read_table, text_of
 from finetune.text import read_lines
 
 LINES_AT_A_TIME = 1024
@@ -34,7 +35,10 @@ def read_request(line: str, where: str) -> Request:
             raise ValueError("found a list, expected a JSON object a line")
         unknown = sorted(set(content) - {"text", "pair", "task"})
         if unknown:
-            raise ValueError(f"unknown key {unknown[0]!r}, expected text, pair, task")
+            raise ValueError(
+                f"unknown key {unknown[0]!r}, expected text, pair, task; other columns are read "
+                "with --text_columns"
+            )
         text, pair, task = (content.get(key) for key in ("text", "pair", "task"))
         is_words = isinstance(text, list) and all(isinstance(word, str) for word in text)
         if not (isinstance(text, str) or is_words):
@@ -49,8 +53,16 @@ def read_request(line: str, where: str) -> Request:
     return Request(text, pair, task)
 
 
-def read_requests(files: Sequence[Path]) -> Iterator[Line]:
-    """Every line of `files`, or of standard input if there are none, but for the blank ones."""
+def read_requests(files: Sequence[Path], columns: Sequence[str] | None = None) -> Iterator[Line]:
+    """Every line of `files`, or of standard input if there are none, but for the blank ones.
+
+    With `columns`, those of a text and perhaps its pair, the files are tables.
+    """
+    if columns is not None:
+        yield from _rows_of_tables(files, columns)
+        return
+    for path in files:
+        _refuse_table(path)
     before = 0
     for file in files or (None,):
         name = "standard input" if file is None else str(file)
@@ -66,6 +78,52 @@ def read_requests(files: Sequence[Path]) -> Iterator[Line]:
                 raise FinetuneError(f"{where}: found {found}.")
             yield Line(read_request(line.rstrip("\r\n"), where), before + number, where)
         before += number
+
+
+def _refuse_table(file: Path) -> None:
+    """FinetuneError for a file that is a table by its name: its header is no text to answer."""
+    names = {suffix.lower() for suffix in file.suffixes}
+    if {".csv", ".tsv"} & names:
+        found = ", ".join(read_table(file).columns)
+        raise FinetuneError(
+            f"{file}: a table of columns {found}; name those of the text, and perhaps its pair, "
+            "with --text_columns. Lines without a header belong in a .txt."
+        )
+
+
+def _rows_of_tables(files: Sequence[Path], columns: Sequence[str]) -> Iterator[Line]:
+    """A request for each row, by the same readers as training's."""
+    if not files or len(columns) > 2:
+        raise FinetuneError(
+            f"--text_columns {' '.join(columns)}: found {len(files)} files and {len(columns)} "
+            "columns, expected files first, then a column of text and perhaps one of its pair."
+        )
+    before = 0
+    for file in files:
+        table = read_table(file)
+        missing = [name for name in columns if name not in table.columns]
+        if missing and table.columns:
+            raise FinetuneError(
+                f"{file}, line 1: no column {missing[0]!r}; found {', '.join(table.columns)}."
+            )
+        number = 0
+        for where, row in table.rows:
+            number = int(where.rpartition(" ")[2])
+            try:
+                text, *pair = (_cell(row[name]) for name in columns)
+                if not isinstance(pair[0] if pair else None, str | None):
+                    raise ValueError(f"{columns[1]} is a list, expected a string")
+            except ValueError as error:
+                raise FinetuneError(f"{file}, {where}: {error}.") from None
+            request = Request(text, *pair)  # type: ignore[arg-type]
+            yield Line(request, before + number, f"{file}, {where}")
+        # A list of records may stand on fewer lines.
+        before += max(number, sum(1 for _ in read_lines(file)))
+
+
+def _cell(value: Any) -> str | list[str]:
+    """A text, or its words."""
+    return [text_of(word) for word in value] if isinstance(value, list) else text_of(value)
 
 
 def answers(answerer: Answerer, lines: Iterable[Line]) -> Iterator[dict[str, Any]]:
@@ -89,6 +147,7 @@ def answers(answerer: Answerer, lines: Iterable[Line]) -> Iterator[dict[str, Any
             yield from flush()
             pending = []
     yield from flush()
+    answerer.warn_of_cut_texts()
 
 
 def json_values(answer: dict[str, Any]) -> dict[str, Any]:

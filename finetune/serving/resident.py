@@ -148,8 +148,8 @@ class Resident:
         model.eval().requires_grad_(False)
         return ResidentTask(folder, model, dropped, inner)
 
-    @staticmethod
     def _check(
+        self,
         folder: MaskFolder,
         model: PreTrainedModel,
         plain: list[str],
@@ -160,6 +160,13 @@ class Resident:
         if found is None:
             prefix = f"{base_prefix(model)}."
             parameters = dict(model.named_parameters())
+            absent = [name for name in plain if name not in parameters]
+            if absent:
+                raise FinetuneError(
+                    f"{folder.path}: learned on weights with {absent[0]}, which {self._backbone} "
+                    "hasn't got. Name the model it was learned on; if that hasn't either, they "
+                    "were random and aren't stored: train the mask again."
+                )
             found = weights_sha256((n.removeprefix(prefix), parameters[n]) for n in plain)
             hashes[tuple(plain)] = found
         if folder.config.base_sha256 != found:

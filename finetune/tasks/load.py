@@ -223,7 +223,13 @@ def _examples(
         for sentence in _sentences(path, task, columns, labels):
             yield Example(tuple(sentence.words), sentence.tags, sentence.where)
         return
-    table = _read_table(path, task, columns)
+    table = readers.read_table(
+        path,
+        task.format,
+        columns,
+        drops_short_rows=task.drops_short_rows,
+        may_be_quoted=task.may_be_quoted,
+    )
     if not table.columns:
         return
     labelled = not is_test or (bool(columns) and task.label in columns)
@@ -256,18 +262,6 @@ def _sentences(
     if task.format is None and suffixes & {".json", ".jsonl"}:
         return read_json_words(path, word, task.label)
     return read_conll(path, columns, word, task.label, labels)
-
-
-def _read_table(path: Path, task: Task, columns: tuple[str, ...]) -> readers.Table:
-    match task.format or readers.format_of(path):
-        case "csv":
-            return readers.read_csv(path, columns)
-        case "json":
-            return readers.read_json(path)
-        case "trec":
-            return readers.read_trec(path)
-        case _:
-            return readers.read_tsv(path, columns, task.drops_short_rows, task.may_be_quoted)
 
 
 def _compare_sizes(data: TaskData) -> None:

@@ -4,6 +4,7 @@ Entity F1 is CoNLL's (the rules of its script conlleval), written out here: the 
 seqeval, had its last release in 2020.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 
@@ -27,6 +28,7 @@ def _correlation(function: Callable) -> Metric:
     return correlate
 
 
+_IOB = re.compile(r"O|[BIES](-.+)?")
 CORRELATIONS = ("pearson", "spearmanr")
 METRICS: dict[str, Metric] = {
     "accuracy": accuracy_score,
@@ -57,6 +59,12 @@ def check_metrics(data: TaskData) -> None:
             expected = "one that counts words or entities, such as accuracy, macro_f1, entity_f1."
         elif task.kind != "tokens" and name == "entity_f1":
             expected = f"one for --task_kind {task.kind}; entities are of --task_kind tokens."
+        elif name == "entity_f1" and not all(map(_IOB.fullmatch, data.labels)):
+            odd = next(tag for tag in data.labels if not _IOB.fullmatch(tag))
+            expected = (
+                f"tags such as O, B-PER, I-PER (IOB or IOBES), found {odd!r}; write the tags by "
+                "such names, or take accuracy or macro_f1."
+            )
         elif name == "f1" and classes != 2:
             expected = f"macro_f1, since there are {classes} classes; f1 is of the second of two."
         if expected:

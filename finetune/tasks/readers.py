@@ -225,6 +225,26 @@ def _parse_json(text: str) -> Any:
         raise json.JSONDecodeError("Nested too deeply", text, 0) from None
 
 
+def read_table(
+    path: Path,
+    format: str | None = None,
+    columns: tuple[str, ...] = (),
+    *,
+    drops_short_rows: bool = False,
+    may_be_quoted: bool = True,
+) -> Table:
+    """A table in this format, by default what its name says. `columns`: () for a header."""
+    match format or format_of(path):
+        case "csv":
+            return read_csv(path, columns)
+        case "json":
+            return read_json(path)
+        case "trec":
+            return read_trec(path)
+        case _:
+            return read_tsv(path, columns, drops_short_rows, may_be_quoted)
+
+
 def read_trec(path: Path) -> Table:
     """`COARSE:fine question` as the columns coarse, fine (with its coarse class) and question."""
 

@@ -2,9 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -65,6 +68,20 @@ def test_order_of_names() -> None:
     assert order_of(ORDER, ("entailment", "neutral", "contradiction")) == [2, 1, 0]
     assert order_of(["LABEL_0", "LABEL_1"], ("0", "1")) is None
     assert order_of(["a", "b"], ("a", "b", "c")) is None
+
+
+@given(st.permutations(["HUM", "hum", "Hum", "LOC", "loc", "NUM"]), st.data())
+def test_classes_that_differ_only_in_case_are_told_apart(found: list[str], data: Any) -> None:
+    labels = data.draw(st.permutations(found))
+    order = order_of(found, tuple(labels))
+    assert order is not None and [found[index] for index in order] == labels
+
+
+def test_another_spelling_counts_only_where_it_is_one_class() -> None:
+    assert order_of(["loc", "hum", "HUM"], ("HUM", "hum", "LOC")) == [2, 1, 0]
+    assert order_of(["HUM", "hum"], ("Hum", "hUM")) is None
+    assert order_of(["hum", "loc"], ("HUM", "hum")) is None
+    assert order_of(["a", "a"], ("a", "A")) is None
 
 
 def test_a_regression_keeps_its_one_output(tiny_model: Path, tmp_path: Path) -> None:

@@ -149,6 +149,8 @@ def test_labels_without_a_head_for_them(tiny_model: Path, make_mask: Callable[..
 
 FIELDS = {
     "labels": [5, "ab", {"a": 1}, [1, 2]],
+    "text_columns": [5, "ab", [1, 2]],
+    "max_length": [0, -1, 1.5, True, "9", [9]],
     "task": [7, ["rte"]],
     "shapes": [[1, 2], "none"],
     "head_modules": ["classifier", [None]],

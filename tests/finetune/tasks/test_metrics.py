@@ -1,5 +1,7 @@
 """Metrics against their definitions, scikit-learn's and scipy's, and conlleval's rules."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,8 +9,9 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sklearn
 
-from finetune.tasks import TASKS
-from finetune.tasks.metrics import entities, entity_f1, score, score_tags
+from finetune.errors import FinetuneError
+from finetune.tasks import TASKS, Split, TaskData
+from finetune.tasks.metrics import check_metrics, entities, entity_f1, score, score_tags
 
 
 @pytest.fixture
@@ -105,6 +108,32 @@ def test_entities_written_in_bio_are_found_again(spans: list[tuple[str, int]]) -
             wanted.add((kind, len(tags), len(tags) + length))
             tags += [f"B-{kind}", *[f"I-{kind}"] * (length - 1)]
     assert entities(tags) == wanted
+
+
+@pytest.mark.parametrize(
+    ("tags", "found"),
+    [
+        (("0", "1", "2"), "'0'"),
+        (("O", "B-person", "person"), "'person'"),
+        (("b-person", "i-person", "o"), "'b-person'"),
+        (("O", "U-person"), "'U-person'"),
+        (("O", "B-"), "'B-'"),
+    ],
+)
+def test_entities_need_tags_that_say_where_they_begin(tags: tuple[str, ...], found: str) -> None:
+    with pytest.raises(FinetuneError, match=rf"--metrics entity_f1 for own: .*found {found}"):
+        check_metrics(tagged(tags))
+
+
+def test_tags_of_iob_and_iobes_and_without_types_are_taken() -> None:
+    check_metrics(tagged(("B-person", "I-person", "O")))
+    check_metrics(tagged(("B-x", "E-x", "I-x", "O", "S-x")))
+    check_metrics(tagged(("B", "I", "O")))
+
+
+def tagged(tags: tuple[str, ...]) -> TaskData:
+    task = replace(TASKS["wnut17"], labels=None, metrics=("entity_f1",))
+    return TaskData("own", task, tags, Split([], None), {}, {}, sha256="")
 
 
 def test_entity_f1_by_hand() -> None:
