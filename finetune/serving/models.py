@@ -61,7 +61,9 @@ class Trained:
         settings = settings_of(folder)
         length = settings.get("max_seq_length")
         task = TASKS.get(str(settings.get("task")))
-        return cls(length if isinstance(length, int) else None, len(task.inputs) if task else None)
+        columns = task.inputs if task else settings.get("text_columns")
+        texts = len(columns) if isinstance(columns, list | tuple) else None
+        return cls(length if isinstance(length, int) else None, texts)
 
     @classmethod
     def of_mask(cls, folder: MaskFolder) -> "Trained":

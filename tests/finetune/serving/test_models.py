@@ -49,6 +49,16 @@ def test_length_and_texts_are_those_of_training(runs: Path, tmp_path: Path) -> N
     assert (alone.max_length, alone.texts) == (15, {"library": 1})
 
 
+def test_a_task_of_ones_own_knows_its_columns(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("one,two,label\n" + "red,sky,a\nblue,sea,b\n" * 4)
+    files = ["--train_file", str(tmp_path / "t.csv"), "--validation_file", str(tmp_path / "t.csv")]
+    words = ["--model_name_or_path", str(tiny_model), "--output_dir", str(tmp_path / "out")]
+    columns = ["--task_name", "mine", "--text_columns", "one", "two"]
+    glue([*words, *files, *columns, "--max_steps", "1", "--bf16", "false"])
+    whole = loaded("--model_name_or_path", tmp_path / "out/mine/finetune/seed-42")
+    assert list(whole.texts.values()) == [2]
+
+
 def test_where_nothing_is_stored(make_mask: Callable[..., Path]) -> None:
     answerer = loaded("--masks", make_mask("one"))
     assert (answerer.max_length, answerer.texts) == (20, {})  # all that the model has
