@@ -28,7 +28,6 @@ from pipeline.sections import (
     Tasks,
     Tokenizer,
 )
-from pipeline.sections import Repetition as Repetition  # callers take all sections from here
 
 # All that decides which documents are kept, and how they are chunked.
 _DOCUMENT_KEYS = ("sources", "chunk_bytes", "cleaning", "near_duplicates", "decontamination")

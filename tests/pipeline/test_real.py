@@ -12,7 +12,6 @@ from pipeline.config import (
     Decontamination,
     NearDuplicates,
     Packing,
-    Repetition,
     Shards,
     Source,
     Split,
@@ -21,6 +20,7 @@ from pipeline.config import (
 from pipeline.report.inspect import inspect
 from pipeline.report.verify import problems
 from pipeline.run import run
+from pipeline.sections import Repetition
 from pipeline.store.folder import Folder
 
 SHARED = Path(__file__).parents[3] / "shared"

@@ -20,13 +20,13 @@ from pipeline.config import (
     Decontamination,
     NearDuplicates,
     Packing,
-    Repetition,
     Source,
     Split,
 )
 from pipeline.errors import PipelineError, WorkerLostError
 from pipeline.report.verify import problems
 from pipeline.run import run
+from pipeline.sections import Repetition
 from pipeline.stages import Stage
 from pipeline.store import work
 from pipeline.store.folder import Folder

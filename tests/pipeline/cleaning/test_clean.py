@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from pipeline.cleaning import filters
 from pipeline.cleaning.clean import clean, in_parts
-from pipeline.config import Cleaning, Repetition
+from pipeline.config import Cleaning
+from pipeline.sections import Repetition
 
 PIECE = st.sampled_from(["word", " ", "\n\n", "\n", ". ", "。", "नी", "é", "?", "x" * 30])
 TEXT = st.lists(PIECE, max_size=200).map("".join).map(str.strip)

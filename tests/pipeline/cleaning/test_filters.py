@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.cleaning import filters
-from pipeline.config import Cleaning, Config, Repetition, Source
+from pipeline.config import Cleaning, Config, Source
 from pipeline.errors import PipelineError
+from pipeline.sections import Repetition
 
 NEW = '''
 """Texts in capitals."""
