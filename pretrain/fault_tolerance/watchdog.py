@@ -213,6 +213,7 @@ class Watchdog:
             text = f"error: {reason}"
             if code == RankLostError.exit_code:
                 text += "; all ranks end, the same command resumes from the last checkpoint"
-            print(text, file=sys.stderr, flush=True)
+            # Past sys.stderr, which the main thread may be writing a traceback to.
+            os.write(2, f"{text}\n".encode())
         # The main thread waits in a collective that nothing else can end.
         os._exit(code)

@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 ROOT = Path(__file__).parents[3]
-# A rank that has met the other one; 30 s of silence and 2 s at one thing are its limits.
+# A rank that has met the other one; 30 s of silence and 2 s at one thing are its limits. As in
+# training, an error in a collective waits for the watchdog to say whose it was.
 SCRIPT = """
 import sys, time, torch
 from pretrain.fault_tolerance.watchdog import Watchdog
@@ -26,7 +27,11 @@ watchdog.connect(broadcast, "127.0.0.1")
 watchdog.enter()
 if rank == 1:
     {act}
-torch.distributed.barrier()
+try:
+    torch.distributed.barrier()
+except RuntimeError:
+    watchdog.wait_for_news()
+    raise
 watchdog.close()
 torch.distributed.barrier()
 print("rank", rank, "is through")
