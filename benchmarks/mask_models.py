@@ -42,13 +42,18 @@ def lora(encoder: str = BERT) -> LoraConfig:
 def write_masks(folder: Path, count: int, encoder: str = BERT) -> list[Path]:
     """The backbone and `count` masks on it with 5 % zeros, as training leaves them."""
     make_model(encoder).save_pretrained(folder / "base")
-    paths = []
-    for index in range(count):
-        model = AutoModelForSequenceClassification.from_pretrained(folder / "base")
-        config = MaskConfig(seed=index, task=f"task-{index}", labels=["no", "yes"])
-        get_peft_model(model, config).save_pretrained(str(folder / f"mask-{index}"))
-        paths.append(folder / f"mask-{index}")
-    return paths
+    return [write_mask(folder, index) for index in range(count)]
+
+
+def write_mask(folder: Path, index: int, zeros: bool = True) -> Path:
+    """A mask on the backbone in `folder`; without `zeros` it drops nothing."""
+    path = folder / (f"mask-{index}" if zeros else f"mask-of-ones-{index}")
+    model = AutoModelForSequenceClassification.from_pretrained(folder / "base")
+    config = MaskConfig(seed=index, task=f"task-{index}", labels=["no", "yes"])
+    if not zeros:
+        config.init = "ones"
+    get_peft_model(model, config).save_pretrained(str(path))
+    return path
 
 
 def inputs(batch: int, length: int) -> dict[str, torch.Tensor]:
@@ -96,5 +101,9 @@ def make_server(case: str, folder: Path, tasks: list[str], encoder: str = BERT) 
         return Separate({t: copy.deepcopy(model) if case == "copies" else model for t in tasks})
     if case == "LoRA":
         return Adapters(read_base(folder), tasks, lora(encoder))
-    folders = [MaskFolder.open(folder / f"mask-{index}") for index in range(len(tasks))]
+    if case == "masks of ones":
+        paths = [write_mask(folder, index, zeros=False) for index in range(len(tasks))]
+    else:
+        paths = [folder / f"mask-{index}" for index in range(len(tasks))]
+    folders = [MaskFolder.open(path) for path in paths]
     return Resident(str(folder / "base"), folders)

@@ -3,7 +3,8 @@
     python -m benchmarks.mask_serving [--encoders BERT-base ModernBERT-base] [--repeats 5]
 
 Random weights; masks have 5 % zeros on all blocks but the lowest two; adapters are PEFT's, r = 8 on
-queries and values. Tasks answer in turn: each for a batch of its own ("by turns"), or all for the
+queries and values. Masks of ones drop nothing: what they cost is a copy of each weight before its
+product, the bound of all masking outside the product. Tasks answer in turn: each for a batch of its own ("by turns"), or all for the
 same batch ("every task"). A ratio is the median over rounds of copies' seconds by the case's, since
 each round times all cases one after the other. Memory is of a process of its own per case, after
 every task has answered once. Writes `docs/benchmarks/mask_serving-DEVICE.{json,md}`; encoders that
@@ -35,7 +36,7 @@ logger = logging.getLogger("benchmarks.mask_serving")
 OUT = Path("docs/benchmarks")
 TASKS = [f"task-{index}" for index in range(11)]
 HELD = ("one model", "masks", "LoRA", "copies")
-SERVED = ("copies", "masks", "LoRA")
+SERVED = ("copies", "masks", "masks of ones", "LoRA")
 BY_TURNS = "by turns"
 EVERY_TASK = "every task"
 
@@ -142,7 +143,7 @@ def main() -> None:
     parser.add_argument("--encoders", nargs="+", choices=list(CONFIGS), default=list(CONFIGS))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument(
-        "--sizes", nargs="+", default=["8x64", "1x32"], help="rows x tokens of a batch"
+        "--sizes", nargs="+", default=["32x64", "8x64", "1x32"], help="rows x tokens of a batch"
     )
     parser.add_argument("--held", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
