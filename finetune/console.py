@@ -67,6 +67,8 @@ def set_up() -> None:
     # DeepSpeed says on standard output that there is no GPU, amid what a command prints.
     logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno > logging.WARNING)
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+    # Of torch, at PEFT's own sparse tensors (SHiRA).
+    warnings.filterwarnings("ignore", message="Sparse invariant checks are implicitly disabled")
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
     )

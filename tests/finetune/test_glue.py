@@ -336,3 +336,18 @@ def test_masks_and_lora_for_other_encoders(
         record = json.loads((folders[1] / "job.json").read_text())
         assert record[method]["target_modules"] == "all-linear"
         assert "target_modules" not in json.loads((folders[0] / "job.json").read_text())[method]
+
+
+def test_what_is_printed_are_the_jobs_and_nothing_of_the_libraries(
+    tiny_model: Path, tiny_tasks: Path, tmp_path: Path
+) -> None:
+    words = command(tiny_model, tiny_tasks, tmp_path, "--task_name", "library", "--method")
+    words += ["shira", "lora", "mask", "--max_train_samples", "16", "--max_seq_length", "16"]
+    done = subprocess.run(
+        [sys.executable, "-m", "finetune.glue", *words, "--recompute_blocks", "1"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = (done.stdout + done.stderr).splitlines()
+    assert len(lines) == 3 and all(" job " in line for line in lines), "\n".join(lines)
