@@ -4,11 +4,12 @@
 
 Random weights; masks have 5 % zeros on all blocks but the lowest two; adapters are PEFT's, r = 8 on
 queries and values. Masks of ones drop nothing: what they cost is a copy of each weight before its
-product, the bound of all masking outside the product. Tasks answer in turn: each for a batch of its own ("by turns"), or all for the
-same batch ("every task"). A ratio is the median over rounds of copies' seconds by the case's, since
-each round times all cases one after the other. Memory is of a process of its own per case, after
-every task has answered once. Writes `docs/benchmarks/mask_serving-DEVICE.{json,md}`; encoders that
-were measured before on the same machine stay there.
+product, the bound of all masking outside the product. Tasks answer in turn: each for a batch of its
+own ("by turns"), or all for the same batch ("every task"). A ratio is the median over rounds of
+copies' seconds by the case's, since each round times all cases one after the other. Memory is of a
+process of its own per case, after every task has answered once. Writes
+`docs/benchmarks/mask_serving-DEVICE.{json,md}`; encoders that were measured before on the same
+machine stay there.
 """
 
 from __future__ import annotations

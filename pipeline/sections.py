@@ -132,7 +132,8 @@ class Cleaning:
     lines: Literal["keep", "join"] = "keep"
     """join: one line per paragraph, for books that are broken into lines of some 70 characters."""
     filters: dict[str, Any] = field(default_factory=dict)
-    """Further filters, `NAME: {SETTING: VALUE}`: NAME is a module of pipeline/cleaning/filters."""
+    """Further filters, `NAME: {SETTING: VALUE}`: NAME is a module of pipeline/cleaning/filters, or
+    any other, with dots: my.module."""
 
     def problems(self, prefix: str) -> Iterator[str]:
         """Limits that no text can meet, languages that none has, and filters that there aren't."""

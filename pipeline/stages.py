@@ -82,7 +82,7 @@ def _clean(folder: Folder, config: Config, chunk: Chunk) -> Counts:
 
 def _list_pieces(folder: Folder, config: Config, _: int) -> Counts:
     chunks = len(_chunks(folder, config))
-    balance.cleaned(folder, chunks)
+    balance.cleaned(folder, config, chunks)
     return {"pieces": catalog.write(folder, chunks)}
 
 

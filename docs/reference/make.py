@@ -17,7 +17,7 @@ import docstring_parser
 
 from finetune.jobs.help import FLAGS
 from pipeline.cleaning import filters
-from pipeline.config import Config
+from pipeline.config import Cleaning, Config
 from pretrain.config import PretrainConfig
 
 HERE = Path(__file__).parent
@@ -131,7 +131,7 @@ def pipeline() -> Iterator[str]:
         "Under `cleaning.filters`, by name; each drops documents.",
         "",
     )
-    for name in filters.names():
+    for name in filters.names(Cleaning()):
         yield f"- `{name}`"
 
 

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pipeline.cleaning import filters
-from pipeline.config import Config
+from pipeline.config import Cleaning, Config
 from pipeline.errors import PipelineError
 from pipeline.shards.shard import shard_list
 from pipeline.split import SPLITS
@@ -34,11 +34,11 @@ READ = ("read", "further_parts")
 _EXTRA = ("cut", "repeated", "boilerplate_lines", "unparsed_passages", "characters")
 
 
-def drop_reasons() -> list[str]:
+def drop_reasons(cleaning: Cleaning) -> list[str]:
     """What may become of a document, besides a split."""
     return [
         *("redirect", "not_article"),
-        *filters.names(),
+        *filters.names(cleaning),
         *("not_sampled", "contaminated"),
         *dropped.REASONS,
     ]
@@ -54,7 +54,7 @@ def fates(count: dict[str, int]) -> dict[str, int]:
     return {key: n for key, n in count.items() if key not in (*READ, *_EXTRA)}
 
 
-def cleaned(folder: Folder, chunks: int) -> dict[str, Any]:
+def cleaned(folder: Folder, config: Config, chunks: int) -> dict[str, Any]:
     """Totals of cleaning: what all chunks found, against what is in their pieces."""
     counts: dict[str, Counter[str]] = {}
     contaminated: Counter[str] = Counter()
@@ -78,7 +78,7 @@ def cleaned(folder: Folder, chunks: int) -> dict[str, Any]:
     stored = sum(piece_receipt(folder, name)["documents"] for name in names)
     _equal("documents in the pieces", stored, clean_documents)
     for source, count in counts.items():
-        found_again = sum(count[k] for k in ("clean", *drop_reasons()))
+        found_again = sum(count[k] for k in ("clean", *drop_reasons(config.cleaning)))
         _equal(f"clean + dropped of {source}", found_again, documents_of(count))
     return {
         "counts": counts,
@@ -90,7 +90,7 @@ def cleaned(folder: Folder, chunks: int) -> dict[str, Any]:
 
 def deduplicated(folder: Folder, config: Config, chunks: int) -> dict[str, Any]:
     """Totals of cleaning and deduplication; what all chunks found against what is kept."""
-    totals = cleaned(folder, chunks)
+    totals = cleaned(folder, config, chunks)
     kept = totals["clean"]
     drops = dict.fromkeys(dropped.REASONS, 0)
     stages = {dropped.DUPLICATE: DUPLICATES, dropped.NEAR_DUPLICATE: NEAR_DUPLICATES}
@@ -127,7 +127,7 @@ def manifest(
         for source, steps in receipt["counts"].items():
             sources[source].update(steps)
     for name, count in sources.items():
-        found_again = sum(count[k] for k in (*drop_reasons(), *SPLITS))
+        found_again = sum(count[k] for k in (*drop_reasons(config.cleaning), *SPLITS))
         _equal(f"documents of {name}, dropped or in a split", found_again, documents_of(count))
     total: Counter[str] = sum(sources.values(), Counter())
     for key, number in totals["dropped"].items():
@@ -163,8 +163,8 @@ def manifest(
         "counts": {
             "files": files,
             "rejected": totals["rejected"],
-            "total": _ordered(total),
-            "sources": {name: _ordered(sources[name]) for name in sorted(sources)},
+            "total": _ordered(total, config),
+            "sources": {name: _ordered(sources[name], config) for name in sorted(sources)},
             "contaminated": dict(sorted(totals["contaminated"].items())),
             "document_tokens_below": {str(k): lengths[k] for k in sorted(lengths)},
         },
@@ -197,8 +197,9 @@ def _splits(folder: Folder, config: Config, seq_len: int) -> dict[str, dict[str,
     return splits
 
 
-def _ordered(count: Counter[str]) -> dict[str, int]:
-    return {key: count[key] for key in (*READ, *drop_reasons(), *SPLITS, *_EXTRA)}
+def _ordered(count: Counter[str], config: Config) -> dict[str, int]:
+    keys = (*READ, *drop_reasons(config.cleaning), *SPLITS, *_EXTRA)
+    return {key: count[key] for key in keys}
 
 
 def _receipt(folder: Folder, name: str) -> dict[str, Any]:

@@ -104,8 +104,14 @@ def check_ownership(folder: Folder) -> None:
         raise PipelineError(f"{folder}: a file; --output must name a folder")
     names = [*folder.list()]
     if MANIFEST in names:
-        if _is_manifest(_parsed(folder, MANIFEST)):
+        content = _parsed(folder, MANIFEST)
+        if _is_manifest(content):
             return
+        if content is None and f"{WORK}/" in names and _was_begun(folder):
+            raise PipelineError(
+                f"{folder.path(MANIFEST)}: not JSON, so damaged; move it away, and the same "
+                f"command writes it again from {WORK}"
+            )
         names = [f'{MANIFEST} without "format": "{FORMAT}" and a config']
     elif not names or (f"{WORK}/" in names and _was_begun(folder)):
         return
@@ -207,6 +213,12 @@ def begin(folder: Folder, config: Config, overwrite: bool) -> dict[str, Any] | N
     if begun != config.content() and not manifest and not folder.list(f"{WORK}/chunks"):
         _clear(folder)  # what is left where `--overwrite` was killed has another config
         write_json(folder, _CONFIG, config.content())
+    elif begun is None:
+        raise PipelineError(
+            f"{folder.path(_CONFIG)}: not there, so nothing says with which config the documents "
+            f"in {WORK} were made; put it back, choose another --output, or pass --overwrite to "
+            "make all again"
+        )
     elif begun != config.content():
         keys = "\n  ".join(differing_keys(config.content(), begun))
         if not manifest and config.has_documents_of(begun):

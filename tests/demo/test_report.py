@@ -11,12 +11,13 @@ import pytest
 import yaml
 
 from demo.report import build, main
+from pipeline.config import Cleaning
 from pipeline.report.balance import READ, drop_reasons
 from pipeline.split import SPLITS
 
 # The keys are those of a manifest, so that a count which it no longer has isn't looked for.
 COUNTS = {
-    **dict.fromkeys([*READ, *drop_reasons(), *SPLITS], 0),
+    **dict.fromkeys([*READ, *drop_reasons(Cleaning()), *SPLITS], 0),
     "read": 4321, "too_short": 21, "duplicate": 300,
     "train": 3000, "valid": 100, "tasks": 900, "characters": 5_000_000,
 }  # fmt: skip

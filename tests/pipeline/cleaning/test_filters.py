@@ -1,4 +1,6 @@
+import os
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -8,6 +10,7 @@ from pipeline.cleaning import filters
 from pipeline.config import Cleaning, Config, Source
 from pipeline.errors import PipelineError
 from pipeline.sections import Repetition
+from tests.pipeline.folders import IN_MEMORY, make
 
 NEW = '''
 """Texts in capitals."""
@@ -61,11 +64,34 @@ def test_rules_are_asked_for_one_by_one() -> None:
 @pytest.mark.usefixtures("shouting")
 def test_a_new_file_is_a_filter_with_settings_and_a_reason() -> None:
     text = "ALL OF THIS IS IN CAPITALS, " * 5
-    assert filters.names()[-1] == "shouting"
+    assert filters.names(Cleaning())[-1] == "shouting"
     assert _reason(text) is None
     assert _reason(text, filters={"shouting": None}) == "shouting"
     assert _reason(text, filters={"shouting": {"most": 0.9}}) is None
     assert _reason("SHORT", filters={"shouting": {}}) == "too_short"
+
+
+def test_a_filter_may_be_a_module_of_another_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_config: Callable[..., Config]
+) -> None:
+    (tmp_path / "house_rules").mkdir()
+    (tmp_path / "house_rules" / "capitals.py").write_text(NEW)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))  # of workers
+    text = "ALL OF THIS IS IN CAPITALS, " * 5
+    on = {"house_rules.capitals": {"most": 0.0}}
+    assert _reason(text, filters=on) == "house_rules.capitals"
+    assert _reason(text.lower(), filters=on) is None
+    assert _reason("SHORT", filters=on) == "too_short"
+    (tmp_path / "texts").mkdir()
+    for number in range(12):
+        (tmp_path / "texts" / f"{number}.txt").write_text(
+            f"{text if number < 4 else text.lower()}number {number}"
+        )
+    source = Source(kind="text", paths=[f"{tmp_path}/texts/*.txt"])
+    config = make_config(sources=[source], cleaning=Cleaning(filters=on))
+    count = make(config, IN_MEMORY)["counts"]["total"]
+    assert (count["house_rules.capitals"], count["train"] + count["valid"]) == (4, 8)
 
 
 @pytest.mark.usefixtures("shouting")
@@ -77,6 +103,8 @@ def test_a_new_file_is_a_filter_with_settings_and_a_reason() -> None:
         ({"shouting": {"most": "much"}}, ["cleaning.filters.shouting", "most", "much"]),
         ({"shouting": {"most": 2}}, ["most: 2", "must be a share"]),
         ({"shouting": 3}, ["cleaning.filters.shouting", "3"]),
+        ({"nowhere.at_all": {}}, ["cleaning.filters.nowhere.at_all", "No module named 'nowhere'"]),
+        ({"os.path": {}}, ["cleaning.filters.os.path", "no attribute 'Filter'"]),
         ({"too_short": {"min_characters": 3}}, ["too_short", "keys of its own in cleaning"]),
     ],
 )

@@ -131,6 +131,39 @@ def test_what_a_run_left_makes_a_folder_ours(
     work.check_ownership(strangers)
 
 
+def test_a_damaged_manifest_is_written_again_once_it_is_out_of_the_way(
+    make_config: Callable[..., Config], finished: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(finished, folder)
+    manifest = folder / "manifest.json"
+    content = manifest.read_bytes()
+    manifest.write_bytes(content[: len(content) // 2])
+    before = contents(folder)
+    with pytest.raises(PipelineError, match=r"manifest\.json: not JSON, so damaged; move it away"):
+        make(make_config(), IN_MEMORY)
+    assert contents(folder) == before
+    manifest.unlink()
+    make(make_config(), IN_MEMORY)
+    assert data(folder) == data(finished)
+
+
+def test_documents_of_an_unknown_config_are_neither_used_nor_removed(
+    make_config: Callable[..., Config], finished: Path, tmp_path: Path
+) -> None:
+    """As where a removal was killed: the config goes first."""
+    folder = tmp_path / "data"
+    shutil.copytree(finished, folder)
+    (folder / "manifest.json").unlink()
+    (folder / ".work" / "config.json").unlink()
+    before = contents(folder)
+    with pytest.raises(PipelineError, match=r"config\.json: not there.* --overwrite"):
+        make(make_config(), IN_MEMORY)
+    assert contents(folder) == before
+    make(make_config(), IN_MEMORY, overwrite=True)
+    assert data(folder) == data(finished)
+
+
 @pytest.mark.parametrize("name", [".data.new", ".data.old"])
 def test_a_replacement_spares_what_is_not_ours(
     make_config: Callable[..., Config], finished: Path, tmp_path: Path, name: str
