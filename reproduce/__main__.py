@@ -19,6 +19,10 @@ EXPERIMENTS = {
         "reproduce.late_masking.command",
         "Mask More and Mask Later: pretrain variants for equal FLOPs, finetune them, report",
     ),
+    "speedrun": (
+        "reproduce.speedrun",
+        "the least time to a fixed loss on a fixed corpus: Hugging Face's Trainer, vanilla, late",
+    ),
     "weight_masks": (
         "reproduce.weight_masks.command",
         "Masking as an Efficient Alternative to Finetuning: each of its figures",

@@ -12,7 +12,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from jsonargparse import ArgumentParser
@@ -22,6 +22,8 @@ from pretrain.data import ShardFolder
 from pretrain.flops import VANILLA, training_flops
 from pretrain.recipe import ModelConfig
 from reproduce.errors import ReproduceError
+
+T = TypeVar("T")
 
 PEERS = {"ours": "huggingface_ours", "stock": "huggingface_stock"}
 
@@ -146,11 +148,16 @@ class Run:
 
 def read_experiment(file: Path) -> Experiment:
     """Read and check it, with what it extends; ReproduceError names the file and the key."""
+    return read_yaml_as(file, Experiment)
+
+
+def read_yaml_as(file: Path, kind: type[T]) -> T:
+    """A YAML file, with what it extends, as a dataclass; ReproduceError names file and key."""
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(Experiment, None)
+    parser.add_class_arguments(kind, None)
     try:
         found = parser.instantiate(parser.parse_object(_content(file)))
-        return Experiment(**{f.name: found[f.name] for f in fields(Experiment)})
+        return kind(**{f.name: found[f.name] for f in fields(kind)})  # type: ignore[arg-type]
     except Exception as error:  # jsonargparse wraps what __post_init__ raises, too
         raise ReproduceError(f"{file}: {error}") from None
 
