@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--encoders", nargs="+", choices=list(CONFIGS), default=list(CONFIGS))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument(
-        "--sizes", nargs="+", default=["32x64", "8x64", "1x32"], help="rows x tokens of a batch"
+        "--sizes", nargs="+", default=["16x64", "8x64", "1x32"], help="rows x tokens of a batch"
     )
     parser.add_argument("--held", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
