@@ -72,6 +72,8 @@ class Resident:
         self.device = torch.device(device)
         self.tasks: dict[str, ResidentTask] = {}
         self._backbone = backbone
+        self._pretrained: dict[tuple[str, int], Weights] = {}
+        """Of the layers outside the base, by the model's class and number of labels."""
         self._lock = threading.Lock()
         hashes: dict[tuple[str, ...], str] = {}
         names = [folder.name for folder in folders]
@@ -201,15 +203,18 @@ class Resident:
     ) -> None:
         """Values for the layers outside the base: the file's, or else the pretrained ones."""
         outside = [n for n, p in model.named_parameters() if p.is_meta]
-        pretrained: Weights = {}
-        if set(outside) - set(own):
+        kind = (type(model).__name__, config.num_labels)
+        if set(outside) - set(own) and kind not in self._pretrained:
             donor = from_checkpoint(
                 auto, self._backbone, config=config, ignore_mismatched_sizes=True
             )
-            pretrained = {n: p.data for n, p in donor.named_parameters() if n in outside}
+            # Copies, since one tensor that is mapped from the file would hold all of it.
+            self._pretrained[kind] = {
+                n: p.data.clone() for n, p in donor.named_parameters() if n in outside
+            }
         for name in outside:
             parent, _, leaf = name.rpartition(".")
-            value = own[name] if name in own else pretrained[name]
+            value = own[name] if name in own else self._pretrained[kind][name]
             module = model.get_submodule(parent)
             setattr(module, leaf, nn.Parameter(value.to(self.device), requires_grad=False))
 

@@ -119,6 +119,26 @@ def test_families_share_their_lowest_blocks(family: str, tmp_path: Path) -> None
         torch.testing.assert_close(found[folder.name], expected)
 
 
+def test_pretrained_layers_outside_the_base_are_held_once(tmp_path: Path) -> None:
+    """ModernBERT's classifier has a norm that no mask changes."""
+    base = make_base("modernbert", tmp_path / "base").name
+    backbone = str(tmp_path / "backbone")
+    from_checkpoint(AutoModelForSequenceClassification, base, num_labels=3).save_pretrained(
+        backbone
+    )
+    folders = []
+    for seed in range(2):
+        model = from_checkpoint(AutoModelForSequenceClassification, backbone)
+        config = MaskConfig(task=f"task-{seed}", labels=["a", "b", "c"])
+        get_peft_model(model, config).save_pretrained(tmp_path / f"mask-{seed}")
+        folders.append(MaskFolder.open(tmp_path / f"mask-{seed}"))
+    first, second = (
+        task.model.head.norm.weight for task in Resident(backbone, folders).tasks.values()
+    )
+    assert first.data_ptr() == second.data_ptr()
+    assert first.untyped_storage().nbytes() == first.nbytes  # not the file that it was read from
+
+
 def test_merged_and_applied_masks_give_the_same_logits(
     tiny_model: Path, make_mask: Callable[..., Path]
 ) -> None:
