@@ -85,3 +85,8 @@ def evaluate(session: Session) -> None:
             found.loss,
             session.unigram_loss,
         )
+        if found.loss >= session.unigram_loss:
+            logger.warning(
+                "WARNING this encoder knows no more than that: give it a larger budget, or a "
+                "smaller vocabulary (tokenizer.vocab_size of the data)"
+            )

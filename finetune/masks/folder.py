@@ -33,8 +33,9 @@ class MaskFolder:
     kinds: dict[str, str]
 
     @classmethod
-    def open(cls, path: Path) -> "MaskFolder":
+    def open(cls, path: Path | str) -> "MaskFolder":
         """Check that both files are whole and belong together; FinetuneError says what is wrong."""
+        path = Path(path)
         config = read_config(path)
         found = {}
         with _tensors(path) as file:

@@ -44,6 +44,14 @@ def test_a_run_learns_and_leaves_what_the_contract_names(unbroken: Path) -> None
     assert {"train/accuracy", "train/skipped_steps", "speed/checkpoint_stall"} <= record.keys()
 
 
+def test_a_run_that_has_learned_nothing_says_so(three_layers: Path, tmp_path: Path) -> None:
+    said = "WARNING this encoder knows no more than that"
+    short = ("--budget.steps", "1")
+    assert said in run(three_layers, 1, tmp_path / "still", *short, "--optimizer.lr", "1e-30")
+    learned = ("--budget.steps", "400", "--optimizer.lr", "1e-2")
+    assert said not in run(three_layers, 1, tmp_path / "learned", *learned)
+
+
 @pytest.mark.parametrize("stage", [2, *(pytest.param(n, marks=pytest.mark.long) for n in (0, 3))])
 def test_ranks_and_accumulation_give_the_gradient_of_one_batch(
     three_layers: Path, tmp_path: Path, stage: int
