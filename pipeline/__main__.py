@@ -79,7 +79,11 @@ def parse(arguments: list[str]) -> tuple[Config, Any]:
     )
     parser.add_argument("--config", action="config", help="YAML file; other options override it.")
     parser.add_class_arguments(Config)
-    parser.add_argument("--overwrite", action="store_true", help="Make a begun folder again.")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="Make the folder again, though it was begun or finished with another config.",
+    )
     parser.add_argument(
         "--runner",
         default="DirectRunner",

@@ -40,7 +40,7 @@ class Config:
     output: str
     """Folder for shards, tokenizer and manifest: a path, or s3://BUCKET/FOLDER or gs://…"""
     sources: list[Source]
-    """What to read."""
+    """What to read: '[{kind: text, paths: [texts/*.txt]}]', say; --sources.help has the keys."""
     seq_len: int = 128
     """Tokens in a sequence, the ones that begin and end it included."""
     chunk_bytes: int = 8_000_000
