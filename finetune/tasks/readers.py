@@ -6,6 +6,7 @@ list, TREC `COARSE:fine question` in Latin-1. Blank lines are no rows.
 """
 
 import csv
+import io
 import json
 import logging
 import re
@@ -106,7 +107,8 @@ def _is_quoted(lines: list[str], expected: int) -> bool:
 
     Then the fields come out in number only when the quotes are read (there are line ends or tabs
     within them), or every field with a quote is quoted and some have quotes doubled, or the header
-    is quoted. Text that merely has quotation marks fails all three.
+    is quoted. Text that merely has quotation marks fails all three. Where line ends within quotes
+    happen to give fields in number, doubled quotes count if a writer makes the same file again.
     """
     if not any('"' in line for line in lines):
         return False
@@ -121,10 +123,22 @@ def _is_quoted(lines: list[str], expected: int) -> bool:
     if any(len(fields) != count for fields in plain):
         return True
     marked = [field for fields in plain for field in fields if '"' in field]
-    if not all(_QUOTED.fullmatch(field) for field in marked):
-        return False
-    has_quoted_header = not expected and all(map(_QUOTED.fullmatch, plain[0]))
-    return has_quoted_header or any('""' in field[1:-1] for field in marked)
+    whole = [field for field in marked if _QUOTED.fullmatch(field)]
+    has_doubled = any('""' in field[1:-1] for field in whole)
+    if len(whole) < len(marked):
+        return has_doubled and _is_written_from(quoted, lines)
+    return has_doubled or (not expected and all(map(_QUOTED.fullmatch, plain[0])))
+
+
+def _is_written_from(rows: list[list[str]], lines: list[str]) -> bool:
+    """Whether a CSV writer that quotes what it must, or everything, makes `lines` of `rows`."""
+    found = "".join(lines).replace("\r\n", "\n").removesuffix("\n")
+    for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL):
+        again = io.StringIO()
+        csv.writer(again, delimiter="\t", lineterminator="\n", quoting=quoting).writerows(rows)
+        if again.getvalue().removesuffix("\n") == found:
+            return True
+    return False
 
 
 def read_csv(path: Path, columns: tuple[str, ...]) -> Table:

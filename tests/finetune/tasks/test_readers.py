@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from finetune.errors import FinetuneError
@@ -116,6 +116,7 @@ CELLS = st.text(
 )
 
 
+@example([("\t\n", "0")], 0)  # split without its quotes, it gives two rows of two fields
 @settings(deadline=None)  # writes files
 @given(st.lists(st.tuples(CELLS, st.sampled_from("01")), min_size=1), st.sampled_from([0, 1, 2]))
 def test_a_tsv_that_pandas_wrote_is_what_pandas_reads(
