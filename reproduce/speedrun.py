@@ -275,14 +275,18 @@ def main(command: Sequence[str]) -> None:
     track = read_yaml_as(args.config, Track)
     out = args.output_dir.resolve()
     attempts = attempts_of(track, out, args.only, args.seeds)
+    results = args.page.with_suffix("")
+    file = results / "results.csv"
+    recorded = {(row["variant"], row["seed"]) for row in read_csv(file)}
+    # A run that is recorded keeps its row: it was made by the commit that stands there.
+    new = [a for a in attempts if not a.makes.exists() or (a.name, a.seed) not in recorded]
     run_jobs([corpus_job(track, out)], parallel=1)
     run_jobs([job_of(track, attempt, out) for attempt in attempts], parallel=1)
-    results = args.page.with_suffix("")
     results.mkdir(parents=True, exist_ok=True)
-    for attempt in attempts:
+    for attempt in new:
         shutil.copy(attempt.log, results / f"{attempt.name}-{attempt.seed}.jsonl")
-    file = results / "results.csv"
-    update(file, [result(attempt, out / "data") for attempt in attempts], list(track.entries))
-    write_text(args.page, page(track, read_csv(file)))
+    update(file, [result(attempt, out / "data") for attempt in new], list(track.entries))
+    text = page(track, read_csv(file))
+    write_text(args.page, text)
     logger.info("wrote %s", args.page)
-    print(page(track, read_csv(file)))
+    print(text)
