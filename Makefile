@@ -17,11 +17,13 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 demo: $(READY)
 	@$(RUN) bash demo/run.sh
 
+# Some tests start a Slurm, servers and ranks, and kill them, with other work on the machine: what fails
+# is run once more, and pytest lists it under R.
 test: $(READY)
-	$(RUN) OMP_NUM_THREADS=1 python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
+	$(RUN) OMP_NUM_THREADS=1 python -m pytest --reruns 1 --numprocesses logical --maxprocesses 4 --dist worksteal
 
 test-long: $(READY)
-	$(RUN) OMP_NUM_THREADS=1 python -m pytest -m long --numprocesses logical --maxprocesses 2 --dist loadfile
+	$(RUN) OMP_NUM_THREADS=1 python -m pytest -m long --reruns 1 --numprocesses logical --maxprocesses 2 --dist loadfile
 
 bench: $(READY)
 	$(RUN) python -m benchmarks.pretrain_step

@@ -78,10 +78,9 @@ requeue() {
     grep -acF ", at $(progress)")" -ge "$TRIES" ]; then
     reason="$(grep -aE '(Error|Exception): |^error: ' "$log" | tail -n 1)" || true
     say "gave up: ended $TRIES times at $(progress). ${reason:-The reason stands above.}"
-  elif scontrol requeue "$SLURM_JOB_ID"; then
-    say "requeued"
-    exit 0
   else
+    say "asks to be requeued" # said before: Slurm ends this script as soon as it requeues the job
+    if scontrol requeue "$SLURM_JOB_ID"; then exit 0; fi
     say "not requeued, since this cluster forbids it: submit the same command again, which resumes"
   fi
   exit "$1"

@@ -181,6 +181,10 @@ class Cluster:
         words = self.run("scontrol", "--oneliner", "show", "job", job).split()
         return dict(word.partition("=")[::2] for word in words)
 
+    def queued(self) -> set[str]:
+        """The numbers of all jobs that wait, run or end."""
+        return set(self.run("squeue", "--noheader", "--format=%i").split())
+
     def log(self, job: int) -> str:
         path = self.folder / f"{job}.log"
         return path.read_text() if path.exists() else ""

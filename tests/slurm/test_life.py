@@ -48,7 +48,7 @@ def test_time_limit_signals_requeue_and_a_lost_node(
     # Due 80 seconds after a start; Slurm may send it up to 30 earlier.
     limit = ("--nodes=2", "--time=2", "--signal=B:USR2@40")
     job = train(cluster, recipe, run, limit)
-    cluster.wait_for(job, lambda: ": requeued" in cluster.log(job), "the time limit's signal")
+    cluster.wait_for(job, lambda: cluster.job(job)["Restarts"] == "1", "the time limit's signal")
     assert "told to stop, exit code" in cluster.log(job)
     cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=30", check=False)
     wait_for_start(cluster, job, run, 2)
