@@ -80,6 +80,8 @@ class Downstream:
 class Experiment:
     """The variants, what they share, and what is measured and claimed of them."""
 
+    config: str
+    """Its file, for the command in the record."""
     size: str
     """In words, for the record: layers x width, tokens of vocabulary, length of sequences."""
     corpus: dict[str, Any]
@@ -104,8 +106,10 @@ class Experiment:
     """Variants whose states, attention and gradients are measured (first seed)."""
     peer: list[str] = field(default_factory=list)
     """How Hugging Face's model starts: `ours` (the same initial weights), `stock` (its own)."""
+    title: str = "Late masking, measured"
+    """The record's heading."""
     note: str = ""
-    """What a reader of the record has to know besides."""
+    """What a reader of the record has to know first: what was found, in some lines."""
     launch: dict[str, list[str]] = field(default_factory=dict)
     """For `data`, `pretrain`, `downstream` a command that takes the flags of pipeline, pretrain or
     finetune.glue and brings them into a queue; without: run here."""

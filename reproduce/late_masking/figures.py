@@ -15,6 +15,7 @@ AXES = {
     "flops": (1e12, "TFLOP executed"),
     "hours": (1 / 60, "minutes"),
 }
+MARKERS = "os^D"
 Points = Sequence[Mapping[str, Any]]
 
 
@@ -69,6 +70,20 @@ def final_losses(
     axis.invert_yaxis()
     axis.set(xlabel="final validation loss, nats")
     _clean(axis)
+    return figure
+
+
+def score_by_loss(points: Points, titles: Mapping[str, str]) -> Figure:
+    """Mean score of each finetuned run over its final loss; a colour and shape a variant."""
+    figure = Figure(figsize=(8.5, 4.2), layout="constrained")
+    axis = figure.subplots()
+    for number, variant in enumerate(dict.fromkeys(point["variant"] for point in points)):
+        mine = [point for point in points if point["variant"] == variant]
+        axis.plot([p["loss"] for p in mine], [p["score"] for p in mine], MARKERS[number // 10],
+                  ms=5, color=f"C{number % 10}", label=titles[variant])  # fmt: skip
+    axis.set(xlabel="final validation loss, nats", ylabel="mean score after finetuning")
+    _clean(axis)
+    figure.legend(loc="outside right center", frameon=False, fontsize=8)
     return figure
 
 

@@ -135,6 +135,17 @@ class Record:
         complete = all(variant in self.scores for variant in variants)
         return set.intersection(*(set(found) for found in seeds)) if complete else set()
 
+    def losses_and_scores(self) -> list[dict[str, Any]]:
+        """Each finetuned run's variant, final loss and mean score over the tasks of all of them."""
+        tasks = self.shared_tasks(*self.scores) if self.scores else set()
+        return [
+            {"variant": variant, "loss": losses[seed], "score": score}
+            for variant in self.scores
+            for losses in [self.last(variant, "loss")]
+            for seed, score in self.mean_scores(variant, tasks).items()
+            if seed in losses
+        ]
+
     def worsening(self, claim: Claim) -> Interval | None:
         """What the claim limits, over the seeds that both variants have; None without any."""
         variant, baseline = claim.variant, claim.baseline

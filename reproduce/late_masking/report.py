@@ -1,4 +1,4 @@
-"""`docs/reproduction.md` from the CSV files, findings and notes in its folder; no measuring here.
+"""A record's page from the CSV files, findings and notes in its folder; no measuring here.
 
 A finding is NAME.json of `python -m reproduce weight_masks` with its NAME.png, in any folder under
 docs/reproduction: figure, claim, paper, ours, setting, rule, verdict. notes.txt is Markdown: what
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from scipy.stats import spearmanr
 
 from finetune.files import write_figure, write_text
 from finetune.results.comparison import Pairs, overall
@@ -27,6 +28,7 @@ from reproduce.weight_masks import FIGURES
 
 FINDING_KEYS = {"figure", "claim", "paper", "ours", "setting", "rule", "verdict"}
 DPI = 130
+MIN_POINTS = 5  # fewer runs say nothing of how loss and score go together
 
 
 def write_report(
@@ -71,6 +73,7 @@ def write_report(
         to_reference=to_reference(record),
         tasks=record.metrics,
         downstream=downstream_rows(record),
+        predicts=correlation(record),
         diagnosed=bool(record.diagnostics),
         peers=peers_of(record),
         drawn=any(variant in record.curves for variant in experiment.curves),
@@ -103,6 +106,8 @@ def draw(record: Record, results: Path) -> None:
         }
         figure = figures.loss_curves(shown, ("hours",), record.titles, record.lines)
         write_figure(results / "peer.png", figure, DPI)
+    if len(points := record.losses_and_scores()) > MIN_POINTS:
+        write_figure(results / "scores.png", figures.score_by_loss(points, record.titles), DPI)
     if record.diagnostics:
         figure = figures.by_layer(record.diagnostics, record.titles)
         write_figure(results / "layers.png", figure, DPI)
@@ -116,8 +121,8 @@ def peers_of(record: Record) -> list[str]:
 def claim_row(record: Record, claim: Claim) -> dict[str, Any]:
     """What was found for a claim, with its spread, and the verdict."""
     found = record.worsening(claim)
-    unit = {"loss": " nats", "score": " points", "hours": " of the time"}[claim.measure]
-    row = {"text": claim.text, "paper": claim.paper, "rule": f"at most {claim.limit:g}{unit}"}
+    unit = {"loss": "nats higher", "score": "points lower", "hours": "of the time"}[claim.measure]
+    row = {"text": claim.text, "paper": claim.paper, "rule": f"at most {claim.limit:g} {unit}"}
     if found is None:
         run = {claim.variant, claim.baseline} <= record.curves.keys()
         why = "no times on one machine" if run and claim.measure == "hours" else "not run yet"
@@ -125,11 +130,12 @@ def claim_row(record: Record, claim: Claim) -> dict[str, Any]:
     sides = " against ".join(
         _side(record, claim, variant) for variant in (claim.variant, claim.baseline)
     )
-    change = "ratio" if claim.measure == "hours" else "worse by"
-    return row | {
-        "ours": f"{sides}; {change} {interval(found, '' if claim.measure == 'hours' else '+')}",
-        "verdict": at_most(found, claim.limit),
-    }
+    change = {
+        "loss": f"{interval(found)} nats",
+        "score": f"{interval(found.negated())} points",
+        "hours": f"{interval(found, '')} of the time" if math.isfinite(found.mean) else "no end",
+    }[claim.measure]
+    return row | {"ours": f"{sides}: {change}", "verdict": at_most(found, claim.limit)}
 
 
 def _side(record: Record, claim: Claim, variant: str) -> str:
@@ -242,6 +248,15 @@ def _sign_flips(record: Record, variant: str, reference: str) -> str:
 
 def _array(side: dict[int, dict[str, float]], seeds: list[int], task: str) -> np.ndarray:
     return np.array([side[seed][task] for seed in seeds])
+
+
+def correlation(record: Record) -> str:
+    """Rank correlation of loss and score over the finetuned runs, or nothing of a few runs."""
+    points = record.losses_and_scores()
+    if len(points) <= MIN_POINTS:
+        return ""
+    found = spearmanr([p["loss"] for p in points], [p["score"] for p in points])
+    return f"{found.statistic:+.2f} over {len(points)} runs"
 
 
 def findings(results: Path) -> list[dict[str, Any]]:

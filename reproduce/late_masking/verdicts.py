@@ -45,6 +45,10 @@ class Interval:
         limits = ttest_1samp(array, 0.0).confidence_interval(0.95)
         return cls(mean, float(limits.low), float(limits.high), float(array.std(ddof=1)), n)
 
+    def negated(self) -> Interval:
+        """Of the values with the other sign."""
+        return Interval(-self.mean, -self.high, -self.low, self.std, self.n)
+
 
 def paired(variant: Mapping[int, float], baseline: Mapping[int, float]) -> Interval | None:
     """Variant less baseline over the seeds that both have; None without any."""

@@ -114,16 +114,16 @@ def row(text: str, beginning: str) -> list[str]:
 def test_claims_have_their_verdicts(page: Path) -> None:
     text = page.read_text()
     better = row(text, "better loss")
-    assert better[2] == "5.050 ± 0.100 against 5.200 ± 0.100; worse by -0.150 [-0.150, -0.150]"
+    assert better[2] == "5.050 ± 0.100 against 5.200 ± 0.100: -0.150 [-0.150, -0.150] nats"
     assert better[4] == "agrees"
-    # Scores are points of 100, and higher is better: the variant is worse by -2.
-    assert "worse by -2.000 [-2.000, -2.000]" in row(text, "better score")[2]
+    # Scores are points of 100: the variant's are higher by 2.
+    assert ": +2.000 [+2.000, +2.000] points" in row(text, "better score")[2]
     assert row(text, "better score")[4] == "agrees"
     # Each seed gets to vanilla's last loss after 0.34 of its hour.
-    assert "ratio 0.340 [0.340, 0.340]" in row(text, "half the time")[2]
+    assert ": 0.340 [0.340, 0.340] of the time" in row(text, "half the time")[2]
     assert row(text, "half the time")[4] == "agrees"
     assert row(text, "a tenth of the time")[4] == "disagrees"
-    assert row(text, "never run")[2:] == ["not run yet", "at most 0 nats", ""]
+    assert row(text, "never run")[2:] == ["not run yet", "at most 0 nats higher", ""]
 
 
 def test_all_that_was_found_is_in_it(page: Path) -> None:
@@ -141,8 +141,10 @@ def test_all_that_was_found_is_in_it(page: Path) -> None:
     assert row(text, "4 x 128") == ["4 x 128", "5.5"]
     assert "### Other small runs\n\n**A smaller one**: 5.6.\n\n### Not run" in text
     assert "13.2 hours of pretraining" in text  # 3 of 1 hour, 3 of 0.4, 3 of 3
+    # By rank, losses (5.2, 5.3, 5.4 vanilla; 0.15 less the paper's) and scores (61, 62, 63; +2).
+    assert "Spearman's rank correlation -0.12 over 6 runs" in text
     pictures = PICTURE.findall(text)
-    assert len(pictures) == 4  # curves, variants, the peer, the finding
+    assert len(pictures) == 5  # curves, variants, the peer, scores over losses, the finding
     for name in pictures:
         assert (page.parent / name).is_file()
 
