@@ -181,12 +181,11 @@ def _inspect(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m pipeline inspect")
     parser.add_argument("data", type=Folder.at, help="A finished data folder, or its URL.")
     parser.add_argument("--sequences", type=int, default=4, help="Decoded sequences to print.")
-    parser.add_argument("--picture", type=Path, help="PNG to draw; default ./NAME-inspect.png.")
+    parser.add_argument("--picture", type=Path, help="PNG to draw; default: none.")
     values = parser.parse_args(arguments)
     from pipeline.report.inspect import inspect
 
-    picture = values.picture or Path(f"{values.data.name}-inspect.png")
-    print(inspect(values.data, picture, max(values.sequences, 0)), flush=True)
+    print(inspect(values.data, values.picture, max(values.sequences, 0)), flush=True)
     return 0
 
 

@@ -103,7 +103,7 @@ def _make(
     files = sum(len(chunk.files) for chunk in chunks)
     megabytes = sum(file.bytes for chunk in chunks for file in chunk.files) / 1e6
     whole = len({file.path for chunk in chunks for file in chunk.files})
-    log.info("input: %s files, %.1f MB, in %d chunks", f"{whole:,}", megabytes, len(chunks))
+    log.info("input: %s files, %.1f MB; chunks: %d", f"{whole:,}", megabytes, len(chunks))
     if config.decontamination:
         decontaminate.write_index(folder, config.decontamination)
 

@@ -59,6 +59,15 @@ class Progress:
 
     def fraction(self, budget: BudgetConfig) -> float:
         """Share of the budget that is used, 0 to 1; the limit that is nearest counts."""
+        return min(1.0, max(self._shares(budget).values()))
+
+    def nearest_limit(self, budget: BudgetConfig) -> str:
+        """Which of the budget's limits ends the run, for logs: `budget.hours 0.5`."""
+        shares = self._shares(budget)
+        key = max(shares, key=lambda key: shares[key])
+        return f"budget.{key} {getattr(budget, key):g}"
+
+    def _shares(self, budget: BudgetConfig) -> dict[str, float]:
         used = {
             "steps": self.step,
             "tokens": self.tokens,
@@ -66,4 +75,4 @@ class Progress:
             "hours": self.hours,
         }
         limits = {key: limit for key, limit in asdict(budget).items() if limit is not None}
-        return min(1.0, max(used[key] / limit for key, limit in limits.items()))
+        return {key: used[key] / limit for key, limit in limits.items()}

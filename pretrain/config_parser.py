@@ -29,7 +29,9 @@ def parse_args(argv: Sequence[str]) -> PretrainConfig:
     set_parsing_settings(docstring_parse_attribute_docstrings=True)  # --help explains each field
     parser = ArgumentParser(
         prog="pretrain/main.py",
-        description="Pretrain an encoder with late [MASK] insertion.",
+        usage="%(prog)s --config FILE --data.path DATA --run.output_dir RUN [--GROUP.KEY VALUE …]",
+        description="Pretrain an encoder with late [MASK] insertion. By default it is ordinary "
+        "masked language modelling on RoBERTa's body; the files in configs/pretrain/ hold recipes.",
         exit_on_error=False,
     )
     parser.add_argument("--config", action="config", help="YAML file with the fields below")

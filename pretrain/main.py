@@ -1,4 +1,4 @@
-"""Pretrain RoBERTa with late [MASK] insertion.
+"""Pretrain an encoder with late [MASK] insertion.
 
     deepspeed --num_gpus 8 pretrain/main.py --config configs/pretrain/base.yaml --optimizer.lr 1e-3
     python pretrain/main.py --config …          one process; torchrun and srun work too
@@ -180,7 +180,7 @@ def export_newest(run: RunFolder) -> None:
     hf = run.path / "hf"
     if newest and exported_step(hf) != newest.progress.step:
         export(newest.path, hf, replace_existing=True)
-        logger.info("wrote %s", hf)
+        logger.info("wrote %s; next: python -m finetune.glue --model_name_or_path %s", hf, hf)
 
 
 def resolve(

@@ -80,6 +80,15 @@ def evaluate(session: Session) -> None:
     recorder.log(supervisor.progress, supervisor.fraction, values)
     supervisor.set_validation_loss(found.loss)
     if supervisor.finished and session.engine.rank == 0:
+        progress = supervisor.progress
+        logger.info(
+            "%s is used: %s steps, %.4g tokens, %.3g FLOPs, %.2f hours",
+            progress.nearest_limit(session.config.budget),
+            f"{progress.step:,}",
+            progress.tokens,
+            progress.flops,
+            progress.hours,
+        )
         logger.info(
             "validation loss %.4f nats; knowing token frequencies only (unigram): %.4f",
             found.loss,

@@ -26,6 +26,7 @@ from finetune.adapters import BASE, TRAINED
 from finetune.errors import FinetuneError
 from finetune.masks import MaskConfig
 from finetune.masks.architectures import role_of
+from finetune.masks.card import write_card
 from finetune.masks.identity import base_prefix, is_under
 from finetune.masks.method import WRAPPED
 from finetune.masks.targets import adapter_targets, choose_targets, encoder_layers, exactly
@@ -89,8 +90,10 @@ def _mask(model: PreTrainedModel, head: Head, flags: dict[str, Any]) -> nn.Modul
 
 
 def _save_mask(model: Any, folder: Path) -> None:
-    model.active_peft_config.stores_scores = False
+    config = model.active_peft_config
+    config.stores_scores = False
     model.save_pretrained(folder)
+    write_card(config, folder)
 
 
 def _lora(model: PreTrainedModel, head: Head, flags: dict[str, Any]) -> nn.Module:

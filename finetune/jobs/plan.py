@@ -66,9 +66,11 @@ class Inputs:
             glue = settings.glue
             with_test = settings.training["do_predict"]
             data = load_task(name, glue.data_dir, with_test, settings.data)
-            self._tasks[key] = data.parts(
+            data = data.parts(
                 glue.max_train_samples, glue.max_eval_samples, glue.max_predict_samples
             )
+            logger.info("task %s", data.describe())
+            self._tasks[key] = data
         return self._tasks[key]
 
     def encoded(self, job: Job) -> EncodedTask:
@@ -121,6 +123,7 @@ def make_plan(command: Sequence[str], known: Inputs | None = None) -> Plan:
     for (name, _), settings in cells.items():
         settings.data.task(name)
     settings = next(iter(cells.values()))
+    logger.info("reading %s for %s", ", ".join(names), settings.glue.model_name_or_path)
     inputs = (
         replace(known, settings=cells) if known else Inputs(settings.glue.model_name_or_path, cells)
     )

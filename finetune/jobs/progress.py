@@ -23,6 +23,8 @@ class LogLines(TrainerCallback):
         """Start the clock."""
         self.began = self.last_line = time.monotonic()
         self.first_step = state.global_step
+        resumed = f", from step {state.global_step:,} on" if state.global_step else ""
+        logger.info("%s: %s steps%s", self.name, f"{state.max_steps:,}", resumed)
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -8,6 +8,7 @@ as it is free.
 import logging
 import multiprocessing
 import os
+import statistics
 import threading
 import time
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ def run_sweep(plan: Plan) -> None:
     if total < len(every):
         logger.info("%d of %d jobs are finished already", len(every) - total, len(every))
     processes = how_many(plan.processes, total)
-    started, number = time.monotonic(), 0
+    number, forecast = 0, Forecast([job for jobs in pending for job in jobs], max(1, processes))
     for jobs in pending:
         run = (
             _side_by_side(jobs, plan.inputs, processes)
@@ -41,8 +42,32 @@ def run_sweep(plan: Plan) -> None:
         )
         for job, results, seconds in run:
             number += 1
-            left = (time.monotonic() - started) / number * (total - number)
+            left = forecast.after(job, seconds)
             _report(job, results, seconds, plan.inputs, f"{number} of {total}", left)
+
+
+class Forecast:
+    """Seconds until all jobs are done, from those that are.
+
+    A job is expected to take as long as those of its task and method did; else as those of its
+    method did, since a mask takes longer than finetuning; else as all did.
+    """
+
+    def __init__(self, jobs: list[Job], processes: int) -> None:
+        self._waiting = {job.folder: job for job in jobs}
+        self._processes = processes
+        self._done: list[tuple[Job, float]] = []
+
+    def after(self, job: Job, seconds: float) -> float:
+        """Count a job that took `seconds`; the seconds left."""
+        del self._waiting[job.folder]
+        self._done.append((job, seconds))
+        return sum(map(self._expected, self._waiting.values())) / self._processes
+
+    def _expected(self, job: Job) -> float:
+        same_method = [(done, s) for done, s in self._done if done.method == job.method]
+        same_cell = [(done, s) for done, s in same_method if done.task == job.task]
+        return statistics.mean(s for _, s in same_cell or same_method or self._done)
 
 
 def how_many(wanted: int | None, jobs: int) -> int:

@@ -28,7 +28,7 @@ from finetune.jobs.methods import METHODS, Head, head_names, head_weights
 from finetune.jobs.progress import LogLines
 from finetune.jobs.trainer import JobTrainer
 from finetune.tasks.encode import IGNORED, Backbone, EncodedTask
-from finetune.tasks.kinds import KINDS, decide, health, score_answers
+from finetune.tasks.kinds import KINDS, constant_scores, decide, health, score_answers
 from finetune.tasks.rows import Rows, by_length
 
 
@@ -126,8 +126,11 @@ def _run(job: Job, backbone: Backbone, encoded: EncodedTask) -> dict[str, Any]:
         metrics = {}
         for suffix, rows in encoded.dev.items():
             found, logits = _evaluate(trainer, rows, suffix.replace("-", "_"))
+            targets = _targets(rows)
+            constant = constant_scores(task, encoded.data.labels, targets)
             metrics |= found
-            status = max(status, health(task, _targets(rows), logits), key=SEVERITY.index)
+            metrics |= {f"constant_{m}{suffix.replace('-', '_')}": v for m, v in constant.items()}
+            status = max(status, health(task, targets, logits), key=SEVERITY.index)
         results |= writer.json("eval_results.json", metrics)
     if arguments.do_predict:
         for suffix, rows in encoded.test.items():

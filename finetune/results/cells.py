@@ -20,7 +20,9 @@ class Cell:
     """One task, method, learning rate and metric over its seeds.
 
     `std` is the sample deviation, 0 for one seed. `failed` counts the seeds that diverged or
-    collapsed: their values are in all figures. `train_samples` is what the jobs trained on.
+    collapsed: their values are in all figures. `train_samples` and `eval_samples` are the rows that
+    the jobs trained on and were scored on, `constant` the metric of the most frequent class as the
+    answer to each of those.
     `mixed`: the jobs differ in more than the seed.
     """
 
@@ -36,6 +38,8 @@ class Cell:
     learning_rate: float | None = None
     failed: int = 0
     train_samples: int | None = None
+    eval_samples: int | None = None
+    constant: float | None = None
     mixed: bool = False
 
 
@@ -63,10 +67,17 @@ def collect(folder: Path) -> list[Cell]:
                 learning_rate=rate,
                 failed=sum(run.status != "ok" for run, _ in found),
                 train_samples=found[0][0].results.get("train_samples"),
+                eval_samples=_eval_samples(found[0][0], metric),
+                constant=found[0][0].results.get(f"constant_{metric}"),
                 mixed=_are_mixed([run for run, _ in found]),
             )
         )
     return sorted(cells, key=lambda cell: order.get(cell.task, len(order)))
+
+
+def _eval_samples(run: Run, metric: str) -> int | None:
+    suffix = "_mm" if metric.endswith("_mm") else ""
+    return run.results.get(f"eval_samples{suffix}")
 
 
 def _are_mixed(runs: Sequence[Run]) -> bool:

@@ -32,9 +32,14 @@ def to_markdown(
     methods = list(dict.fromkeys([*(cell.method for cell in cells), *(m for _, m in planned)]))
     rows: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
     trained: dict[str, str] = {}
+    beside: dict[tuple[str, str], tuple[str, str]] = defaultdict(lambda: ("", ""))
     for cell in [*chosen, *averages(chosen)]:
         rows[cell.task, cell.metric][cell.method] = _figure(cell)
         trained[cell.task] = _rows_of(cell)
+        beside[cell.task, cell.metric] = (
+            "" if cell.eval_samples is None else f"{cell.eval_samples:,}",
+            "" if cell.constant is None else f"{100 * cell.constant:.1f}",
+        )
     for task, method in planned:
         if (task, method) not in {(cell.task, cell.method) for cell in chosen}:
             first = TASKS[task].metrics[0] if task in TASKS else ""
@@ -42,13 +47,19 @@ def to_markdown(
             rows[task, metric][method] = "not finished"
             trained.setdefault(task, "")
     lines = [
-        "| task | metric | train rows | " + " | ".join(methods) + " |",
-        "| --- | --- | ---: |" + " --- |" * len(methods),
+        "| task | metric | train rows | dev rows | constant | " + " | ".join(methods) + " |",
+        "| --- | --- | ---: | ---: | ---: |" + " --- |" * len(methods),
     ]
     for (task, metric), texts in rows.items():
         figures = " | ".join(texts.get(method, "–") for method in methods)
-        lines.append(f"| {task} | {metric} | {trained[task]} | {figures} |")
-    lines += ["", "Median ± standard deviation over seeds, in percent."]
+        dev, constant = beside[task, metric]
+        lines.append(f"| {task} | {metric} | {trained[task]} | {dev} | {constant} | {figures} |")
+    several = any(cell.n > 1 for cell in chosen)
+    lines += [
+        "",
+        ("Median ± standard deviation over seeds" if several else "One seed each")
+        + ", in percent. *constant*: the most frequent class as the answer to every row.",
+    ]
     if any(cell.failed for cell in chosen):
         lines[-1] += (
             " †: seeds that failed, counted in the figures: diverged (a loss that is no number) or "
@@ -61,7 +72,7 @@ def to_markdown(
     if mixed:
         lines[-1] += f" Seeds of other settings than each other: {'; '.join(dict.fromkeys(mixed))}."
     if waiting:
-        lines[-1] += f" {waiting} jobs are not finished."
+        lines[-1] += f" Not finished: {waiting} job{'s' * (waiting > 1)}."
     return "\n".join([*lines, *_rates(cells), ""])
 
 

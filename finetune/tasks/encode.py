@@ -158,7 +158,7 @@ def encode_task(
     length = max_seq_length
     if length > backbone.positions:
         logger.warning(
-            "max_seq_length %d: %s has %d positions; using those",
+            "max_seq_length %d: %s takes at most %d tokens; using these",
             length,
             backbone.name,
             backbone.positions,

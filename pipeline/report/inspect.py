@@ -1,4 +1,4 @@
-"""`python -m pipeline inspect DATA`: what was read, dropped and why, as text and one picture."""
+"""`python -m pipeline inspect DATA`: what was read, dropped and why, as text, and as a picture."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ from pipeline.store.folder import Folder
 from pipeline.tokens import tokenizer
 
 
-def inspect(folder: Folder, picture: Path, sequences: int) -> str:
-    """The report of a data folder as text; draws the same into `picture`."""
+def inspect(folder: Folder, picture: Path | None, sequences: int) -> str:
+    """The report of a data folder as text; draws the same into `picture`, if given."""
     manifest = load_manifest(folder)
-    draw(manifest, picture)
+    if picture:
+        draw(manifest, picture)
     parts = [_totals(folder, manifest)]
     parts += [f"documents by source\n{table(_outcomes(manifest))}", _lengths(manifest)]
-    parts += [_dropped(folder), _sequences(folder, manifest, sequences), f"picture: {picture}"]
+    parts += [_dropped(folder), _sequences(folder, manifest, sequences)]
+    if picture:
+        parts.append(f"picture: {picture}")
     return "\n\n".join(part for part in parts if part)
 
 

@@ -1,9 +1,11 @@
 """The command line end to end on a random tiny RoBERTa; each command in this process, by `main`."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,6 +57,21 @@ def runs(
     return out, words
 
 
+def test_a_masks_card_loads_it(runs: tuple[Path, list[str]]) -> None:
+    folder = runs[0] / "library" / "mask" / "seed-1"
+    card = (folder / "README.md").read_text()
+    assert "- Answers: lib-blue, lib-green, lib-red\n" in card
+    (code,) = re.findall(r"```python\n(.*?)```", card, flags=re.S)
+    found: dict[str, Any] = {}
+    exec(code, found)
+    tokens = AutoTokenizer.from_pretrained(runs[1][1])(["a red list"], return_tensors="pt")
+    expected = load_model(folder, runs[1][1])
+    with torch.no_grad():
+        logits = found["model"].eval()(**tokens).logits
+        assert torch.equal(logits, expected.eval()(**tokens).logits)
+    assert logits.shape == (1, 3)
+
+
 @pytest.mark.parametrize("method", ["finetune", "mask"])
 def test_a_job_leaves_what_run_glue_leaves(runs: tuple[Path, list[str]], method: str) -> None:
     folder = runs[0] / "library" / method / "seed-1"
@@ -66,6 +83,7 @@ def test_a_job_leaves_what_run_glue_leaves(runs: tuple[Path, list[str]], method:
     assert {"train_loss", "train_runtime", "train_samples"} <= set(parts[0])
     assert {"eval_accuracy", "eval_loss", "eval_runtime", "eval_samples", "epoch"} <= set(parts[1])
     assert (parts[0]["train_samples"], parts[1]["eval_samples"]) == (96, 40)
+    assert 1 / 3 <= parts[1]["constant_accuracy"] < 0.5  # of three classes
     lines = (folder / "predict_results_library.txt").read_text().splitlines()
     assert lines[0] == "index\tprediction"
     assert [line.split("\t")[0] for line in lines[1:]] == [str(index) for index in range(10)]
@@ -350,4 +368,6 @@ def test_what_is_printed_are_the_jobs_and_nothing_of_the_libraries(
     )
     assert done.returncode == 0, done.stderr
     lines = (done.stdout + done.stderr).splitlines()
-    assert len(lines) == 3 and all(" job " in line for line in lines), "\n".join(lines)
+    ours = re.compile(r"reading |task library: |library, \w+, seed 42: \d steps|job \d of 3: ")
+    assert len(lines) == 8, "\n".join(lines)
+    assert all(ours.match(line.partition(" ")[2]) for line in lines), "\n".join(lines)

@@ -107,6 +107,8 @@ def test_the_nearest_limit_counts() -> None:
     assert progress.fraction(BudgetConfig(steps=100)) == 0.1
     assert progress.fraction(BudgetConfig(steps=100, tokens=1000)) == 0.5
     assert progress.fraction(BudgetConfig(steps=100, hours=0.5)) == 1.0
+    assert progress.nearest_limit(BudgetConfig(steps=100, tokens=1000)) == "budget.tokens 1000"
+    assert progress.nearest_limit(BudgetConfig(steps=100, hours=0.5)) == "budget.hours 0.5"
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from transformers import AutoModelForSequenceClassification
 from finetune.errors import FinetuneError
 from finetune.glue import main
 from finetune.jobs.plan import make_plan
-from finetune.jobs.sweep import _devices, how_many
-from finetune.jobs.train import build_model
+from finetune.jobs.sweep import Forecast, _devices, how_many
+from finetune.jobs.train import Job, build_model
 
 
 def words(model: Path, data: Path, out: Path, *more: str) -> list[str]:
@@ -133,6 +133,24 @@ def test_how_many_processes(
     if ranks:
         monkeypatch.setenv("LOCAL_RANK", "0")
     assert how_many(wanted, jobs) == expected
+
+
+def test_the_time_left_knows_that_methods_take_different_times(tmp_path: Path) -> None:
+    names = [("rte", "finetune"), ("rte", "mask"), ("mrpc", "finetune"), ("mrpc", "mask")]
+    jobs = [planned(tmp_path, task, method, seed) for task, method in names for seed in (1, 2)]
+    forecast = Forecast(jobs, processes=2)
+    by_name = {(job.task, job.method, job.seed): job for job in jobs}
+    # All seven others as the only one that is known.
+    assert forecast.after(by_name["rte", "finetune", 1], 10.0) == 7 * 10 / 2
+    # Both masks of mrpc and the other of rte as rte's, three finetuned as before.
+    assert forecast.after(by_name["rte", "mask", 1], 40.0) == (3 * 40 + 3 * 10) / 2
+    # mrpc's other seed as this one, which is nearer to it than rte's.
+    assert forecast.after(by_name["mrpc", "finetune", 1], 20.0) == (3 * 40 + 10 + 20) / 2
+
+
+def planned(folder: Path, task: str, method: str, seed: int) -> Job:
+    place = folder / task / method / f"seed-{seed}"
+    return Job(task=task, method=method, seed=seed, folder=place, training={}, settings={})
 
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:

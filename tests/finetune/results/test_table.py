@@ -28,7 +28,8 @@ def test_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for seed, value in enumerate(values):
         write(
             tmp_path, "mnli", "mask", seed, eval_accuracy=value, eval_accuracy_mm=value / 2,
-            train_samples=5000, status="collapsed" if seed == 0 else "ok",
+            train_samples=5000, eval_samples=9815, constant_accuracy=0.354,
+            status="collapsed" if seed == 0 else "ok",
         )  # fmt: skip
     write(tmp_path, "cola", "finetune", 1, eval_matthews_correlation=0.25, eval_loss=1.0)
     (tmp_path / "cola" / "finetune" / "seed-2").mkdir()
@@ -53,9 +54,11 @@ def test_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads((tmp_path / "table.json").read_text())[0]["task"] == "cola"
     markdown = (tmp_path / "table.md").read_text()
     assert capsys.readouterr().out == markdown
-    assert "5,000 of 392,702 | – | 60.0 ± 20.8 (n=3, 1 failed †), best 90.0 |" in markdown
-    assert "| cola | matthews_correlation |  | 25.0 (n=1) | – |" in markdown
-    assert "†: seeds that failed" in markdown and "1 jobs are not finished" in markdown
+    figures = "– | 60.0 ± 20.8 (n=3, 1 failed †), best 90.0 |"
+    assert f"5,000 of 392,702 | 9,815 | 35.4 | {figures}" in markdown
+    assert "| cola | matthews_correlation |  |  |  | 25.0 (n=1) | – |" in markdown
+    assert "Median ± standard deviation over seeds" in markdown
+    assert "†: seeds that failed" in markdown and "Not finished: 1 job." in markdown
     assert "No GLUE average without sst2" in markdown
     assert image.imread(tmp_path / "table.png").std() > 0
 
@@ -82,8 +85,8 @@ def test_what_a_sweeps_config_names_and_is_not_there_is_unfinished(
     config.write_text("task_name: [rte, cola]\nmethod: [finetune, mask]\nseed: [1, 2]\n")
     main(["table", str(tmp_path), "--config", str(config)])
     text = capsys.readouterr().out
-    assert "| rte | accuracy |  | 60.0 (n=1) | not finished |" in text
-    assert "| cola | matthews_correlation |  | not finished | not finished |" in text
+    assert "| rte | accuracy |  |  |  | 60.0 (n=1) | not finished |" in text
+    assert "| cola | matthews_correlation |  |  |  | not finished | not finished |" in text
 
 
 def test_glue_averages_are_those_of_the_papers(tmp_path: Path) -> None:
@@ -161,4 +164,4 @@ def test_a_task_of_ones_own_that_is_not_finished(
     config = tmp_path / "c.yaml"
     config.write_text("task_name: [other, mine]\nmethod: [mask]\ntrain_file: t.csv\n")
     main(["table", str(tmp_path), "--config", str(config)])
-    assert "| mine |  |  | not finished |" in capsys.readouterr().out
+    assert "| mine |  |  |  |  | not finished |" in capsys.readouterr().out

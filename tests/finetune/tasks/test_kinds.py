@@ -16,7 +16,7 @@ from finetune.glue import main
 from finetune.jobs.load import load_model
 from finetune.tasks import TASKS, load_task
 from finetune.tasks.encode import IGNORED, Backbone, encode_task
-from finetune.tasks.kinds import decide, health, score_answers
+from finetune.tasks.kinds import constant_scores, decide, health, score_answers
 from finetune.tasks.metrics import entity_f1
 
 WORDS = ["red", "blue", "green", "one", "two", "three", "sky", "sea", "tree", "house"]
@@ -144,3 +144,20 @@ def test_words_without_a_tag_are_not_scored() -> None:
     answers = decide(logits, TASKS["pos"])
     found = score_answers(TASKS["pos"], ("X", "Y"), targets, answers)
     assert found == {"accuracy": pytest.approx(2 / 3)}
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "targets", "found"),
+    [
+        ("sst2", ("0", "1"), [0, 1, 1, 1], {"accuracy": 0.75}),
+        # F1 of the second class where everything is called it: precision 2/3, recall 1.
+        ("mrpc", ("0", "1"), [0, 1, 1], {"accuracy": 2 / 3, "f1": 0.8, "combined_score": 11 / 15}),
+        ("cola", ("0", "1"), [0, 1, 1], {"matthews_correlation": 0.0}),
+        ("stsb", (), [1.0, 2.0, 4.5], {"pearson": 0.0, "spearmanr": 0.0, "combined_score": 0.0}),
+        ("wnut17", ("B-x", "O"), [[1, 0, IGNORED], [1, 1, 1]], {"entity_f1": 0.0}),
+    ],
+)
+def test_one_answer_to_everything(
+    task: str, labels: tuple[str, ...], targets: list, found: dict[str, float]
+) -> None:
+    assert constant_scores(TASKS[task], labels, np.array(targets)) == pytest.approx(found)
