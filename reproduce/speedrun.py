@@ -2,18 +2,6 @@
 
     python -m reproduce speedrun [--only ENTRY …] [--seeds N …]
 
-The rules, which `docs/speedrun.md` gives with the times:
-
-- The data are those of the track's `corpus`: same text, tokenizer, shards, validation sequences.
-  Only times on one data set, by its hash, compare.
-- Everything else is free: model, masking, optimizer, batch, length of the run.
-- An entry counts if its final validation losses over the seeds lie below `target`: one-sided
-  t-test, p < 0.01. The loss is that of `pretrain/evaluate.py`: 15 % of the tokens, always the same,
-  all [MASK].
-- Its time is wall-clock from the first step to the last, evaluations on the way included (Hugging
-  Face's clock stops for them), start-up excluded. Entries are compared within one machine and one
-  session: seeds in turn, all entries of a seed one after the other, each on all cores.
-
 A file like `configs/reproduce/speedrun.yaml` is a track. An entry is a title, the FLOPs it spends,
 and what differs from `pretrain`, in groups of pretrain/main.py. Finished runs are skipped; the
 results are added to a CSV file with the logs beside it, from which the page is made.
@@ -50,6 +38,16 @@ logger = logging.getLogger(__name__)
 CONFIG = Path("configs/reproduce/speedrun.yaml")
 PAGE = Path("docs/speedrun.md")
 LARGEST_P = 0.01
+RULES = """\
+- The data are those of the track's `corpus`: same text, tokenizer, shards, validation sequences.
+  Only times on one data set, by its hash, compare.
+- Everything else is free: model, masking, optimizer, batch, length of the run.
+- An entry counts if its final validation losses over the seeds lie below `target`: one-sided
+  t-test, p < 0.01. The loss is that of `pretrain/evaluate.py`: 15 % of the tokens, always the same,
+  all [MASK].
+- Its time is wall-clock from the first step to the last, evaluations on the way included (Hugging
+  Face's clock stops for them), start-up excluded. Entries are compared within one machine and one
+  session: seeds in turn, all entries of a seed one after the other, each on all cores."""
 
 
 @dataclass(kw_only=True)
@@ -228,9 +226,6 @@ def p_below(losses: Sequence[float], target: float) -> float:
 
 def page(track: Track, rows: Sequence[dict[str, Any]]) -> str:
     """The record in Markdown."""
-    assert __doc__ is not None
-    _, _, rules = __doc__.partition("times:\n\n")
-    rules, _, _ = rules.partition("\n\nA file like")
     machines = sorted({row["machine"] for row in rows})
     data = sorted({f"`{row['data'][:12]}`" for row in rows})
     reference = next(iter(track.entries.values())).title
@@ -255,7 +250,7 @@ def page(track: Track, rows: Sequence[dict[str, Any]]) -> str:
             f"{row['p']:.1g} | {row['tokens']:,} | {row['flops']:.2g} | {row['commit']} |"
         )
     lines += [
-        "", "Times in brackets don't count: p is not below 0.01.", "", "## Rules", "", rules, "",
+        "", "Times in brackets don't count: p is not below 0.01.", "", "## Rules", "", RULES, "",
         "To enter, add an entry to `configs/reproduce/speedrun.yaml`, run it and the first one "
         "with all seeds, and send the page, the CSV file and the logs.", "",
     ]  # fmt: skip
@@ -264,7 +259,7 @@ def page(track: Track, rows: Sequence[dict[str, Any]]) -> str:
 
 def main(command: Sequence[str]) -> None:
     """Make the data, run what isn't finished, renew the record."""
-    parser = CommandParser(prog="python -m reproduce speedrun", description=__doc__)
+    parser = CommandParser(prog="python -m reproduce speedrun", description=f"{__doc__}\n{RULES}")
     parser.add_argument("--config", type=Path, default=CONFIG, help="the track's YAML")
     parser.add_argument("--output_dir", type=Path, default=Path("runs/speedrun"))
     parser.add_argument("--only", nargs="+", help="these entries alone")
