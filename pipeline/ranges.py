@@ -16,9 +16,14 @@ LARGEST_SEED = 2**64 - 1  # what rensa takes
 def below_minimum(
     section: Any, prefix: str, largest: int = _LARGEST_INT, **minimums: int
 ) -> Iterator[str]:
-    """A problem for each field of `section` that is less than its minimum, or over `largest`."""
+    """A problem for each field of `section` that is less than its minimum, or over `largest`.
+
+    A field of None is none: its value is chosen later.
+    """
     for key, minimum in minimums.items():
         value = getattr(section, key)
+        if value is None:
+            continue
         if not value >= minimum:
             yield f"{prefix}{key}: {value}, must be at least {minimum}"
         elif value > largest:

@@ -150,10 +150,13 @@ def _tell_outcome(folder: Folder, config: Config, chunks: list[Chunk]) -> None:
     _warn(sources.alarms(outcomes, config))
     asked = {"train": config.shards.train, "valid": config.shards.valid}
     for split, count in assign.shard_counts(folder, config.shards).items():
-        if count < asked[split]:
+        wanted = asked[split]
+        if wanted is not None and count < wanted:
             log.info(
                 "shards.%s: %d instead of %d, which are too many for so few tokens",
-                *(split, count, asked[split]),
+                split,
+                count,
+                wanted,
             )
 
 

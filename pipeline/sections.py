@@ -268,8 +268,8 @@ class Packing:
 class Shards:
     """How the sequences are laid out in tar files."""
 
-    train: int = 64
-    """Number of training tars."""
+    train: int | None = None
+    """Number of training tars; default: one for 134 million tokens, or up to 8 smaller ones."""
     valid: int = 1
     """Number of validation tars."""
     block_sequences: int = 1024

@@ -19,6 +19,9 @@ from pipeline.tokens.encoded import INDEX, SHARDED, index_name, starts_name, tok
 
 BOUNDS = np.dtype([("document", "i8"), ("token", "i8")])
 STAGE = "assign shards"
+TOKENS_PER_SHARD = 1 << 27  # 268 MB at two bytes a token
+SMALL_SHARDS = 8  # for as many readers
+TOKENS_PER_SMALL_SHARD = 1 << 19
 _BUCKETS = 1 << 20  # of the hash space, in which tokens are counted
 
 
@@ -31,7 +34,7 @@ def assign_shards(folder: Folder, groups: int, shards: Shards, fewest_tokens: in
     Args:
         folder: holds the groups.
         groups: how many there are.
-        shards: of each split, at most.
+        shards: of each split, at most; None: as many as is usual.
         fewest_tokens: of a shard on average: there are fewer shards where that asks for it.
     """
     totals = np.zeros((len(SHARDED), _BUCKETS), np.int64)
@@ -39,7 +42,8 @@ def assign_shards(folder: Folder, groups: int, shards: Shards, fewest_tokens: in
         count_tokens(folder.load(index_name(group)), totals)
     firsts = []
     for split, tokens in zip(SHARDED, totals, strict=True):
-        number = min(_asked(shards)[split], int(tokens.sum()) // fewest_tokens)
+        total = int(tokens.sum())
+        number = min(_asked(shards)[split] or usual_number(total), total // fewest_tokens)
         firsts.append(first_buckets(tokens, max(1, number)))
     found = [np.zeros((len(buckets), groups), BOUNDS) for buckets in firsts]
     for group in range(groups):
@@ -51,14 +55,20 @@ def assign_shards(folder: Folder, groups: int, shards: Shards, fewest_tokens: in
 
 
 def shard_counts(folder: Folder, shards: Shards) -> dict[SplitName, int]:
-    """Number of shards of each split: as `assign_shards` has decided, or before as asked for."""
+    """Number of shards of each split: as `assign_shards` has decided, or before as asked for, and
+    at least one."""
     try:
         return {split: len(folder.array(_name(split))) - 1 for split in SHARDED}
     except FileNotFoundError:
-        return _asked(shards)
+        return {split: number or 1 for split, number in _asked(shards).items()}
 
 
-def _asked(shards: Shards) -> dict[SplitName, int]:
+def usual_number(tokens: int) -> int:
+    """Shards for so many tokens: large ones, but several also of a small corpus."""
+    return max(tokens // TOKENS_PER_SHARD, min(SMALL_SHARDS, tokens // TOKENS_PER_SMALL_SHARD))
+
+
+def _asked(shards: Shards) -> dict[SplitName, int | None]:
     return {"train": shards.train, "valid": shards.valid}
 
 

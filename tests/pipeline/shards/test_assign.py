@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import Shards
-from pipeline.shards.assign import assign_shards, shard_counts, shard_documents
+from pipeline.shards.assign import assign_shards, shard_counts, shard_documents, usual_number
 from pipeline.store import work
 from pipeline.store.folder import Folder
 from pipeline.tokens import encoded
@@ -86,3 +86,27 @@ def test_shards_are_even_to_within_a_document(tmp_path: Path) -> None:
     ]
     sizes = [sum(len(some) + 1 for some in shard.tokens) for shard in shards]
     assert max(sizes) - min(sizes) <= 2 * 90
+
+
+@pytest.mark.parametrize(
+    ("tokens", "shards"),
+    [
+        (0, 0),  # and one in the end
+        (1_500_000, 2),  # 6 MB of text
+        (40_000_000, 8),
+        (3_400_000_000, 25),  # 16 GB
+        (2_100_000_000_000, 15_646),  # 10 TB: 269 MB each
+    ],
+)
+def test_the_usual_number_of_shards(tokens: int, shards: int) -> None:
+    assert usual_number(tokens) == shards
+
+
+def test_as_many_shards_as_usual_unless_asked(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    assert shard_counts(folder, Shards()) == {"train": 1, "valid": 1}  # before they are assigned
+    rng = np.random.default_rng(0)
+    hashes = rng.integers(0, 2**64, 1100, np.uint64)
+    _write(folder, [[(0, int(high), 0, 999) for high in hashes]])  # 2.1 times 2^19 tokens
+    assign_shards(folder, 1, Shards(), fewest_tokens=1024)
+    assert shard_counts(folder, Shards())["train"] == 2
