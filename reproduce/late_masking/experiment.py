@@ -62,6 +62,8 @@ class Claim:
     limit: float
     """The claim is that the variant is worse by at most this (nats, or points of 100), or that the
     ratio is at most this."""
+    tasks: list[str] = field(default_factory=list)
+    """Whose mean score is meant; without: all that both were finetuned on."""
 
 
 @dataclass(kw_only=True)
@@ -119,6 +121,12 @@ class Experiment:
     def __post_init__(self) -> None:
         named = [name for claim in self.claims for name in (claim.variant, claim.baseline)]
         drawn = (*self.curves, *self.downstream.variants, *self.diagnose)
+        finetuned = self.downstream.glue.get("task_name", [])
+        for name in (task for claim in self.claims for task in claim.tasks):
+            if name not in finetuned:
+                raise ReproduceError(
+                    f"claims: {name!r} is no task that is finetuned: {', '.join(finetuned)}"
+                )
         for name in (self.reference, *named, *drawn):
             if name not in {*self.variants, *PEERS.values()}:
                 raise ReproduceError(

@@ -135,6 +135,11 @@ class Record:
         complete = all(variant in self.scores for variant in variants)
         return set.intersection(*(set(found) for found in seeds)) if complete else set()
 
+    def tasks_of(self, claim: Claim) -> set[str]:
+        """The tasks that both sides of a claim have, and that it speaks of."""
+        shared = self.shared_tasks(claim.variant, claim.baseline)
+        return shared & set(claim.tasks) if claim.tasks else shared
+
     def losses_and_scores(self) -> list[dict[str, Any]]:
         """Each finetuned run's variant, final loss and mean score over the tasks of all of them."""
         tasks = self.shared_tasks(*self.scores) if self.scores else set()
@@ -152,7 +157,7 @@ class Record:
         if claim.measure == "loss":
             return paired(self.last(variant, "loss"), self.last(baseline, "loss"))
         if claim.measure == "score":
-            tasks = self.shared_tasks(variant, baseline)
+            tasks = self.tasks_of(claim)
             return paired(self.mean_scores(baseline, tasks), self.mean_scores(variant, tasks))
         return self.time_ratio(variant, baseline)
 

@@ -143,7 +143,7 @@ def _side(record: Record, claim: Claim, variant: str) -> str:
     if claim.measure == "loss":
         return spread(list(record.last(variant, "loss").values()), 3)
     if claim.measure == "score":
-        tasks = record.shared_tasks(claim.variant, claim.baseline)
+        tasks = record.tasks_of(claim)
         return spread(list(record.mean_scores(variant, tasks).values()), 1)
     minutes = minutes_to_target(record, variant)
     reached = [value for value in minutes if math.isfinite(value)]

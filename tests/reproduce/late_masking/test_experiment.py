@@ -117,6 +117,22 @@ def test_depth_is_a_share_of_the_layers(depth: float, layers: int, k: int) -> No
     [
         ({"diagnose": ["vanila_15"]}, "vanila_15"),
         ({"sedes": [1]}, "sedes"),
+        (
+            {
+                "claims": [
+                    {
+                        "text": "t",
+                        "paper": "p",
+                        "variant": "vanilla_50",
+                        "baseline": "vanilla_15",
+                        "measure": "score",
+                        "limit": 1.0,
+                        "tasks": ["post"],
+                    }
+                ]
+            },
+            "'post' is no task",
+        ),
         ({"variants": {"vanilla_15": {"titel": "x"}}}, "titel"),
     ],
 )

@@ -95,6 +95,7 @@ def page(experiment: Experiment, tmp_path: Path) -> Path:
     claims = [
         claim("loss", 0.0, "better loss"),
         claim("score", 1.0, "better score"),
+        replace(claim("score", 1.0, "better at trec"), tasks=["trec"]),
         claim("hours", 0.5, "half the time"),
         claim("hours", 0.1, "a tenth of the time"),
         replace(claim("loss", 0.0, "never run"), variant="vanilla_40"),
@@ -119,6 +120,7 @@ def test_claims_have_their_verdicts(page: Path) -> None:
     # Scores are points of 100: the variant's are higher by 2.
     assert ": +2.000 [+2.000, +2.000] points" in row(text, "better score")[2]
     assert row(text, "better score")[4] == "agrees"
+    assert row(text, "better at trec")[2].startswith("74.0 ± 1.0 against 72.0 ± 1.0")
     # Each seed gets to vanilla's last loss after 0.34 of its hour.
     assert ": 0.340 [0.340, 0.340] of the time" in row(text, "half the time")[2]
     assert row(text, "half the time")[4] == "agrees"
