@@ -6,8 +6,10 @@ decisions. This file and `zero.py` are the only ones that know DeepSpeed.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
+import io
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -91,9 +93,11 @@ class Engine:
         import deepspeed  # after zero.py, which chooses the accelerator
 
         try:
-            self._engine, *_ = deepspeed.initialize(
-                model=model, optimizer=self.optimizer, config=self.deepspeed_config
-            )
+            # Its bf16 optimizer prints the machine's memory, six times over.
+            with contextlib.redirect_stdout(io.StringIO()):
+                self._engine, *_ = deepspeed.initialize(
+                    model=model, optimizer=self.optimizer, config=self.deepspeed_config
+                )
         except ValidationError as error:  # of a key that is the user's
             text = " ".join(str(error).split())
             raise PretrainError(f"run.deepspeed_config: DeepSpeed refuses it: {text}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -50,6 +51,17 @@ def test_a_run_that_has_learned_nothing_says_so(three_layers: Path, tmp_path: Pa
     assert said in run(three_layers, 1, tmp_path / "still", *short, "--optimizer.lr", "1e-30")
     learned = ("--budget.steps", "400", "--optimizer.lr", "1e-2")
     assert said not in run(three_layers, 1, tmp_path / "learned", *learned)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_what_is_printed_are_lines_of_ours(
+    precision: str, three_layers: Path, tmp_path: Path
+) -> None:
+    options = ("--budget.steps", "2", "--run.precision", precision)
+    lines = run(three_layers, 1, tmp_path / "run", *options).splitlines()
+    ours = re.compile(r"\d\d:\d\d:\d\d ")
+    assert [line for line in lines if not ours.match(line)] == []
+    assert f"cpu, {precision}" in "\n".join(lines)
 
 
 @pytest.mark.parametrize("stage", [2, *(pytest.param(n, marks=pytest.mark.long) for n in (0, 3))])
