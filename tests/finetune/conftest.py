@@ -1,5 +1,6 @@
 """A random tiny RoBERTa with its tokenizer, small tasks, and masks; no downloads."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,10 @@ from peft import get_peft_model
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from finetune.masks import MaskConfig
+from finetune.predict import main as predict
 from tests.small_tasks import write_encoder, write_tasks
+
+TEXTS = ["red sky one", "blue sea\ttree tree house", "green"]
 
 # A tiny model on one thread is faster than on many, and the tests share the machine.
 torch.set_num_threads(1)
@@ -71,3 +75,17 @@ def make_mask(tiny_model: Path, tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    path = tmp_path / "texts.txt"
+    path.write_text("\n".join(TEXTS) + "\n")
+    return path
+
+
+def answers_of(capsys: pytest.CaptureFixture[str], *command: object) -> list[dict]:
+    """What `finetune.predict` prints for a command line."""
+    capsys.readouterr()
+    predict([str(word) for word in command])
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]

@@ -1,10 +1,8 @@
 """The command line of `finetune.predict`: one model, a mask, many masks, an ensemble; bad input."""
 
-import contextlib
 import gzip
 import io
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -18,26 +16,11 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from finetune.errors import FinetuneError
 from finetune.glue import main as glue
-from finetune.jobs.load import load_model
 from finetune.masks.apply import load_masked
 from finetune.masks.folder import MaskFolder
 from finetune.predict import main
 from finetune.serving.lines import read_requests
-
-TEXTS = ["red sky one", "blue sea\ttree tree house", "green"]
-
-
-@pytest.fixture
-def texts(tmp_path: Path) -> Path:
-    path = tmp_path / "texts.txt"
-    path.write_text("\n".join(TEXTS) + "\n")
-    return path
-
-
-def run(capsys: pytest.CaptureFixture[str], *command: object) -> list[dict]:
-    capsys.readouterr()
-    main([str(word) for word in command])
-    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+from tests.finetune.conftest import TEXTS, answers_of
 
 
 def expected_logits(folder: Path, backbone: Path) -> list[torch.Tensor]:
@@ -60,7 +43,7 @@ def test_many_masks_each_on_every_line(
 ) -> None:
     tasks = ("one", "two", "score", "tags")
     folders = [make_mask(task, seed) for seed, task in enumerate(tasks)]
-    out = run(capsys, texts, "--model_name_or_path", tiny_model, "--masks", *folders)
+    out = answers_of(capsys, texts, "--model_name_or_path", tiny_model, "--masks", *folders)
     assert [(a["line"], a["task"]) for a in out] == [(n, t) for n in (1, 2, 3) for t in tasks]
     by_task = {task: [a for a in out if a["task"] == task] for task in tasks}
     for folder, task in zip(folders, tasks, strict=True):
@@ -85,13 +68,13 @@ def test_a_copy_of_the_two_files_that_are_pushed_answers_alike(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = make_mask("one")
-    expected = run(capsys, texts, "--model_name_or_path", tiny_model, "--masks", folder)
+    expected = answers_of(capsys, texts, "--model_name_or_path", tiny_model, "--masks", folder)
     (tmp_path / "mask").mkdir()
     for file in folder.glob("adapter_*"):
         shutil.copy(file, tmp_path / "mask")
     encoder = shutil.copytree(tiny_model, tmp_path / "encoder")
     command = ("--model_name_or_path", encoder, "--masks", tmp_path / "mask")
-    assert run(capsys, texts, *command) == expected
+    assert answers_of(capsys, texts, *command) == expected
     base = AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=2)
     model = PeftModel.from_pretrained(base, str(tmp_path / "mask")).eval()
     inputs = AutoTokenizer.from_pretrained(encoder)(TEXTS[0], return_tensors="pt")
@@ -114,7 +97,7 @@ def test_json_lines_name_their_task(
     ]
     content = "\n".join(map(json.dumps, lines)).encode()
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
-    out = run(capsys, "--model_name_or_path", tiny_model, "--masks", *folders)
+    out = answers_of(capsys, "--model_name_or_path", tiny_model, "--masks", *folders)
     assert [(a["line"], a["task"]) for a in out] == [(1, "one"), (2, "tags"), (3, "one")]
 
 
@@ -128,10 +111,10 @@ def test_a_merged_mask_answers_as_the_mask(
     from finetune.maskfile import main as maskfile
 
     folder = make_mask("two", 4)
-    masked = run(capsys, texts, "--model_name_or_path", tiny_model, "--masks", folder)
+    masked = answers_of(capsys, texts, "--model_name_or_path", tiny_model, "--masks", folder)
     command = ["merge", str(folder), str(tmp_path / "plain"), "--model_name_or_path"]
     maskfile([*command, str(tiny_model)])
-    plain = run(capsys, texts, "--model_name_or_path", tmp_path / "plain")
+    plain = answers_of(capsys, texts, "--model_name_or_path", tmp_path / "plain")
     assert [a["probabilities"] for a in plain] == [a["probabilities"] for a in masked]
     assert {a["task"] for a in plain} == {"plain"}
 
@@ -143,12 +126,11 @@ def test_a_finetuned_model_answers_for_its_task(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from finetune.glue import main as glue
 
     words = ["--model_name_or_path", str(tiny_model), "--data_dir", str(tiny_tasks)]
     glue([*words, *("--output_dir", str(tmp_path), "--task_name", "library", "--max_steps", "1")])
     capsys.readouterr()
-    out = run(capsys, texts, "--model_name_or_path", next(tmp_path.glob("library/*/seed-*")))
+    out = answers_of(capsys, texts, "--model_name_or_path", next(tmp_path.glob("library/*/seed-*")))
     assert {a["task"] for a in out} == {"library"}
 
 
@@ -162,7 +144,7 @@ def test_ensemble(
 ) -> None:
     folders = [make_mask("two", seed, name=f"s{seed}") for seed in (1, 2, 3)]
     command = (texts, "--model_name_or_path", tiny_model, "--ensemble", how, "--masks", *folders)
-    out = run(capsys, *command)
+    out = answers_of(capsys, *command)
     assert [a["line"] for a in out] == [1, 2, 3]
     members = [expected_logits(folder, tiny_model) for folder in folders]
     for row, answer in enumerate(out):
@@ -240,7 +222,7 @@ def test_a_blank_line_has_no_answer_but_counts(
     path = tmp_path / "in.txt"
     path.write_text("\nred\n\nblue\n")
     command = (path, "--model_name_or_path", tiny_model, "--masks", make_mask("one"))
-    assert [answer["line"] for answer in run(capsys, *command)] == [2, 4]
+    assert [answer["line"] for answer in answers_of(capsys, *command)] == [2, 4]
 
 
 def test_a_list_is_no_lines_of_json(tmp_path: Path) -> None:
@@ -278,137 +260,6 @@ def test_a_user_error_is_one_line_without_traceback(tmp_path: Path) -> None:
     assert done.stderr.startswith("finetune.predict: ") and done.stdout == ""
 
 
-@pytest.fixture(scope="module")
-def project(tiny_model: Path, tiny_tasks: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Jobs of three methods and a mask, made from relative paths in a folder of their own."""
-    folder = tmp_path_factory.mktemp("project")
-    shutil.copytree(tiny_model, folder / "models" / "base")
-    with contextlib.chdir(folder):
-        glue(
-            [
-                *("--model_name_or_path", "models/base", "--data_dir", str(tiny_tasks)),
-                *("--output_dir", "runs/one", "--task_name", "library", "--seed", "1"),
-                *("--method", "lora", "bitfit", "linear", "mask", "--max_seq_length", "16"),
-                *("--max_steps", "2", "--learning_rate", "0.05", "--bf16", "false"),
-            ]
-        )
-    return folder
-
-
-PARTS = ["lora", "bitfit", "linear", "mask"]
-
-
-def words_for(folder: Path) -> list[str]:
-    return ["--masks" if "mask" in folder.parts else "--model_name_or_path", str(folder)]
-
-
-@pytest.mark.parametrize("method", PARTS)
-def test_a_part_finds_its_backbone_from_any_directory(
-    project: Path,
-    texts: Path,
-    method: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """Against the logits of `load_model`, whose backbone is named here."""
-    folder = project / "runs" / "one" / "library" / method / "seed-1"
-    model = load_model(folder, str(project / "models" / "base"))
-    tokenizer = AutoTokenizer.from_pretrained(project / "models" / "base")
-    for directory in (tmp_path, project, folder):
-        monkeypatch.chdir(directory)
-        answers = run(capsys, texts, *words_for(folder))
-        for answer, line in zip(answers, TEXTS, strict=True):
-            inputs = tokenizer(*line.split("\t"), return_tensors="pt")
-            with torch.no_grad():
-                expected = model(**inputs).logits[0].softmax(0)
-            assert list(answer["probabilities"]) == ["lib-blue", "lib-green", "lib-red"]
-            found = torch.tensor(list(answer["probabilities"].values()))
-            torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("method", PARTS)
-def test_a_backbone_that_is_gone_is_named_with_the_flag(
-    project: Path,
-    texts: Path,
-    method: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    folder = tmp_path / method
-    shutil.copytree(project / "runs" / "one" / "library" / method / "seed-1", folder)
-    monkeypatch.chdir(tmp_path)
-    flag = "--model_name_or_path" if method == "mask" else "--base_model_name_or_path"
-    with pytest.raises(FinetuneError) as error:
-        main([str(texts), *words_for(folder)])
-    assert str(tmp_path / "models" / "base") in str(error.value)
-    assert str(error.value).endswith(f"Say where it is with {flag}.")
-    answers = run(capsys, texts, *words_for(folder), flag, project / "models" / "base")
-    assert len(answers) == len(TEXTS)
-
-
-def test_other_adapters_are_no_masks(project: Path, texts: Path) -> None:
-    for method, found in (("lora", "a LORA folder"), ("bitfit", "a BitFit or probe folder")):
-        folder = project / "runs" / "one" / "library" / method / "seed-1"
-        with pytest.raises(FinetuneError, match=f"found {found}, .*--model_name_or_path"):
-            main([str(texts), "--masks", str(folder)])
-    mask = project / "runs" / "one" / "library" / "mask" / "seed-1"
-    with pytest.raises(FinetuneError, match="with --masks, the backbone is --model_name_or_path"):
-        main([str(texts), "--masks", str(mask), "--base_model_name_or_path", "x"])
-
-
-def test_damaged_and_incomplete_parts(project: Path, texts: Path, tmp_path: Path) -> None:
-    for method in ("lora", "bitfit"):
-        shutil.copytree(project / "runs" / "one" / "library" / method / "seed-1", tmp_path / method)
-    base = ["--base_model_name_or_path", str(project / "models" / "base")]
-    lora = [str(texts), "--model_name_or_path", str(tmp_path / "lora")]
-    (tmp_path / "lora" / "job.json").unlink()
-    with pytest.raises(FinetuneError, match=r"lora: no job\.json beside the adapter"):
-        main([*lora, *base])
-    (tmp_path / "lora" / "adapter_config.json").write_text("{")
-    with pytest.raises(FinetuneError, match=r"adapter_config\.json: not JSON"):
-        main([*lora, *base])
-    file = tmp_path / "bitfit" / "trained.safetensors"
-    file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(FinetuneError, match=r"trained\.safetensors: .*cut off or damaged"):
-        main([str(texts), "--model_name_or_path", str(tmp_path / "bitfit")])
-
-
-@pytest.mark.parametrize(
-    ("method", "file"),
-    [
-        ("lora", "adapter_model.safetensors"),
-        ("mask", "adapter_model.safetensors"),
-        ("mask", "base/model.safetensors"),
-        ("lora", "base/model.safetensors"),
-        ("whole", "model.safetensors"),
-    ],
-)
-@pytest.mark.parametrize("share", [0, 0.5, None])
-def test_weights_that_are_cut_off_are_named(
-    project: Path, texts: Path, tmp_path: Path, method: str, file: str, share: float | None
-) -> None:
-    folder, base = tmp_path / method, tmp_path / method / "base"
-    if method == "whole":
-        model = AutoModelForSequenceClassification.from_pretrained(project / "models" / "base")
-        model.save_pretrained(folder)
-        AutoTokenizer.from_pretrained(project / "models" / "base").save_pretrained(folder)
-        words = ["--model_name_or_path", str(folder)]
-    else:
-        shutil.copytree(project / "runs" / "one" / "library" / method / "seed-1", folder)
-        shutil.copytree(project / "models" / "base", base)
-        flag = "--model_name_or_path" if method == "mask" else "--base_model_name_or_path"
-        words = [*words_for(folder), flag, str(base)]
-    if share is None:
-        (folder / file).unlink()
-    else:
-        os.truncate(folder / file, int(share * (folder / file).stat().st_size))
-    with pytest.raises(FinetuneError, match="cut off or damaged; copy it again") as error:
-        main([str(texts), *words])
-    assert str((folder / file).parent) in str(error.value)
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_computed_in_fp32_on_a_processor(
     tiny_model: Path,
@@ -422,7 +273,9 @@ def test_half_precision_is_computed_in_fp32_on_a_processor(
     model.to(dtype).save_pretrained(tmp_path / "half")
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     tokenizer.save_pretrained(tmp_path / "half")
-    answers = run(capsys, texts, "--model_name_or_path", tmp_path / "half", "--device", "cpu")
+    answers = answers_of(
+        capsys, texts, "--model_name_or_path", tmp_path / "half", "--device", "cpu"
+    )
     model.float().eval()
     for answer, line in zip(answers, TEXTS, strict=True):
         with torch.no_grad():
