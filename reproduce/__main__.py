@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -68,4 +69,6 @@ def main(command: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    # What a queue or `kill` sends ends as Ctrl-C does: the runs are told, and save.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main(sys.argv[1:]))

@@ -3,10 +3,14 @@
 import json
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from reproduce.__main__ import EXPERIMENTS, main
+
+ROOT = Path(__file__).parents[2]
 
 HEAVY = {"torch", "transformers", "datasets", "peft", "sklearn", "scipy", "pandas", "matplotlib"}
 # As `python -m reproduce` does, then what has been imported.
@@ -59,3 +63,35 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert main(command) == 2
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1
+
+
+def test_what_it_started_is_told_to_end(tmp_path: Path) -> None:
+    run = (
+        "import pathlib, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path('saved').touch(), sys.exit(75)))\n"
+        "pathlib.Path('begun').touch()\n"
+        "time.sleep(60)\n"
+    ).replace("Path('", f"Path('{tmp_path}/")
+    experiment = (
+        "import runpy, sys\n"
+        "from pathlib import Path\n"
+        "from reproduce.late_masking import command\n"
+        "from reproduce.late_masking.jobs import Job, run_jobs\n"
+        f"words, log = [sys.executable, '-c', {run!r}], Path('{tmp_path}/log')\n"
+        "job = Job('run', words, [Path('never')], log)\n"
+        "command.main = lambda words: run_jobs([job], 1)\n"
+        "sys.argv = ['reproduce', 'late_masking']\n"
+        "runpy.run_module('reproduce', run_name='__main__')\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", experiment], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    for name in ("begun", "saved"):
+        deadline = time.monotonic() + 60
+        while not (tmp_path / name).exists():
+            assert time.monotonic() < deadline, name
+            time.sleep(0.05)
+        if name == "begun":
+            process.terminate()
+    assert "the same command resumes from here" in process.communicate(timeout=60)[1]
+    assert process.returncode == 130
