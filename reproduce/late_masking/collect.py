@@ -1,6 +1,6 @@
 """From run folders to the small CSV files that are checked in: the record is made of these alone.
 
-runs.csv        variant, seed, machine, settings (a hash): where each run was made, and of what
+runs.csv        variant, seed, machine, settings (a hash), commit: where each run was made, of what
 curves.csv      variant, seed, step, tokens, flops, hours, loss, accuracy: each evaluation at the
                 frozen corruption (15 %, all [MASK]; pretrain/evaluate.py)
 lines.csv       name, loss: unigram and bigram on the same targets
@@ -85,8 +85,10 @@ def collect(experiment: Experiment, out: Path, results: Path) -> None:
     )
     machine = processor(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     machine += f", torch {torch.__version__}"
+    commits = {(run.variant, run.seed): commit_of(run) for run in runs}
     update(results / "runs.csv", [
-        {"variant": a, "seed": s, "machine": machine, "settings": settings_of(experiment, a)}
+        {"variant": a, "seed": s, "machine": machine, "settings": settings_of(experiment, a),
+         "commit": commits.get((a, s), "")}
         for a, s in made
     ], variants)  # fmt: skip
     manifest, model = data.manifest, model_of(experiment, data)
@@ -98,6 +100,12 @@ def collect(experiment: Experiment, out: Path, results: Path) -> None:
         "head's share, base": f"{head_share(ModelConfig(vocab_size=50265), 128):.1%}",
     }
     write_csv(results / "about.csv", [{"name": n, "value": v} for n, v in about.items()])
+
+
+def commit_of(run: Run) -> str:
+    """The commit with which a run was begun; the prefix keeps it from being read as a number."""
+    first, *_ = read_json_lines(run.folder / "starts.jsonl")
+    return f"git:{first['commit'][:10]}" if first["commit"] else ""
 
 
 def head_share(model: ModelConfig, seq_len: int) -> float:
@@ -163,7 +171,8 @@ def read_json_lines(file: Path) -> list[dict[str, Any]]:
 def update(file: Path, found: Sequence[Mapping[str, Any]], variants: Sequence[str]) -> None:
     """Write `found` over what `file` has of the same runs; in the order of `variants`, seeds."""
     here = {(row["variant"], row["seed"]) for row in found}
-    kept = [row for row in read_csv(file) if (row["variant"], row["seed"]) not in here]
+    columns = dict.fromkeys(found[0], "") if found else {}  # some came later than the file
+    kept = [columns | row for row in read_csv(file) if (row["variant"], row["seed"]) not in here]
     places = {variant: place for place, variant in enumerate(variants)}
     if found:
         write_csv(file, sorted(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -269,14 +270,23 @@ def test_no_results_make_a_page_that_says_so(experiment: Experiment, tmp_path: P
     assert not PICTURE.findall(text)
 
 
-def test_the_checked_in_record_is_made_from_the_checked_in_results(tmp_path: Path) -> None:
-    checked_in = ROOT / "docs" / "reproduction.md"
-    shutil.copytree(checked_in.with_suffix(""), tmp_path / "reproduction")
-    small = read_experiment(checked_in.with_suffix("") / "experiment.yaml")
-    page = tmp_path / "reproduction.md"
-    write_report(small, unrun_beside(small), page.with_suffix(""), page)
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("reproduction", "docs/reproduction/experiment.yaml"),
+        ("recipe", "configs/reproduce/late_masking_recipe.yaml"),
+    ],
+)
+def test_the_checked_in_record_is_made_from_the_checked_in_results(
+    name: str, config: str, tmp_path: Path
+) -> None:
+    checked_in = ROOT / "docs" / f"{name}.md"
+    shutil.copytree(checked_in.with_suffix(""), tmp_path / name)
+    experiment = read_experiment(ROOT / config)
+    page = tmp_path / f"{name}.md"
+    write_report(experiment, unrun_beside(experiment), page.with_suffix(""), page)
     assert page.read_text() == checked_in.read_text()
-    record = Record(small, page.with_suffix(""))
+    record = Record(experiment, page.with_suffix(""))
     runs = read_csv(page.with_suffix("") / "runs.csv")
     assert len(record.machines) == len(runs), "made with settings that have changed since"
 
@@ -285,6 +295,11 @@ def test_from_runs_to_the_record(pretrained: Options) -> None:
     report(replace(pretrained, experiment=replace(pretrained.experiment, diagnose=[])))
     curves = read_csv(pretrained.results / "curves.csv")
     assert {(r["variant"], r["seed"]) for r in curves} == {("vanilla_15", 1), ("paper_78", 1)}
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
+    made_with = {r["commit"] for r in read_csv(pretrained.results / "runs.csv")}
+    assert made_with == {f"git:{commit[:10]}" if commit else ""}
     last = {r["variant"]: r for r in curves}
     budget = 0.78 * last["vanilla_15"]["flops"]
     assert last["paper_78"]["flops"] == pytest.approx(budget, rel=0.06)  # whole steps
