@@ -14,16 +14,21 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 DOCS = Path(__file__).parents[1]
-CURVES = DOCS / "reproduction/curves.csv"
+CURVES = DOCS / "recipe/curves.csv"
 SERVING = DOCS / "benchmarks/mask_serving-cpu.json"
-RUNS = {"vanilla_15": ("vanilla, 15 %", "#8a8a94"), "part_3l4": ("late [MASK]s, 50 %", "#dd8452")}
+# Label, colour, and how far above its line's end the label stands.
+RUNS = {
+    "vanilla_15": ("vanilla, 15 %", "#8a8a94", 0.0),
+    "vanilla_50": ("vanilla, 50 %", "#55a868", -0.1),
+    "late": ("late [MASK]s, 50 %", "#dd8452", 0.1),
+}
 HELD = {"one model": "one model", "masks": "11 masks", "copies": "11 finetuned copies"}
 
 
 def losses(ax: Axes) -> None:
     """Each run's mean over seeds, and their range, by the share of the budget of FLOPs."""
     curves = pd.read_csv(CURVES)
-    for name, (label, color) in RUNS.items():
+    for name, (label, color, above) in RUNS.items():
         of_run = curves[curves.variant == name]
         budget = of_run.groupby("seed").flops.transform("max")
         of_run = of_run.assign(share=(of_run.flops / budget).round(3))
@@ -33,14 +38,16 @@ def losses(ax: Axes) -> None:
         ax.fill_between(100 * mean.index, low, high, color=color, alpha=0.25, lw=0)
         ax.plot(100 * mean.index, mean, color=color, lw=2)
         ax.annotate(
-            f"{label}: {mean.iloc[-1]:.2f}", (100, mean.iloc[-1]), (102, mean.iloc[-1]),
+            f"{label}: {mean.iloc[-1]:.2f}", (100, mean.iloc[-1]), (102, mean.iloc[-1] + above),
             color=color, va="center", annotation_clip=False,
         )  # fmt: skip
-    ax.set(xlim=(0, 100), ylim=(2.6, 4.2), xlabel="FLOPs spent, %", ylabel="validation loss, nats")
+    ax.set(xlim=(0, 100), ylim=(3.2, 6.0), xlabel="FLOPs spent, %", ylabel="validation loss, nats")
     ax.set_title("The same FLOPs, a lower loss", loc="left", fontweight="bold")
     ax.text(
-        34, 3.85, "RoBERTa body, 8 layers × 64, three seeds and their range;\n"
-        "finetuned, it scores 1.5 points lower [−4.7, +1.7]", fontsize=7, color="#555560",
+        38, 5.1, "ModernBERT's body, 8 layers × 128, three seeds and\n"
+        "their range; finetuned, the mean of four tasks is\n"
+        "66.1 (vanilla, 15 %), 66.6 (50 %) and 66.5 (late)", fontsize=7,
+        color="#555560",
     )  # fmt: skip
 
 
