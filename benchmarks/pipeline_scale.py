@@ -161,7 +161,7 @@ def drop_near_duplicates(folder: Folder, count: int) -> dict[str, int]:
 def assign_shards(folder: Folder, count: int) -> dict[str, int]:
     """Where every shard lies in every group."""
     assign.assign_shards(folder, Catalog.load(folder).groups, SHARDS, fewest_tokens=1024)
-    return {"found": SHARDS.train}
+    return {"found": assign.shard_counts(folder, SHARDS)["train"]}
 
 
 def read_shards(folder: Folder, count: int) -> dict[str, int]:
