@@ -49,7 +49,7 @@ def test_so_are_the_table_and_a_mistake(tmp_path: Path) -> None:
     (job / "all_results.json").write_text('{"eval_accuracy": 0.5, "status": "ok"}')
     code, names, printed = imported("finetune.glue", "table", str(tmp_path))
     assert (code, names & HEAVY) == (0, set())
-    assert "| rte | accuracy |  | 50.0" in printed and (tmp_path / "table.png").is_file()
+    assert "| rte | accuracy |  |  |  | 50.0" in printed and (tmp_path / "table.png").is_file()
     code, names, printed = imported("finetune.maskfile", "inform", "m")
     assert (code, names & HEAVY) == (2, set())
     assert printed.startswith("finetune.maskfile: ") and printed.count("\n") == 1
