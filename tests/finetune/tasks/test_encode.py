@@ -131,7 +131,7 @@ def test_more_tokens_than_positions_are_cut_and_said(
     encoded = encode_task(data, Backbone.load(str(tiny_model)), 512)
     words = [sum(len(text.split()) for text in texts) + 4 for texts in data.train.texts]
     assert encoded.train.lengths.tolist() == [min(20, count) for count in words]
-    assert "max_seq_length 512" in caplog.text and "20 positions" in caplog.text
+    assert "max_seq_length 512" in caplog.text and "at most 20 tokens" in caplog.text
 
 
 def test_words_are_tokenized_with_a_space_before_each(tmp_path: Path) -> None:
