@@ -33,7 +33,8 @@ def run_sweep(plan: Plan) -> None:
     if total < len(every):
         logger.info("%d of %d jobs are finished already", len(every) - total, len(every))
     processes = how_many(plan.processes, total)
-    number, forecast = 0, Forecast([job for jobs in pending for job in jobs], max(1, processes))
+    forecast = Forecast([job for jobs in pending for job in jobs], max(1, processes))
+    number = 0
     for jobs in pending:
         run = (
             _side_by_side(jobs, plan.inputs, processes)

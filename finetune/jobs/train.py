@@ -124,12 +124,13 @@ def _run(job: Job, backbone: Backbone, encoded: EncodedTask) -> dict[str, Any]:
         results |= writer.json("train_results.json", metrics)
     if arguments.do_eval:
         metrics = {}
-        for suffix, rows in encoded.dev.items():
-            found, logits = _evaluate(trainer, rows, suffix.replace("-", "_"))
+        for part, rows in encoded.dev.items():
+            suffix = part.replace("-", "_")
+            found, logits = _evaluate(trainer, rows, suffix)
             targets = _targets(rows)
             constant = constant_scores(task, encoded.data.labels, targets)
             metrics |= found
-            metrics |= {f"constant_{m}{suffix.replace('-', '_')}": v for m, v in constant.items()}
+            metrics |= {f"constant_{name}{suffix}": value for name, value in constant.items()}
             status = max(status, health(task, targets, logits), key=SEVERITY.index)
         results |= writer.json("eval_results.json", metrics)
     if arguments.do_predict:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from finetune.files import write_text
 from finetune.masks.config import MaskConfig
 
 _CARD = """\
@@ -52,7 +53,7 @@ def write_card(config: MaskConfig, folder: Path) -> None:
         model_class=config.model_class or "SequenceClassification",
         folder=folder,
     )
-    (folder / CARD_FILE).write_text(text, encoding="utf-8")
+    write_text(folder / CARD_FILE, text)
 
 
 def _outputs(config: MaskConfig) -> str:

@@ -106,7 +106,7 @@ def draw(record: Record, results: Path) -> None:
         }
         figure = figures.loss_curves(shown, ("hours",), record.titles, record.lines)
         write_figure(results / "peer.png", figure, DPI)
-    if len(points := record.losses_and_scores()) > MIN_POINTS:
+    if points := compared_runs(record):
         write_figure(results / "scores.png", figures.score_by_loss(points, record.titles), DPI)
     if record.diagnostics:
         figure = figures.by_layer(record.diagnostics, record.titles)
@@ -250,10 +250,16 @@ def _array(side: dict[int, dict[str, float]], seeds: list[int], task: str) -> np
     return np.array([side[seed][task] for seed in seeds])
 
 
-def correlation(record: Record) -> str:
-    """Rank correlation of loss and score over the finetuned runs, or nothing of a few runs."""
+def compared_runs(record: Record) -> list[dict[str, Any]]:
+    """Losses and scores of the finetuned runs, or nothing of a few runs."""
     points = record.losses_and_scores()
-    if len(points) <= MIN_POINTS:
+    return points if len(points) > MIN_POINTS else []
+
+
+def correlation(record: Record) -> str:
+    """Rank correlation of loss and score over the finetuned runs; empty if there are too few."""
+    points = compared_runs(record)
+    if not points:
         return ""
     found = spearmanr([p["loss"] for p in points], [p["score"] for p in points])
     return f"{found.statistic:+.2f} over {len(points)} runs"
