@@ -174,7 +174,7 @@ def result(attempt: Attempt, data: Path) -> dict[str, Any]:
     commit, clean = code_state(ROOT)
     return {
         "variant": attempt.name, "seed": attempt.seed,
-        "seconds": round(3600 * last["hours"], 1),
+        "seconds": round(3600 * last["hours"], 3),
         "loss": last.get("valid/loss", last.get("loss")),
         "steps": last["step"], "tokens": last["tokens"], "flops": attempt.entry.flops,
         "machine": f"{processor(torch.device('cuda' if torch.cuda.is_available() else 'cpu'))}, "

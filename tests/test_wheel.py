@@ -135,10 +135,10 @@ def test_from_text_to_an_encoder(installed: Path, tmp_path: Path) -> None:
     pretrain = (
         *("-m", "pretrain.main", "--config", "configs/pretrain/demo.yaml"),
         *("--data.path", "data", "--run.output_dir", "run"),
-        *("--run.deepspeed_config", "configs/deepspeed/zero0.json"),
+        *("--run.deepspeed_config", "configs/deepspeed/zero2.json"),
         *("--budget.flops", "null", "--budget.hours", "null", "--budget.steps", "2"),
     )
     done = run(installed, tmp_path, *pretrain)
-    for config in ("pretrain/demo.yaml", "deepspeed/zero0.json"):
+    for config in ("pretrain/demo.yaml", "deepspeed/zero2.json"):
         assert str(installed / "latemask_configs" / config) in done.stderr
     assert (tmp_path / "run/hf/model.safetensors").is_file()
