@@ -4,7 +4,7 @@ for corpora of terabytes.
     python -m benchmarks.pipeline_scale --documents 1000000 10000000 [--folder runs/scale]
     python -m benchmarks.pipeline_scale --paper
 
-Documents are ids, hashes of texts, MinHash signatures and lengths (880 bytes each on the disk): a
+Documents are ids, hashes of texts, MinHash signatures and lengths (600 bytes each on the disk): a
 fifth are equal to another, and of the others a fifth nearly equal; one of a hundred is one of a
 hundred texts that stand everywhere. Every step runs alone in a process of its own, all its parts
 one after another on one core. The report is docs/benchmarks/pipeline_scale.md; sizes measured
@@ -26,106 +26,25 @@ from typing import Any
 import numpy as np
 
 from benchmarks.machine import processor
+from benchmarks.pipeline_scale_data import (
+    PIECE_DOCUMENTS,
+    SHARDS,
+    config,
+    prepare_bands,
+    prepare_signatures,
+    prepare_texts,
+    prepare_tokens,
+)
 from benchmarks.pipeline_scale_paper import paper
-from pipeline.config import Config, NearDuplicates, Shards, Source
 from pipeline.dedup import duplicates, hash_space, near_duplicates
-from pipeline.dedup.components import FACTS
-from pipeline.dedup.shingles import mixed
 from pipeline.shards import assign
 from pipeline.sources.records import Document
 from pipeline.store import catalog, dropped, pieces, work
-from pipeline.store.catalog import PIECE, Catalog
+from pipeline.store.catalog import Catalog
 from pipeline.store.folder import Folder
-from pipeline.tokens import encoded
 from pretrain.memory import peak_resident_gib
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "benchmarks"
-PIECE_DOCUMENTS = 2700  # of 3 kB in the usual chunk_bytes
-TOKENS = 8  # of a document: few, since it's the documents that cost
-SHARDS = Shards(train=1000, valid=1)
-NEAR = NearDuplicates()
-
-
-def config(folder: Folder) -> Config:
-    """Of a run with the usual near-duplicates."""
-    source = Source(kind="text", paths=["none"])
-    return Config(output=folder.url, sources=[source], near_duplicates=NEAR, shards=SHARDS)
-
-
-def number_hash(numbers: np.ndarray, salt: int) -> np.ndarray:
-    """uint64, a random number for each number."""
-    return mixed(numbers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(salt << 32))
-
-
-def texts(numbers: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The text that each document has, a number, and whether it is changed a little."""
-    lot = number_hash(numbers, 1) % np.uint64(1000)
-    other = number_hash(numbers, 2) % np.uint64(count)
-    equal, near, common = lot < 190, (lot >= 190) & (lot < 360), lot >= 990
-    text = np.where(equal | near, other, numbers.astype(np.uint64))
-    text[common] = number_hash(numbers[common], 3) % np.uint64(100)
-    return text, near
-
-
-def signatures(numbers: np.ndarray, count: int) -> np.ndarray:
-    """uint32 [documents, hashes]: of the text, one in twenty or in seven of another if changed."""
-    text, near = texts(numbers, count)
-    hashes = np.arange(NEAR.bands * NEAR.rows, dtype=np.uint64)
-    signed = number_hash(text[:, None] * np.uint64(128) + hashes, 4)
-    own = number_hash(numbers[near, None] * np.uint64(128) + hashes, 5)
-    changed = own % np.uint64(140) < np.where(numbers[near] % 2, 7, 20)[:, None].astype(np.uint64)
-    signed[near] = np.where(changed, own, signed[near])
-    return (signed >> np.uint64(32)).astype(np.uint32)
-
-
-def prepare_texts(folder: Folder, count: int) -> None:
-    """The catalog and the hashes of every piece."""
-    firsts = np.arange(0, count, PIECE_DOCUMENTS)
-    listed = np.zeros(len(firsts), PIECE)
-    listed["chunk"] = np.arange(len(firsts))
-    listed["first"] = firsts
-    listed["documents"] = np.diff(firsts, append=count)
-    folder.write(catalog.NAME, work.array_bytes(listed))
-    every = Catalog(listed)
-    for piece in range(len(every)):
-        span = every.numbers(piece)
-        numbers = np.arange(span.start, span.stop)
-        text, near = texts(numbers, count)
-        found = np.zeros(len(numbers), duplicates.RECORD)
-        found["high"] = np.where(near, number_hash(numbers, 6), number_hash(text, 7))
-        found["document"][:, 0] = number_hash(numbers, 8)
-        found["ordinal"] = np.arange(len(numbers))
-        found = found[np.argsort(found["high"])]
-        folder.write(pieces.hashes_name(every.name(piece)), work.array_bytes(found))
-
-
-def prepare_groups(folder: Folder, count: int) -> None:
-    """What `sign` and `tokenize_group` would leave of the documents that are no duplicates."""
-    every = Catalog.load(folder)
-    marks = dropped.marks(folder, dropped.DUPLICATE)
-    for group in range(every.groups):
-        first, last = every.group(group)[0], every.group(group)[-1]
-        span = slice(every.numbers(first).start, every.numbers(last).stop)
-        numbers = span.start + np.flatnonzero(~marks[span])
-        signed = signatures(numbers, count)
-        facts = np.zeros(len(numbers), FACTS)
-        facts["hash"][:, 0] = number_hash(numbers, 8)
-        facts["characters"] = 2000 + number_hash(numbers, 9) % np.uint64(2000)
-        index = np.zeros(len(numbers), encoded.INDEX)
-        index["hash"][:, 0] = np.sort(facts["hash"][:, 0])
-        index["length"] = TOKENS
-        tokens = np.zeros(TOKENS * len(numbers), np.uint16)
-        contents = {
-            near_duplicates.group_name(group, "bands"): near_duplicates.bands(signed, NEAR),
-            near_duplicates.group_name(group, "facts"): facts,
-            near_duplicates.group_name(group, "signatures"): signed,
-            encoded.index_name(group): index,
-            encoded.tokens_name(group): tokens,
-        }
-        for name, array in contents.items():
-            folder.write(name, work.array_bytes(array))
-        receipt = work.receipt_name(near_duplicates.group_name(group, "signatures"))
-        work.write_json(folder, receipt, {"documents": len(numbers)})
 
 
 def match_texts(folder: Folder, count: int) -> dict[str, int]:
@@ -145,17 +64,26 @@ def match_signatures(folder: Folder, count: int) -> dict[str, int]:
     return {"parts": of, "found": sum(near_duplicates.match(folder, p, of) for p in range(of))}
 
 
-def verify_pairs(folder: Folder, count: int) -> dict[str, int]:
-    """All parts; the pairs that are similar enough."""
+def list_candidates(folder: Folder, count: int) -> dict[str, int]:
+    """All parts; how many there are, and the pairs, each once."""
     of = near_duplicates.parts(folder, config(folder))
-    found = [near_duplicates.verify(folder, config(folder), part, of) for part in range(of)]
+    found = [near_duplicates.list_candidates(folder, part, of) for part in range(of)]
     return {"parts": of, "found": sum(found)}
+
+
+def compare_signatures(folder: Folder, count: int) -> dict[str, int]:
+    """All hashes of all pairs; in how many parts, and the pairs."""
+    of = near_duplicates.parts(folder, config(folder))
+    hash_parts = near_duplicates.hash_parts(config(folder), of)
+    found = [near_duplicates.compare(folder, config(folder), p, of) for p in range(hash_parts)]
+    return {"parts": hash_parts, "found": found[0]}
 
 
 def drop_near_duplicates(folder: Folder, count: int) -> dict[str, int]:
     """The survivors of all components."""
     of = near_duplicates.parts(folder, config(folder))
-    return {"found": near_duplicates.drop(folder, of)[dropped.NEAR_DUPLICATE]}
+    found = near_duplicates.drop(folder, config(folder), of)
+    return {"found": found[dropped.NEAR_DUPLICATE]}
 
 
 def assign_shards(folder: Folder, count: int) -> dict[str, int]:
@@ -195,10 +123,13 @@ def sign_texts(folder: Folder, count: int) -> dict[str, float]:
 STEPS = (
     match_texts,
     drop_duplicates,
-    prepare_groups,
+    prepare_bands,
     match_signatures,
-    verify_pairs,
+    prepare_signatures,
+    list_candidates,
+    compare_signatures,
     drop_near_duplicates,
+    prepare_tokens,
     assign_shards,
     read_shards,
     sign_texts,
@@ -241,8 +172,8 @@ def measure(path: Path, count: int) -> dict[str, Any]:
         steps = {step.__name__: alone(step, folder, count) for step in STEPS}
     finally:
         shutil.rmtree(path, ignore_errors=True)
-    del steps[prepare_groups.__name__]
-    return {**found, "steps": steps}
+    shown = {name: step for name, step in steps.items() if not name.startswith("prepare_")}
+    return {**found, "steps": shown}
 
 
 def table(found: dict[str, Any]) -> str:

@@ -68,8 +68,9 @@ class Rates(NamedTuple):
     match_texts: float  # a document
     drop_duplicates: float  # a document
     match_signatures: float  # a document that is no duplicate, and so are all below
-    verify: float
+    list_candidates: float
     pairs: float  # a number, no seconds
+    compare: float
     drop_near_duplicates: float
     assign: float
     survivors: float  # share of the documents
@@ -92,8 +93,9 @@ def rates(measured: dict[str, Any]) -> Rates:
         match_texts=steps["match_texts"]["cpu"] / count,
         match_signatures=steps["match_signatures"]["cpu"] / survivors,
         drop_duplicates=steps["drop_duplicates"]["cpu"] / count,
-        verify=steps["verify_pairs"]["cpu"] / survivors,
-        pairs=steps["verify_pairs"]["found"] / survivors,
+        list_candidates=steps["list_candidates"]["cpu"] / survivors,
+        pairs=steps["list_candidates"]["found"] / survivors,
+        compare=steps["compare_signatures"]["cpu"] / survivors,
         drop_near_duplicates=steps["drop_near_duplicates"]["cpu"] / survivors,
         assign=steps["assign_shards"]["cpu"] / survivors,
         survivors=survivors / count,
@@ -106,6 +108,8 @@ def steps(corpus: Corpus, rate: Rates) -> list[Step]:
     survivors = corpus.documents * rate.survivors
     text_parts = hash_space.parts(int(corpus.documents))
     band_parts = hash_space.parts(int(survivors * NEAR.bands))
+    hash_parts = min(band_parts, NEAR.bands * NEAR.rows)
+    pairs = rate.pairs * survivors
     group_bytes = corpus.text_bytes / corpus.groups
     shard_bytes = corpus.token_bytes / corpus.shards
 
@@ -155,19 +159,27 @@ def steps(corpus: Corpus, rate: Rates) -> list[Step]:
             band_parts,
         ),
         many(
-            "verify",
-            rate.verify * survivors,
+            "list candidates",
+            rate.list_candidates * survivors,
             band_parts,
             rate.part_gigabytes,
-            band_parts * (band_parts + corpus.groups) + rate.pairs * survivors,
+            2 * band_parts * band_parts,
             band_parts,
+        ),
+        many(
+            "compare signatures",
+            rate.compare * survivors,
+            hash_parts,
+            (4 * survivors * -(-NEAR.bands * NEAR.rows // hash_parts) + 3 * pairs) / 1e9,
+            hash_parts * (corpus.groups + band_parts),
+            hash_parts,
         ),
         many(
             "drop near-duplicates",
             rate.drop_near_duplicates * survivors,
             1,
             (6 * survivors + 20 * 0.3 * survivors + 2 * corpus.documents) / 1e9,
-            band_parts + 2 * corpus.groups,
+            band_parts + hash_parts * pairs / hash_space.RECORDS + 2 * corpus.groups,
             2,
         ),
         many(

@@ -2,8 +2,9 @@
 
     chunks | read, clean > all        | list pieces > hash space | match equal texts
                          > all        | drop duplicates
-    groups | sign        > hash space | match signatures > documents | verify
-                         > all        | drop near-duplicates           (these four if asked for)
+    groups | sign        > hash space | match signatures > documents | list candidates
+                         > hashes     | compare signatures             (these five if asked for)
+                         > all        | drop near-duplicates
                          > all        | decide the split
     pieces | sample      > all        | train tokenizer                       (unless it is there)
     groups | tokenize    > all        | assign shards > shards | pack, write
@@ -114,13 +115,22 @@ def _match_signatures(folder: Folder, config: Config, part: int) -> Counts:
     return {"candidates": near_duplicates.match(folder, part, len(_band_parts(folder, config)))}
 
 
-def _verify(folder: Folder, config: Config, part: int) -> Counts:
+def _list_candidates(folder: Folder, config: Config, part: int) -> Counts:
     parts = len(_band_parts(folder, config))
-    return {"pairs": near_duplicates.verify(folder, config, part, parts)}
+    return {"pairs": near_duplicates.list_candidates(folder, part, parts)}
+
+
+def _hash_parts(folder: Folder, config: Config) -> list[int]:
+    return list(range(near_duplicates.hash_parts(config, len(_band_parts(folder, config)))))
+
+
+def _compare(folder: Folder, config: Config, part: int) -> Counts:
+    parts = len(_band_parts(folder, config))
+    return {"compared": near_duplicates.compare(folder, config, part, parts)}
 
 
 def _drop_near_duplicates(folder: Folder, config: Config, _: int) -> Counts:
-    return near_duplicates.drop(folder, len(_band_parts(folder, config)))
+    return near_duplicates.drop(folder, config, len(_band_parts(folder, config)))
 
 
 def _split(folder: Folder, config: Config, _: int) -> Counts:
@@ -177,7 +187,8 @@ _DUPLICATES = [
 _NEAR_DUPLICATES = [
     Stage("sign", _groups, _sign),
     Stage("match signatures", _band_parts, _match_signatures),
-    Stage("verify", _band_parts, _verify),
+    Stage("list candidates", _band_parts, _list_candidates),
+    Stage("compare signatures", _hash_parts, _compare),
     Stage(balance.NEAR_DUPLICATES, _once, _drop_near_duplicates),
 ]
 _SPLIT = Stage("decide the split", _once, _split)

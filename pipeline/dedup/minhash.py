@@ -47,8 +47,3 @@ def band_keys(signatures: np.ndarray, settings: NearDuplicates) -> np.ndarray:
     ) | np.uint64(1)
     keys = (rows * factors).sum(axis=2, dtype=np.uint64)
     return mixed(keys + np.arange(settings.bands, dtype=np.uint64))
-
-
-def estimated_jaccard(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """float [n]: the share of equal hashes of signatures a and b, [n, permutations] each."""
-    return np.asarray((a == b).mean(axis=1))

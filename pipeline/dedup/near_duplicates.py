@@ -4,9 +4,12 @@
    LSH bands, and the facts that `drop` chooses by.
 2. `match`: the bands of one part of the hash space, of all groups, give candidates: pairs of
    documents that agree in a band.
-3. `verify`: of the candidates whose first documents are in one range, each once though they may
-   agree in many bands, those stay that agree in at least `threshold` of all hashes.
-4. `drop`: pairs make connected components; of each the longest text stays.
+3. `list_candidates`: those whose first documents are in one range, each once though they may agree
+   in many bands.
+4. `compare`: in how many of some of the hashes each pair of candidates agrees. Signatures lie hash
+   by hash, so that all parts together read them once, from begin to end.
+5. `drop`: candidates that agree in at least `threshold` of all hashes make connected components; of
+   each the longest text stays.
 
 Exact duplicates are dropped before: they agree in every band with each other and with all that is
 near to one of them. Here documents are numbered without them ("rows").
@@ -31,7 +34,7 @@ from pipeline.store.folder import Folder
 
 BAND = np.dtype([("key", "u8"), ("row", "u4")], align=True)
 PAIR = np.dtype([("a", "u8"), ("b", "u8")])
-_PAIRS_AT_ONCE = 1_000_000  # two signatures of 480 bytes each; a batch opens all groups' files
+_HASH = np.dtype(np.uint32)
 
 
 def sign(folder: Folder, config: Config, group: int) -> dict[str, Any]:
@@ -43,7 +46,7 @@ def sign(folder: Folder, config: Config, group: int) -> dict[str, Any]:
         return cast(dict[str, Any], receipts[-1])
     catalog = Catalog.load(folder)
     marks = dropped.marks(folder, dropped.DUPLICATE)
-    signed = [np.empty((0, settings.bands * settings.rows), np.uint32)]
+    signed = [np.empty((0, settings.bands * settings.rows), _HASH)]
     known = [np.empty(0, FACTS)]
     for piece in catalog.group(group):
         documents = list(pieces.read_documents(folder, catalog.name(piece)))
@@ -55,7 +58,7 @@ def sign(folder: Folder, config: Config, group: int) -> dict[str, Any]:
     contents = {
         "bands": bands(signatures, settings),
         "facts": np.concatenate(known),
-        "signatures": signatures,
+        "signatures": signatures.T.ravel(),
     }
     receipt: dict[str, Any] = {}
     for kind, array in contents.items():
@@ -138,28 +141,72 @@ def _distinct(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return pairs[new]
 
 
-def verify(folder: Folder, config: Config, part: int, of: int) -> int:
-    """Write the pairs whose first documents are in one part of all rows; their number."""
-    assert config.near_duplicates
-    offsets = _offsets(folder)
+def list_candidates(folder: Folder, part: int, of: int) -> int:
+    """Write the candidates whose first documents are in one part of all rows; their number."""
     found = [np.empty(0, PAIR)]
     for matched in range(of):
         start, stop = folder.load(_bounds_name(matched))[part : part + 2]
         found.append(folder.rows(_candidates_name(matched), slice(start, stop), PAIR))
     together = np.concatenate(found)
     pairs = _distinct(together["a"], together["b"])
-    keep = np.zeros(len(pairs), bool)
-    for start in range(0, len(pairs), _PAIRS_AT_ONCE):
-        batch = slice(start, start + _PAIRS_AT_ONCE)
-        a = _gather_signatures(folder, offsets, pairs["a"][batch])
-        b = _gather_signatures(folder, offsets, pairs["b"][batch])
-        keep[batch] = minhash.estimated_jaccard(a, b) >= config.near_duplicates.threshold
-    pairs = pairs[keep]
     folder.write(_pairs_name(part), work.array_bytes(pairs))
     return len(pairs)
 
 
-def drop(folder: Folder, of: int) -> dict[str, int]:
+def hash_parts(config: Config, of: int) -> int:
+    """In how many parts `compare` takes the hashes of a signature, where `match` has `of`."""
+    return min(of, _hashes(config))
+
+
+def compare(folder: Folder, config: Config, part: int, of: int) -> int:
+    """Write in how many hashes of one part each pair of candidates agrees; how many pairs.
+
+    It holds these hashes of all documents: with one hash a part, 4 bytes a document.
+    """
+    offsets = _offsets(folder)
+    parts = hash_parts(config, of)
+    first = part * _hashes(config) // parts
+    last = (part + 1) * _hashes(config) // parts
+    hashes = np.empty((last - first, int(offsets[-1])), _HASH)
+    for group, start in enumerate(offsets[:-1].tolist()):
+        documents = int(offsets[group + 1]) - start
+        rows = slice(first * documents, last * documents)
+        some = folder.rows(group_name(group, "signatures"), rows, _HASH)
+        hashes[:, start : start + documents] = some.reshape(-1, documents)
+    agreements = [np.empty(0, _agreements_type(config, of))]
+    for listed in range(of):
+        pairs = folder.load(_pairs_name(listed))
+        a = pairs["a"].astype(np.intp)
+        b = pairs["b"].astype(np.intp)
+        count = np.zeros(len(pairs), agreements[0].dtype)
+        for each in hashes:
+            count += each[a] == each[b]
+        agreements.append(count)
+    together = np.concatenate(agreements)
+    folder.write(_agreements_name(part), work.array_bytes(together))
+    return len(together)
+
+
+def _similar(folder: Folder, config: Config, of: int) -> Iterator[np.ndarray]:
+    """PAIR [n], in blocks: the candidates that agree in at least `threshold` of all hashes."""
+    assert config.near_duplicates
+    start = 0
+    waiting: list[np.ndarray] = []
+    for listed in range(of):
+        waiting.append(folder.load(_pairs_name(listed)))
+        if listed < of - 1 and sum(map(len, waiting)) < hash_space.RECORDS:
+            continue
+        pairs = np.concatenate(waiting)
+        waiting = []
+        agreements = np.zeros(len(pairs), np.uint32)
+        for part in range(hash_parts(config, of)):
+            rows = slice(start, start + len(pairs))
+            agreements += folder.rows(_agreements_name(part), rows, _agreements_type(config, of))
+        start += len(pairs)
+        yield pairs[agreements / _hashes(config) >= config.near_duplicates.threshold]
+
+
+def drop(folder: Folder, config: Config, of: int) -> dict[str, int]:
     """Mark the documents that near-duplicates drop; how many, and how many are kept."""
     offsets = _offsets(folder)
 
@@ -168,8 +215,7 @@ def drop(folder: Folder, of: int) -> dict[str, int]:
             yield folder.load(group_name(group, "facts"))
 
     parents = new_parents(int(offsets[-1]))
-    for part in range(of):
-        pairs = folder.load(_pairs_name(part))
+    for pairs in _similar(folder, config, of):
         join(parents, pairs["a"], pairs["b"])
     flatten(parents)
     survivors = Survivors(parents, blocks)
@@ -214,19 +260,15 @@ def _read_offsets(folder: Folder, version: str) -> np.ndarray:
     return np.cumsum(counts, dtype=np.uint64)
 
 
-def _gather_signatures(folder: Folder, offsets: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Signatures [rows, hashes] of documents in any order."""
-    found: np.ndarray | None = None
-    group_of = np.searchsorted(offsets, rows, "right") - 1
-    order = np.argsort(group_of, kind="stable")
-    groups, starts = np.unique(group_of[order], return_index=True)
-    for group, at in zip(groups, np.split(order, starts[1:]), strict=True):
-        array = folder.array(group_name(int(group), "signatures"))
-        if found is None:
-            found = np.empty((len(rows), array.shape[1]), array.dtype)
-        found[at] = array[rows[at] - offsets[group]]
-    assert found is not None, "no rows were asked for"
-    return found
+def _hashes(config: Config) -> int:
+    """Of a signature."""
+    assert config.near_duplicates
+    return config.near_duplicates.bands * config.near_duplicates.rows
+
+
+def _agreements_type(config: Config, of: int) -> np.dtype:
+    """Of the counts of one part of `compare`."""
+    return np.min_scalar_type(-(-_hashes(config) // hash_parts(config, of)))
 
 
 def group_name(group: int, kind: str) -> str:
@@ -244,3 +286,7 @@ def _bounds_name(part: int) -> str:
 
 def _pairs_name(part: int) -> str:
     return f"{work.WORK}/pairs/{part:05}.npy"
+
+
+def _agreements_name(part: int) -> str:
+    return f"{work.WORK}/agreements/{part:05}.npy"

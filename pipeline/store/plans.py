@@ -19,7 +19,7 @@ from pipeline.store.folder import Folder
 
 _PLAN = f"{work.WORK}/plan.json"
 
-LAYOUT = 3  # another one whenever a file below .work changes its name or its content
+LAYOUT = 4  # another one whenever a file below .work changes its name or its content
 
 
 def make(folder: Folder, config: Config) -> list[Chunk]:

@@ -36,7 +36,7 @@ _FOLDERS = ("tasks/", "seq-*/")
 _DOCUMENTS = (
     *("plan.json", "decontamination.npz", "config.json", "pieces.npy"),
     *("chunks/", "documents/", "duplicates/", "signatures/", "candidates/", "pairs/", "dropped/"),
-    "sums/",
+    *("agreements/", "sums/"),
 )
 
 log = logging.getLogger(__name__)

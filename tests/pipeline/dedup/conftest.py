@@ -9,15 +9,18 @@ from pipeline.store import catalog, dropped, pieces, work
 from pipeline.store.catalog import Catalog
 from pipeline.store.folder import Folder
 
-Drop = Callable[[list[list[Document]], NearDuplicates | None], dict[str, str]]
+Drop = Callable[..., dict[str, str]]
 
 
 @pytest.fixture
 def drop(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Drop:
-    """A function (pieces of documents, settings) -> reason by id of what deduplication drops."""
+    """A function (pieces of documents, settings, parts of the hash space) -> reason by id of what
+    deduplication drops."""
     monkeypatch.setattr(catalog, "GROUPS", 2)
 
-    def run(parts: list[list[Document]], near: NearDuplicates | None) -> dict[str, str]:
+    def run(
+        parts: list[list[Document]], near: NearDuplicates | None, of: int = 3
+    ) -> dict[str, str]:
         folder = Folder(str(tmp_path_factory.mktemp("dedup")))
         source = Source(kind="text", paths=["unread"])
         config = Config(output=folder.url, sources=[source], near_duplicates=near)
@@ -26,18 +29,20 @@ def drop(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
             pieces.write_piece(folder, name, documents, duplicates.records(documents))
             work.write_json(folder, pieces.chunk_name(number), {"pieces": [name]})
         catalog.write(folder, len(parts))
-        for part in range(3):
-            duplicates.match(folder, part, 3)
-        counts = [duplicates.drop(folder, 3)]
+        for part in range(of):
+            duplicates.match(folder, part, of)
+        counts = [duplicates.drop(folder, of)]
         listed = Catalog.load(folder)
         if near:
             for group in range(listed.groups):
                 near_duplicates.sign(folder, config, group)
-            for part in range(3):
-                near_duplicates.match(folder, part, 3)
-            for part in range(3):
-                near_duplicates.verify(folder, config, part, 3)
-            counts.append(near_duplicates.drop(folder, 3))
+            for part in range(of):
+                near_duplicates.match(folder, part, of)
+            for part in range(of):
+                near_duplicates.list_candidates(folder, part, of)
+            for part in range(near_duplicates.hash_parts(config, of)):
+                near_duplicates.compare(folder, config, part, of)
+            counts.append(near_duplicates.drop(folder, config, of))
         found = {
             parts[piece][ordinal].id: reason
             for piece in range(len(parts))

@@ -5,6 +5,7 @@ from itertools import combinations
 
 import networkx
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,8 +13,9 @@ from pipeline.config import NearDuplicates
 from pipeline.dedup.near_duplicates import candidates
 from pipeline.sources.records import Document
 from pipeline.split import document_hash
+from pipeline.store.folder import Folder
 
-Drop = Callable[[list[list[Document]], NearDuplicates | None], dict[str, str]]
+Drop = Callable[..., dict[str, str]]
 
 
 def _grams(text: str) -> set[tuple[str, ...]]:
@@ -93,3 +95,27 @@ def test_candidates_connect_the_rows_of_a_key_and_no_others(found: list[tuple[in
     ours.add_edges_from(pairs.tolist())
     components = networkx.connected_components
     assert {*map(frozenset, components(ours))} == {*map(frozenset, components(graph))}
+
+
+def test_any_number_of_parts_drops_the_same_and_reads_every_signature_once(
+    drop: Drop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = _corpus()
+    pieces = [documents[:150], documents[150:151], documents[151:]]
+    near = NearDuplicates(bands=6, rows=4, threshold=0.7)
+    expected = drop(pieces, near, 1)
+    assert 100 < len(expected) < 400
+    read = Folder.read
+    lengths: list[int] = []
+
+    def counted(self: Folder, name: str, *bounds: int | None) -> bytes:
+        content = read(self, name, *bounds)
+        lengths.extend([len(content)] if name.endswith(".signatures.npy") else [])
+        return content
+
+    monkeypatch.setattr(Folder, "read", counted)
+    for of in (2, 7, 24, 60):  # there are 24 hashes
+        lengths.clear()
+        assert drop(pieces, near, of) == expected
+        kept = len(documents) - [*expected.values()].count("duplicate")
+        assert sum(lengths) == kept * 24 * 4
