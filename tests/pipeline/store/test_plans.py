@@ -22,10 +22,12 @@ def test_a_plan_of_another_layout_is_refused(
     for layout, other in (
         (1, content["chunks"]),
         (2, content | {"layout": 2}),
-        (4, content | {"layout": 4}),
+        (plans.LAYOUT + 1, content | {"layout": plans.LAYOUT + 1}),
     ):
         raw = json.dumps(other)
         path.write_text(raw)
-        with pytest.raises(PipelineError, match=rf"plan\.json: layout {layout}, expected 3"):
+        with pytest.raises(
+            PipelineError, match=rf"plan\.json: layout {layout}, expected {plans.LAYOUT}"
+        ):
             plans.make(folder, config)
         assert path.read_text() == raw

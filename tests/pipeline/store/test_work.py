@@ -20,7 +20,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from pipeline.config import Cleaning, Config, Shards, Source, Tokenizer
 from pipeline.errors import PipelineError
 from pipeline.report.verify import problems, verify
-from pipeline.store import work
+from pipeline.store import plans, work
 from pipeline.store.folder import Folder
 from pipeline.store.lock import lock
 from tests.pipeline.folders import IN_MEMORY, contents, data, make
@@ -61,7 +61,8 @@ def test_work_that_another_release_began_is_refused(
     lost = folder / "train-00001-of-00003.tar"
     content = before.pop(lost.name)
     lost.unlink()
-    with pytest.raises(PipelineError, match=r"plan\.json: layout 1, expected 3.*remove .*\.work"):
+    expected = rf"plan\.json: layout 1, expected {plans.LAYOUT}.*remove .*\.work"
+    with pytest.raises(PipelineError, match=expected):
         make(make_config(), IN_MEMORY)
     assert contents(folder) == before
     shutil.rmtree(folder / ".work")
