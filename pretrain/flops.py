@@ -77,9 +77,9 @@ def paper_flops(model: ModelConfig, masking: MaskingConfig, seq_len: int) -> dic
         queries = seq_len if masking.cross_queries == "all" else masked
         late = layer_flops(queries, h, f) + cross_flops(queries, seq_len - masked, h)
     return {
-        "early layers": k * layer_flops(visible, h, f),
-        "later layers": (layers - k) * layer_flops(seq_len, h, f),
-        "late layers": masking.late_layers * late,
+        "before insertion": k * layer_flops(visible, h, f),
+        "after insertion": (layers - k) * layer_flops(seq_len, h, f),
+        "decoder layers": masking.late_layers * late,
         "head": head_flops(masking.rate * seq_len, h, model.known_vocab_size),
     }
 
@@ -101,9 +101,9 @@ def executed_flops(model: ModelConfig, masking: MaskingConfig, seq_len: int) -> 
         else:
             late = d * (layer_flops(counts.masked, h, f) + cross_flops(counts.masked, n, h))
     return {
-        "early layers": k * layer_flops(n, h, f),
-        "later layers": (layers - k) * whole if d else (layers - k - 1) * whole + final,
-        "late layers": late,
+        "before insertion": k * layer_flops(n, h, f),
+        "after insertion": (layers - k) * whole if d else (layers - k - 1) * whole + final,
+        "decoder layers": late,
         "head": head_flops(s, h, model.padded_vocab_size),
     }
 
