@@ -33,9 +33,6 @@ def demo_folder(tmp_path: Path) -> Path:
     splits = {"train": {"tokens": 1_234_567}, "valid": {"tokens": 128}}
     counts = {"total": COUNTS, "sources": {"numpy": COUNTS, "scipy": COUNTS}}
     write(tmp_path / "data/manifest.json", {"splits": splits, "counts": counts})
-    for task, labels in (("library", ["a", "a", "b"]), ("same_docstring", ["same", "different"])):
-        rows = "\n".join(f'one "quoted line\t{label}' for label in labels)
-        write(tmp_path / f"data/tasks/{task}/dev.tsv", f"sentence\tlabel\n{rows}\n")
     for name, rate, layer, loss in (("late", 0.5, 2, 6.54), ("vanilla", 0.15, 0, 6.63)):
         config = {
             "masking": {"rate": rate, "masked_share": 0.8, "insert_layer": layer},
@@ -51,10 +48,13 @@ def demo_folder(tmp_path: Path) -> Path:
         ]
         write(tmp_path / name / "metrics.jsonl", "\n".join(json.dumps(r) for r in records))
     cells = [
-        {"task": t, "method": m, "metric": "accuracy", "median": v, "std": 0.01, "n": 2}
-        for t, m, v in (
-            ("library", "finetune", 0.737), ("library", "mask", 0.651),
-            ("same_docstring", "finetune", 0.625), ("same_docstring", "mask", 0.636),
+        {
+            "task": t, "method": m, "metric": "accuracy", "median": v, "std": 0.01, "n": 2,
+            "constant": c,
+        }
+        for t, m, v, c in (
+            ("library", "finetune", 0.737, 2 / 3), ("library", "mask", 0.651, 2 / 3),
+            ("same_docstring", "finetune", 0.625, 0.5), ("same_docstring", "mask", 0.636, 0.5),
         )
     ]  # fmt: skip
     write(tmp_path / "glue/table.json", cells)
