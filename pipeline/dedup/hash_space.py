@@ -16,7 +16,7 @@ def parts(records: int) -> int:
     return max(1, min(_WORKERS, -(-records // _FEW_RECORDS)), -(-records // RECORDS))
 
 
-def rows_of_part(array: np.ndarray | StoredArray, field: str, part: int, of: int) -> np.ndarray:
+def rows_of_part(array: StoredArray, field: str, part: int, of: int) -> np.ndarray:
     """The rows whose hash `field` is in one part, of an array that is sorted by it."""
     low = part * 2**64 // of
     high = (part + 1) * 2**64 // of - 1

@@ -39,7 +39,7 @@ def write(folder: Folder, reason: str, marks: np.ndarray, examples: list[tuple[i
     folder.write(name(reason), work.array_bytes(marks))
 
 
-def marks(folder: Folder, reason: str) -> np.ndarray | StoredArray:
+def marks(folder: Folder, reason: str) -> StoredArray:
     """bool [documents], of which only what is looked at is read."""
     try:
         return folder.array(name(reason))

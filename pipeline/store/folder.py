@@ -20,7 +20,7 @@ import fsspec
 import numpy as np
 
 from pipeline.errors import PipelineError
-from pipeline.store.stored_array import StoredArray, array_in, begin_of_rows, reading_header
+from pipeline.store.stored_array import StoredArray, array_in, begin_of_rows
 
 _EXTRAS = {"s3": "s3", "gs": "gcs"}  # schemes that can be written, and what each needs installed
 _CREATE_ATTEMPTS = 5
@@ -103,16 +103,15 @@ class Folder:
             content: bytes = self._system.cat_file(path, start=start, end=stop, **options)
         return content
 
-    def array(self, name: str) -> np.ndarray | StoredArray:
+    def array(self, name: str) -> StoredArray:
         """The array in an .npy file, of which only what is looked at is read.
+
+        It isn't mapped on a disk either: there a page that is missing reads as far ahead as the
+        disk is set to, 8 MB in some clouds, while many readers want a few kB of many files.
 
         Raises FileNotFoundError.
         """
-        if self.local is None:
-            return StoredArray(lambda start, stop: self.read(name, start, stop))
-        with reading_header:
-            array: np.ndarray = np.load(self.local / name, mmap_mode="r")
-        return array
+        return StoredArray(lambda start, stop: self.read(name, start, stop))
 
     def load(self, name: str) -> np.ndarray:
         """All of the array in an .npy file, in one request. Raises FileNotFoundError."""

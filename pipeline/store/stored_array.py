@@ -1,4 +1,4 @@
-"""An array in an object store: its rows are read when they are asked for."""
+"""An array in a file: its rows are read when they are asked for."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class StoredArray:
         return np.asarray(self._all, dtype)
 
 
-def rows_between(array: np.ndarray | StoredArray, field: str, low: int, high: int) -> np.ndarray:
+def rows_between(array: StoredArray, field: str, low: int, high: int) -> np.ndarray:
     """The rows whose `field` is in [low, high], of an array that is sorted by it.
 
     The field holds hashes, uint64, spread evenly but for equal ones. So where they lie is known to

@@ -78,8 +78,8 @@ def test_rows_between_are_those_of_a_plain_search(
     rows["hash"] = every
     rows["number"] = np.arange(len(every))
     expected = [number for number, value in enumerate(every) if low <= value <= high]
-    for array in (rows, StoredArray(File(rows).read)):
-        assert rows_between(array, "hash", low, high)["number"].tolist() == expected
+    found = rows_between(StoredArray(File(rows).read), "hash", low, high)
+    assert found["number"].tolist() == expected
 
 
 def test_rows_between_reads_little_more_than_them() -> None:
