@@ -74,7 +74,8 @@ class Rates(NamedTuple):
     drop_near_duplicates: float
     assign: float
     survivors: float  # share of the documents
-    part_gigabytes: float  # of a full part of a match
+    text_gigabytes: float  # of a full part of `match_texts`
+    band_gigabytes: float  # of `match_signatures`
 
 
 def rates(measured: dict[str, Any]) -> Rates:
@@ -85,8 +86,12 @@ def rates(measured: dict[str, Any]) -> Rates:
     workers = json.loads((REPORTS / "pipeline.json").read_text())["workers"]
     whole = sorted(workers["seconds"]["pipeline, 1 worker"]["cpu"])[1]
     base = steps["drop_duplicates"]["gib"]  # of a process with the libraries
-    part = survivors * NEAR.bands / steps["match_signatures"]["parts"]
-    full = base + (steps["match_signatures"]["gib"] - base) * hash_space.RECORDS / part
+
+    def full(step: str, records: float) -> float:
+        """Gigabytes of a worker whose part is as large as it may be."""
+        part = records / steps[step]["parts"]
+        return (base + (steps[step]["gib"] - base) * hash_space.RECORDS / part) * 1.0737
+
     return Rates(
         whole_stage=whole / workers["megabytes"] / 1e6,
         sign=steps["sign_texts"]["cpu"] / steps["sign_texts"]["found"],
@@ -99,7 +104,8 @@ def rates(measured: dict[str, Any]) -> Rates:
         drop_near_duplicates=steps["drop_near_duplicates"]["cpu"] / survivors,
         assign=steps["assign_shards"]["cpu"] / survivors,
         survivors=survivors / count,
-        part_gigabytes=full * 1.0737,
+        text_gigabytes=full("match_texts", count),
+        band_gigabytes=full("match_signatures", survivors * NEAR.bands),
     )
 
 
@@ -130,8 +136,8 @@ def steps(corpus: Corpus, rate: Rates) -> list[Step]:
             "match equal texts",
             rate.match_texts * corpus.documents,
             text_parts,
-            rate.part_gigabytes,
-            text_parts * corpus.pieces,
+            rate.text_gigabytes,
+            2 * text_parts * corpus.pieces,
             text_parts,
         ),
         many(
@@ -154,15 +160,15 @@ def steps(corpus: Corpus, rate: Rates) -> list[Step]:
             "match signatures",
             rate.match_signatures * survivors,
             band_parts,
-            rate.part_gigabytes,
-            band_parts * corpus.groups,
+            rate.band_gigabytes,
+            2 * band_parts * corpus.groups,
             band_parts,
         ),
         many(
             "list candidates",
             rate.list_candidates * survivors,
             band_parts,
-            rate.part_gigabytes,
+            rate.band_gigabytes,
             2 * band_parts * band_parts,
             band_parts,
         ),
