@@ -172,7 +172,7 @@ def compare(folder: Folder, config: Config, part: int, of: int) -> int:
         documents = int(offsets[group + 1]) - start
         rows = slice(first * documents, last * documents)
         some = folder.rows(group_name(group, "signatures"), rows, _HASH)
-        hashes[:, start : start + documents] = some.reshape(-1, documents)
+        hashes[:, start : start + documents] = some.reshape(last - first, documents)
     agreements = [np.empty(0, _agreements_type(config, of))]
     for listed in range(of):
         pairs = folder.load(_pairs_name(listed))

@@ -79,6 +79,16 @@ def test_the_longest_of_a_component_stays(drop: Drop) -> None:
     assert dropped == {**{str(i): "near_duplicate" for i in range(5)}, duplicate: "duplicate"}
 
 
+@pytest.mark.parametrize("of", [1, 3])
+def test_a_group_of_copies_only_has_nothing_to_compare(drop: Drop, of: int) -> None:
+    texts = ["one text of some words", "another text of other words"]
+    ids = sorted("abcd", key=document_hash)  # of equal texts the smallest hash stays
+    first = [Document(id, text, "s") for id, text in zip(ids[:2], texts, strict=True)]
+    copies = [Document(id, text, "s") for id, text in zip(ids[2:], texts, strict=True)]
+    expected = dict.fromkeys(ids[2:], "duplicate")
+    assert drop([copies, first], NearDuplicates(), of) == expected
+
+
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9)), max_size=40))
 def test_candidates_connect_the_rows_of_a_key_and_no_others(found: list[tuple[int, int]]) -> None:
     keys, rows = np.array(found, np.uint64).reshape(-1, 2).T
