@@ -34,6 +34,9 @@ class MaskingConfig:
     """Of the selected tokens, the share that is predicted; the others are dropped."""
     masked_share: float = 0.8
     """Of the predicted tokens, the share that becomes a [MASK]."""
+    early_share: float = 0.0
+    """Of the predicted tokens, the share whose [MASK] enters before the first layer all the same,
+    as the row of <mask> in the word embedding. A part of `masked_share`."""
     random_share: float = 0.1
     """Of the predicted tokens, the share replaced by a random token; the rest stays as it is."""
     select: Literal["token", "whole_word", "span"] = "token"
@@ -71,6 +74,11 @@ class MaskingConfig:
             and self.masked_share + self.random_share <= 1,
             f"masking.masked_share = {self.masked_share} and masking.random_share = "
             f"{self.random_share} must not be negative and may add up to 1 at most",
+        )
+        require(
+            0 <= self.early_share <= self.masked_share,
+            f"masking.early_share is {self.early_share}; it is a part of masking.masked_share = "
+            f"{self.masked_share}, from 0 to all of it",
         )
         for k in [self.insert_layer, *(stage.insert_layer for stage in self.schedule)]:
             require(

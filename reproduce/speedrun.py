@@ -72,8 +72,8 @@ class Track:
     """In words: what an entry may use."""
     corpus: dict[str, Any]
     """Of python -m pipeline, without output."""
-    target: float
-    """Validation loss in nats."""
+    target: float | None
+    """Validation loss in nats; null until the first entry has shown what can be reached."""
     seeds: list[int]
     """Of initial weights, order of sequences and masks."""
     pretrain: dict[str, Any]
@@ -188,7 +188,7 @@ def standing(track: Track, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any
     """A row for each entry with results, the fastest that counts first, those that don't last.
 
     Times are compared with the first entry's of the same seed and machine; p is of the one-sided
-    t-test that the mean final loss lies below the target.
+    t-test that the mean final loss lies below the target. Without a target none counts.
     """
     first = {
         (row["seed"], row["machine"]): row["seconds"]
@@ -201,7 +201,7 @@ def standing(track: Track, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any
         if not own:
             continue
         losses = [row["loss"] for row in own]
-        p = p_below(losses, track.target)
+        p = 1.0 if track.target is None else p_below(losses, track.target)
         ratios = [
             row["seconds"] / first[key]
             for row in own
@@ -229,9 +229,10 @@ def page(track: Track, rows: Sequence[dict[str, Any]]) -> str:
     machines = sorted({row["machine"] for row in rows})
     data = sorted({f"`{row['data'][:12]}`" for row in rows})
     reference = next(iter(track.entries.values())).title
+    target = "that is yet to be set" if track.target is None else f"of {track.target:.2f} nats"
     lines = [
         "# Speedrun", "",
-        f"The least time to a validation loss of {track.target:.2f} nats, {track.machine}. Made by "
+        f"The least time to a validation loss {target}, {track.machine}. Made by "
         "`python -m reproduce speedrun`; each run's log lies in `docs/speedrun/`.", "",
         f"- {'; '.join(machines)}",
         f"- seeds {', '.join(map(str, track.seeds))}; data sets {', '.join(data)}", "",

@@ -5,7 +5,7 @@ curves.csv      variant, seed, step, tokens, flops, hours, loss, accuracy: each 
                 frozen corruption (15 %, all [MASK]; pretrain/evaluate.py)
 lines.csv       name, loss: unigram and bigram on the same targets
 peer.csv        as curves.csv, of Hugging Face's Trainer, and its precision
-downstream.csv  variant, seed, task, metric, value, settings (a hash): median over its seeds
+downstream.csv  variant, seed, task, metric, finetuning_seed, value, settings (a hash)
 about.csv       name, value: size, training text, the head's share of the FLOPs
 
 A record may grow in several places: what is found here replaces the rows of the same variant and
@@ -45,7 +45,7 @@ from reproduce.late_masking.experiment import (
     Run,
     check_unchanged,
     config_of,
-    digest,
+    finetuning_settings,
     model_of,
     runs_of,
     settings_of,
@@ -76,7 +76,7 @@ def collect(experiment: Experiment, out: Path, results: Path) -> None:
     ]
     update(results / "peer.csv", peers, variants)
     chosen = [run for run in runs if run.variant in experiment.downstream.variants]
-    finetuning = {"settings": digest(experiment.downstream.glue)}
+    finetuning = {"settings": finetuning_settings(experiment)}
     scores = [score | finetuning for run in chosen for score in downstream(out, run)]
     update(results / "downstream.csv", scores, variants)
     made = dict.fromkeys(
@@ -145,7 +145,7 @@ def reference_lines(data: ShardFolder, sequences: int) -> dict[str, float]:
 
 
 def downstream(out: Path, run: Run) -> list[dict[str, Any]]:
-    """Each task's headline metric, the median over the seeds of finetuning."""
+    """Each task's headline metric with each seed of finetuning."""
     try:
         cells = collect_cells(out / "downstream" / run.variant / f"seed-{run.seed}")
     except FinetuneError:
@@ -156,10 +156,12 @@ def downstream(out: Path, run: Run) -> list[dict[str, Any]]:
             "seed": run.seed,
             "task": c.task,
             "metric": c.metric,
-            "value": c.median,
+            "finetuning_seed": seed,
+            "value": value,
         }
         for c in cells
         if c.metric == headline(c.task, cells)
+        for seed, value in zip(c.seeds, c.values, strict=True)
     ]
 
 

@@ -210,6 +210,12 @@ def settings_of(experiment: Experiment, variant: str) -> str:
     return digest(experiment.corpus, experiment.vanilla_tokens, pretrain, recipe)
 
 
+def finetuning_settings(experiment: Experiment) -> str:
+    """A hash of all that decides what finetuning finds, but for its seeds, which may grow."""
+    glue = {key: value for key, value in experiment.downstream.glue.items() if key != "seed"}
+    return digest(glue)
+
+
 def digest(*settings: Any) -> str:
     """SHA-256 of values from YAML; the prefix keeps it from being read as a number."""
     text = json.dumps(settings, sort_keys=True)

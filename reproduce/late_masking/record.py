@@ -15,7 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from reproduce.late_masking.collect import read_csv
-from reproduce.late_masking.experiment import Claim, Experiment, digest, settings_of
+from reproduce.late_masking.experiment import (
+    Claim,
+    Experiment,
+    finetuning_settings,
+    settings_of,
+)
 from reproduce.late_masking.verdicts import Interval, paired, reached_at
 
 logger = logging.getLogger(__name__)
@@ -67,11 +72,21 @@ class Record:
 
     @cached_property
     def scores(self) -> dict[str, dict[int, dict[str, float]]]:
-        """Variant -> seed -> task -> headline metric, times 100."""
-        found: dict[str, dict[int, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+        """Variant -> seed -> task -> headline metric, times 100: mean over finetuning's seeds."""
+        values: dict[tuple[str, int, str], list[float]] = defaultdict(list)
         for row in self._finetuned:
-            found[row["variant"]][row["seed"]][row["task"]] = 100 * row["value"]
+            values[row["variant"], row["seed"], row["task"]].append(100 * row["value"])
+        found: dict[str, dict[int, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+        for (variant, seed, task), scores in values.items():
+            found[variant][seed][task] = statistics.mean(scores)
         return {variant: dict(found[variant]) for variant in self.titles if variant in found}
+
+    def finetunings(self, variant: str) -> int:
+        """How often each pretrained model of `variant` was finetuned on a task, at least."""
+        times = Counter(
+            (row["seed"], row["task"]) for row in self._finetuned if row["variant"] == variant
+        )
+        return min(times.values(), default=0)
 
     @cached_property
     def metrics(self) -> dict[str, str]:
@@ -80,7 +95,7 @@ class Record:
 
     @cached_property
     def _finetuned(self) -> list[dict[str, Any]]:
-        now = digest(self.experiment.downstream.glue)
+        now = finetuning_settings(self.experiment)
         return [row for row in self._current("downstream.csv") if row["settings"] == now]
 
     def _current(self, name: str) -> list[dict[str, Any]]:

@@ -224,7 +224,9 @@ def downstream_rows(record: Record) -> list[dict[str, Any]]:
         rows.append(
             {
                 "title": record.titles[variant],
+                "compute": record.experiment.variants[variant].compute,
                 "n": len(seeds),
+                "finetunings": record.finetunings(variant),
                 "tasks": {t: spread(values, 1) if values else "" for t, values in by_task.items()},
                 "mean": spread(list(mine.values()), 1) if mine else "",
                 "difference": interval(difference) if difference else "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from benchmarks.tiny_run import SEQ_LEN
 from reproduce.errors import ReproduceError
 from reproduce.late_masking.collect import read_csv
 from reproduce.late_masking.experiment import read_yaml_as
-from reproduce.speedrun import CONFIG, Track, attempts_of, main, p_below, standing
+from reproduce.speedrun import CONFIG, Track, attempts_of, main, p_below, page, standing
 
 ROOT = Path(__file__).parents[2]
 TINY = {
@@ -85,8 +86,8 @@ def row(name: str, seed: int, seconds: float, loss: float, machine: str = "a") -
 
 
 def test_an_entry_counts_by_its_losses_and_times_compare_on_one_machine() -> None:
-    track = read_yaml_as(ROOT / CONFIG, Track)
-    at = track.target
+    track = replace(read_yaml_as(ROOT / CONFIG, Track), target=5.0)
+    at = 5.0
     rows = [
         *(row("huggingface", seed, 100.0, at - 0.02 - seed / 1000) for seed in (1, 2, 3)),
         *(row("vanilla", seed, 50.0, at - 0.01 + 0.02 * seed) for seed in (1, 2, 3)),
@@ -97,6 +98,14 @@ def test_an_entry_counts_by_its_losses_and_times_compare_on_one_machine() -> Non
     assert [r["counts"] for r in (late, huggingface, vanilla)] == [True, True, False]
     assert (late["ratios"], huggingface["ratios"]) == ([0.25, 0.25], [1.0, 1.0, 1.0])
     assert vanilla["ratios"] == [0.5] * 3
+
+
+def test_without_a_target_nothing_counts() -> None:
+    """The track of one GPU, until one was at hand."""
+    track = read_yaml_as(ROOT / "configs/reproduce/speedrun_gpu.yaml", Track)
+    rows = [row("huggingface", seed, 9.0, 3.0, "g") | {"data": "d"} for seed in (1, 2, 3)]
+    assert [found["counts"] for found in standing(track, rows)] == [False]
+    assert "validation loss that is yet to be set, on one GPU" in page(track, rows)
 
 
 def test_p_is_students() -> None:

@@ -17,7 +17,7 @@ from reproduce.late_masking.collect import collect, read_csv, write_csv
 from reproduce.late_masking.experiment import (
     Claim,
     Experiment,
-    digest,
+    finetuning_settings,
     read_experiment,
     settings_of,
 )
@@ -63,10 +63,12 @@ def plant(results: Path, experiment: Experiment) -> None:
     write_csv(results / "peer.csv", peers)
     scores = [
         {"variant": variant, "seed": seed, "task": task, "metric": "accuracy",
-         "value": value + seed / 100, "settings": digest(experiment.downstream.glue)}
+         "finetuning_seed": again,
+         "value": value + seed / 100 + again / 1000, "settings": finetuning_settings(experiment)}
         for variant, gain in (("vanilla_15", 0.0), ("paper_78", 0.02))
         for seed in (1, 2, 3)
         for task, value in (("trec", 0.7 + gain), ("rte", 0.5 + gain))
+        for again in (-1, 0, 1)
     ]  # fmt: skip
     write_csv(results / "downstream.csv", scores)
     runs = [
@@ -245,6 +247,24 @@ def test_results_of_other_settings_are_left_out(
     assert list(record.curves) == variants.get(changed, everything)
     assert list(record.scores) == {"recipe": ["vanilla_15"]}.get(changed, [])
     assert ("curves.csv" in caplog.text) == (changed != "finetuning")
+
+
+def test_finetuning_may_grow_by_seeds(experiment: Experiment, tmp_path: Path) -> None:
+    results = tmp_path / "record"
+    plant(results, experiment)
+    glue = experiment.downstream.glue | {"seed": [1, 2, 3, 4]}
+    record = Record(
+        replace(experiment, downstream=replace(experiment.downstream, glue=glue)), results
+    )
+    # Each planted three times around its mean; one run was finetuned once more.
+    assert record.scores["vanilla_15"][2] == pytest.approx({"trec": 72, "rte": 52})
+    assert record.finetunings("vanilla_15") == 3
+    rows = read_csv(results / "downstream.csv")
+    write_csv(results / "downstream.csv", [*rows, rows[0] | {"finetuning_seed": 4, "value": 0.31}])
+    record = Record(record.experiment, results)
+    assert record.scores["vanilla_15"][1] == pytest.approx({"trec": (3 * 71 + 31) / 4, "rte": 51})
+    assert record.finetunings("vanilla_15") == 3
+    assert record.finetunings("vanilla_50") == 0
 
 
 def test_a_title_is_no_setting(experiment: Experiment) -> None:
