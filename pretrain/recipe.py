@@ -100,6 +100,11 @@ class MaskingConfig:
         assert isinstance(self.insert_layer, int)  # `with_layers` has made it one
         return self.insert_layer
 
+    @property
+    def trains_stock_forward(self) -> bool:
+        """Whether some [MASK]s enter where stock models have them, and no decoder layer follows."""
+        return self.late_layers == 0 and (self.insertion_layer == 0 or self.early_share > 0)
+
     def with_layers(self, count: int) -> MaskingConfig:
         """The same for an encoder of `count` layers: shares of them are layers."""
 
