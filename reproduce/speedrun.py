@@ -1,6 +1,6 @@
 """Speedrun: the least time in which an encoder learns a fixed corpus to a fixed loss.
 
-    python -m reproduce speedrun [--only ENTRY …] [--seeds N …]
+    python -m reproduce speedrun [--config TRACK.yaml] [--only ENTRY …] [--seeds N …]
 
 A file like `configs/reproduce/speedrun.yaml` is a track. An entry is a title, the FLOPs it spends,
 and what differs from `pretrain`, in groups of pretrain/main.py. Finished runs are skipped; the
@@ -36,7 +36,6 @@ from reproduce.late_masking.jobs import ROOT, Job, run_jobs
 logger = logging.getLogger(__name__)
 
 CONFIG = Path("configs/reproduce/speedrun.yaml")
-PAGE = Path("docs/speedrun.md")
 LARGEST_P = 0.01
 RULES = """\
 - The data are those of the track's `corpus`: same text, tokenizer, shards, validation sequences.
@@ -46,8 +45,9 @@ RULES = """\
   t-test, p < 0.01. The loss is that of `pretrain/evaluate.py`: 15 % of the tokens, always the same,
   all [MASK].
 - Its time is wall-clock from the first step to the last, evaluations on the way included (Hugging
-  Face's clock stops for them), start-up excluded. Entries are compared within one machine and one
-  session: seeds in turn, all entries of a seed one after the other, each on all cores."""
+  Face's clock stops for them), start-up excluded but for what torch compiles in the first
+  step. Entries are compared within one machine and one session: seeds in turn, all entries of a
+  seed one after the other, each on all cores."""
 
 
 @dataclass(kw_only=True)
@@ -139,12 +139,27 @@ def config_of(track: Track, attempt: Attempt, data: Path) -> dict[str, Any]:
 
 
 def corpus_job(track: Track, out: Path) -> Job:
-    """The data, where they aren't yet."""
+    """The data, where they aren't yet.
+
+    Raises:
+        ReproduceError: they are there, but of another corpus.
+    """
     data, file = out / "data", out / "corpus.yaml"
-    out.mkdir(parents=True, exist_ok=True)
-    file.write_text(yaml.safe_dump(track.corpus | {"output": str(data)}, sort_keys=False))
+    made = data / "manifest.json"
+    write_settings(track.corpus | {"output": str(data)}, file, made)
     command = [sys.executable, "-m", "pipeline", "--config", file]
-    return Job("data", command, [data / "manifest.json"], out / "logs" / "data.log")
+    return Job("data", command, [made], out / "logs" / "data.log")
+
+
+def write_settings(settings: dict[str, Any], file: Path, made: Path) -> None:
+    """Into `file`, unless `made` was made with others: ReproduceError."""
+    if made.exists() and file.is_file() and yaml.safe_load(file.read_text()) != settings:
+        raise ReproduceError(
+            f"{made.parent}: made with other settings than the track has now ({file}); move it "
+            "away, or give another --output_dir"
+        )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(yaml.safe_dump(settings, sort_keys=False))
 
 
 def job_of(track: Track, attempt: Attempt, out: Path) -> Job:
@@ -152,10 +167,10 @@ def job_of(track: Track, attempt: Attempt, out: Path) -> Job:
 
     Raises:
         PretrainError: its settings can't work.
+        ReproduceError: it has been made, with other settings.
     """
     file = out / "configs" / attempt.name / f"seed-{attempt.seed}.yaml"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(yaml.safe_dump(config_of(track, attempt, out / "data"), sort_keys=False))
+    write_settings(config_of(track, attempt, out / "data"), file, attempt.makes)
     load_config(file)
     command: list[object] = [sys.executable, "pretrain/main.py", "--config", file]
     if attempt.entry.trainer == "huggingface":
@@ -224,8 +239,8 @@ def p_below(losses: Sequence[float], target: float) -> float:
     return float(ttest_1samp(losses, target, alternative="less").pvalue)
 
 
-def page(track: Track, rows: Sequence[dict[str, Any]]) -> str:
-    """The record in Markdown."""
+def page(track: Track, rows: Sequence[dict[str, Any]], config: Path, results: Path) -> str:
+    """The record in Markdown, of a track's file and the folder of its results."""
     machines = sorted({row["machine"] for row in rows})
     data = sorted({f"`{row['data'][:12]}`" for row in rows})
     reference = next(iter(track.entries.values())).title
@@ -233,7 +248,8 @@ def page(track: Track, rows: Sequence[dict[str, Any]]) -> str:
     lines = [
         "# Speedrun", "",
         f"The least time to a validation loss {target}, {track.machine}. Made by "
-        "`python -m reproduce speedrun`; each run's log lies in `docs/speedrun/`.", "",
+        f"`python -m reproduce speedrun --config {config}`; each run's log lies in "
+        f"`{results.name}/`.", "",
         f"- {'; '.join(machines)}",
         f"- seeds {', '.join(map(str, track.seeds))}; data sets {', '.join(data)}", "",
         f"| entry | seconds, mean [least, most] | of {reference} | final loss | p | tokens | FLOPs "
@@ -244,16 +260,18 @@ def page(track: Track, rows: Sequence[dict[str, Any]]) -> str:
         seconds, ratios = row["seconds"], row["ratios"]
         times = f"{statistics.fmean(seconds):,.0f} [{min(seconds):,.0f}, {max(seconds):,.0f}]"
         ratio = f"**{statistics.fmean(ratios):.2f}**" if ratios else "–"
+        p = "–" if track.target is None else format(row["p"], ".1g")
         if not row["counts"]:
             times = f"({times})"
         lines.append(
             f"| {row['title']} | {times} | {ratio} | {statistics.fmean(row['losses']):.4f} | "
-            f"{row['p']:.1g} | {row['tokens']:,} | {row['flops']:.2g} | {row['commit']} |"
+            f"{p} | {row['tokens']:,} | {row['flops']:.2g} | {row['commit']} |"
         )
     lines += [
-        "", "Times in brackets don't count: p is not below 0.01.", "", "## Rules", "", RULES, "",
-        "To enter, add an entry to `configs/reproduce/speedrun.yaml`, run it and the first one "
-        "with all seeds, and send the page, the CSV file and the logs.", "",
+        "", "Times in brackets don't count: the losses aren't below a target with p < 0.01.", "",
+        "## Rules", "", RULES, "",
+        f"To enter, add an entry to `{config}`, run it and the first one with all seeds, and send "
+        "the page, the CSV file and the logs.", "",
     ]  # fmt: skip
     return "\n".join(lines)
 
@@ -262,16 +280,18 @@ def main(command: Sequence[str]) -> None:
     """Make the data, run what isn't finished, renew the record."""
     parser = CommandParser(prog="python -m reproduce speedrun", description=f"{__doc__}\n{RULES}")
     parser.add_argument("--config", type=Path, default=CONFIG, help="the track's YAML")
-    parser.add_argument("--output_dir", type=Path, default=Path("runs/speedrun"))
+    parser.add_argument("--output_dir", type=Path, help="default: runs/, the config's name")
     parser.add_argument("--only", nargs="+", help="these entries alone")
     parser.add_argument("--seeds", nargs="+", type=int, help="these of the track's seeds alone")
-    parser.add_argument("--page", type=Path, default=PAGE,
-                        help="the record; results and logs go to its namesake folder")  # fmt: skip
+    parser.add_argument("--page", type=Path, help="the record; results and logs go to the folder of"
+                        " its name; default: docs/, the config's name")  # fmt: skip
     args = parser.parse_args(command)
     track = read_yaml_as(args.config, Track)
-    out = args.output_dir.resolve()
+    name = args.config.stem
+    record: Path = args.page or Path("docs", name).with_suffix(".md")
+    out = (args.output_dir or Path("runs", name)).resolve()
     attempts = attempts_of(track, out, args.only, args.seeds)
-    results = args.page.with_suffix("")
+    results = record.with_suffix("")
     file = results / "results.csv"
     recorded = {(row["variant"], row["seed"]) for row in read_csv(file)}
     # A run that is recorded keeps its row: it was made by the commit that stands there.
@@ -282,7 +302,7 @@ def main(command: Sequence[str]) -> None:
     for attempt in new:
         shutil.copy(attempt.log, results / f"{attempt.name}-{attempt.seed}.jsonl")
     update(file, [result(attempt, out / "data") for attempt in new], list(track.entries))
-    text = page(track, read_csv(file))
-    write_text(args.page, text)
-    logger.info("wrote %s", args.page)
+    text = page(track, read_csv(file), args.config, results)
+    write_text(record, text)
+    logger.info("wrote %s", record)
     print(text)

@@ -9,7 +9,8 @@ downstream.csv  variant, seed, task, metric, finetuning_seed, value, settings (a
 about.csv       name, value: size, training text, the head's share of the FLOPs
 
 A record may grow in several places: what is found here replaces the rows of the same variant and
-seed, all others stay. record.py leaves out what was made with settings that have changed since.
+seed (and task and seed of finetuning), all others stay. record.py leaves out what was made with
+settings that have changed since.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +80,7 @@ def collect(experiment: Experiment, out: Path, results: Path) -> None:
     chosen = [run for run in runs if run.variant in experiment.downstream.variants]
     finetuning = {"settings": finetuning_settings(experiment)}
     scores = [score | finetuning for run in chosen for score in downstream(out, run)]
-    update(results / "downstream.csv", scores, variants)
+    update(results / "downstream.csv", scores, variants, ("task", "finetuning_seed"))
     made = dict.fromkeys(
         [(run.variant, run.seed) for run in runs]
         + [(point["variant"], point["seed"]) for point in peers]
@@ -170,11 +172,20 @@ def read_json_lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def update(file: Path, found: Sequence[Mapping[str, Any]], variants: Sequence[str]) -> None:
-    """Write `found` over what `file` has of the same runs; in the order of `variants`, seeds."""
-    here = {(row["variant"], row["seed"]) for row in found}
+def update(
+    file: Path,
+    found: Sequence[Mapping[str, Any]],
+    variants: Sequence[str],
+    parts: Sequence[str] = (),
+) -> None:
+    """Write `found` over what `file` has of the same runs; in the order of `variants`, seeds.
+
+    `parts` are columns that tell results of one run apart, each of which is replaced by itself.
+    """
+    key = itemgetter("variant", "seed", *parts)
+    here = set(map(key, found))
     columns = dict.fromkeys(found[0], "") if found else {}  # some came later than the file
-    kept = [columns | row for row in read_csv(file) if (row["variant"], row["seed"]) not in here]
+    kept = [row for row in (columns | row for row in read_csv(file)) if key(row) not in here]
     places = {variant: place for place, variant in enumerate(variants)}
     if found:
         write_csv(file, sorted(

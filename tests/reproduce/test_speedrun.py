@@ -13,7 +13,16 @@ from benchmarks.tiny_run import SEQ_LEN
 from reproduce.errors import ReproduceError
 from reproduce.late_masking.collect import read_csv
 from reproduce.late_masking.experiment import read_yaml_as
-from reproduce.speedrun import CONFIG, Track, attempts_of, main, p_below, page, standing
+from reproduce.speedrun import (
+    CONFIG,
+    Track,
+    attempts_of,
+    corpus_job,
+    main,
+    p_below,
+    page,
+    standing,
+)
 
 ROOT = Path(__file__).parents[2]
 TINY = {
@@ -101,11 +110,13 @@ def test_an_entry_counts_by_its_losses_and_times_compare_on_one_machine() -> Non
 
 
 def test_without_a_target_nothing_counts() -> None:
-    """The track of one GPU, until one was at hand."""
+    """The track of one GPU, until one is at hand."""
     track = read_yaml_as(ROOT / "configs/reproduce/speedrun_gpu.yaml", Track)
     rows = [row("huggingface", seed, 9.0, 3.0, "g") | {"data": "d"} for seed in (1, 2, 3)]
     assert [found["counts"] for found in standing(track, rows)] == [False]
-    assert "validation loss that is yet to be set, on one GPU" in page(track, rows)
+    text = page(track, rows, Path("track.yaml"), Path("docs/track"))
+    assert "validation loss that is yet to be set, on one GPU" in text
+    assert "| – |" in text and "reproduce speedrun --config track.yaml`" in text
 
 
 def test_p_is_students() -> None:
@@ -125,3 +136,17 @@ def test_p_is_students() -> None:
 def test_unknown_ones_are_named(asked: dict[str, list], message: str, tmp_path: Path) -> None:
     with pytest.raises(ReproduceError, match=message):
         attempts_of(read_yaml_as(ROOT / CONFIG, Track), tmp_path, **asked)
+
+
+def test_what_was_made_with_other_settings_is_not_taken(tmp_path: Path) -> None:
+    """A track may change; its folder of an earlier time must not give results under its name."""
+    track = read_yaml_as(ROOT / CONFIG, Track)
+    made = corpus_job(track, tmp_path).makes[0]
+    other = replace(track, corpus=track.corpus | {"seq_len": 64})
+    corpus_job(other, tmp_path)  # nothing has been made yet
+    made.parent.mkdir()
+    made.write_text("{}")
+    corpus_job(other, tmp_path)
+    with pytest.raises(ReproduceError, match=r"data: made with other settings .*corpus\.yaml"):
+        corpus_job(track, tmp_path)
+    assert "seq_len: 64" in (tmp_path / "corpus.yaml").read_text()

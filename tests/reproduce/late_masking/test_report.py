@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from reproduce.errors import ReproduceError
-from reproduce.late_masking.collect import collect, read_csv, write_csv
+from reproduce.late_masking.collect import collect, read_csv, update, write_csv
 from reproduce.late_masking.experiment import (
     Claim,
     Experiment,
@@ -265,6 +265,17 @@ def test_finetuning_may_grow_by_seeds(experiment: Experiment, tmp_path: Path) ->
     assert record.scores["vanilla_15"][1] == pytest.approx({"trec": (3 * 71 + 31) / 4, "rte": 51})
     assert record.finetunings("vanilla_15") == 3
     assert record.finetunings("vanilla_50") == 0
+
+
+def test_a_place_with_fewer_seeds_of_finetuning_takes_none_away(tmp_path: Path) -> None:
+    file = tmp_path / "downstream.csv"
+    rows = [
+        {"variant": "late", "seed": 1, "task": "pos", "finetuning_seed": again, "value": 0.5}
+        for again in (1, 2)
+    ]
+    write_csv(file, rows)
+    update(file, [rows[0] | {"value": 0.6}], ["late"], ("task", "finetuning_seed"))
+    assert read_csv(file) == [rows[0] | {"value": 0.6}, rows[1]]
 
 
 def test_a_title_is_no_setting(experiment: Experiment) -> None:
