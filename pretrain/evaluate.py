@@ -49,7 +49,6 @@ def evaluation_masking(masking: MaskingConfig, rate: float = RATE) -> MaskingCon
         rate=rate,
         loss_fraction=1.0,
         masked_share=1.0,
-        early_share=0.0,
         random_share=0.0,
         select="token",
         schedule=[],

@@ -139,11 +139,11 @@ def _stock_model(
     """A stock model with our weights: with its head where the stock forward pass was trained."""
     architecture = architecture_of(config)
     stock_config = architecture.to_stock_config(config)
-    if not masking.trains_stock_forward:
+    if masking.insertion_layer > 0 or masking.late_layers > 0:
         encoder = architecture.make_stock_encoder(stock_config)
         encoder.load_state_dict(architecture.to_stock_weights(weights, config))
         return encoder
-    if masking.insertion_layer == 0 and masking.mask_embedding == "separate":
+    if masking.mask_embedding == "separate":
         # The stock input for a [MASK] is the row of <mask>, which is never a label.
         table = weights["word_embeddings.weight"].clone()
         table[config.token_id("mask")] = weights["mask_embedding"]

@@ -69,7 +69,7 @@ def paper_flops(model: ModelConfig, masking: MaskingConfig, seq_len: int) -> dic
     h, f = model.hidden_size, feed_forward_width(model)
     k = masking.insertion_layer
     layers = model.num_hidden_layers
-    masked = seq_len * (masking.masked_share - masking.early_share) * masking.rate
+    masked = seq_len * masking.masked_share * masking.rate
     visible = seq_len - masked if k > 0 else seq_len
     if masking.late_attention == "self":
         late = layer_flops(seq_len, h, f)

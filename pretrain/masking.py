@@ -2,16 +2,16 @@
 
 Counts are fixed per sequence (rates, rounded), so every step has the same shapes: no padding mask,
 one compiled graph. A sequence comes out in the order that `model.py` reads: visible tokens that are
-not predicted, visible tokens that are predicted (replaced by a random token, replaced by <mask>, or
-kept), then the mask positions. Tokens that are selected beyond `loss_fraction` are dropped: they
-are in none of these, and no layer spends anything on them.
+not predicted, visible tokens that are predicted (replaced by a random token or kept), then the mask
+positions. Tokens that are selected beyond `loss_fraction` are dropped: they are in none of these,
+and no layer spends anything on them.
 
 Special tokens are never predicted. Ordinary tokens are selected first, in random order. A sequence
 that has fewer of them than are selected (short documents packed together) fills the surplus
-positions with special tokens whose label is IGNORE: nothing replaces them, and they don't count in
-the loss. So a special token can be hidden from the early layers, or dropped, only in a sequence
-with more special tokens than unselected positions (more than half of it at a rate of 50 %), and
-even there it has no label. The first token and the last always stay visible.
+positions with special tokens whose label is IGNORE: no random token replaces them, and they don't
+count in the loss. So a special token can be hidden from the early layers, or dropped, only in a
+sequence with more special tokens than unselected positions (more than half of it at a rate of
+50 %), and even there it has no label. The first token and the last always stay visible.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ IGNORE = -100  # label of a position that is not predicted: torch's ignore_index
 class MaskedBatch(NamedTuple):
     """B masked sequences; T = n + m positions, of which the last s are selected for prediction."""
 
-    input_ids: NDArray[np.int64]  # [B, n] visible tokens, among them random ones and <mask>
+    input_ids: NDArray[np.int64]  # [B, n] visible tokens, random replacements among them
     position_ids: NDArray[np.int64]  # [B, T] 0-based: of `input_ids`, then of the m masked tokens
     labels: NDArray[np.int64]  # [B, s] original tokens at the last s positions, or IGNORE
 
@@ -54,7 +54,6 @@ class MaskCounts:
     predicted: int  # s; the labels of special tokens among them are IGNORE
     masked: int  # m, masked out: they enter as [MASK] at `insert_layer`
     random: int
-    early: int  # [MASK]s among the visible tokens
     dropped: int  # selected, but neither shown nor predicted
 
     @property
@@ -67,10 +66,8 @@ def mask_counts(masking: MaskingConfig, seq_len: int) -> MaskCounts:
     """Fixed counts for sequences of `seq_len` tokens between cls and sep, which are among them."""
     selected = round(masking.rate * (seq_len - 2))
     predicted = round(masking.loss_fraction * selected)
-    all_masked = round(masking.masked_share * predicted)
-    random = min(round(masking.random_share * predicted), predicted - all_masked)
-    early = min(round(masking.early_share * predicted), all_masked)
-    masked = all_masked - early
+    masked = round(masking.masked_share * predicted)
+    random = min(round(masking.random_share * predicted), predicted - masked)
     dropped = selected - predicted
     if predicted == 0:
         raise PretrainError(
@@ -83,14 +80,7 @@ def mask_counts(masking: MaskingConfig, seq_len: int) -> MaskCounts:
             f"masking.rate = {masking.rate} leaves no token of a sequence of {seq_len} visible; "
             "lower it"
         )
-    return MaskCounts(
-        visible=visible,
-        predicted=predicted,
-        masked=masked,
-        random=random,
-        early=early,
-        dropped=dropped,
-    )
+    return MaskCounts(visible, predicted, masked, random, dropped)
 
 
 def mask_sequences(
@@ -142,9 +132,6 @@ def mask_sequences(
     ordinary = vocabulary.ordinary
     random = ordinary[(draws % np.uint64(len(ordinary))).astype(np.int64)]
     input_ids[:, replaced] = np.where(surplus[:, : counts.random], input_ids[:, replaced], random)
-    early = slice(replaced.stop, replaced.stop + counts.early)
-    stays = surplus[:, counts.random : counts.random + counts.early]
-    input_ids[:, early] = np.where(stays, input_ids[:, early], vocabulary.mask)
     return MaskedBatch(input_ids, position_ids, np.where(surplus, IGNORE, labels))
 
 

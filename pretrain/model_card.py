@@ -18,9 +18,6 @@ _LATE = """The [MASK]s entered at layer {k} of {layers}{late}, so the early laye
 use this encoder for finetuning as any other of its kind; to fill masks, use
 `python -m pretrain.fill_mask {folder}`, which inserts them where they belong. No stock MLM head
 is in the folder, since the stock forward pass could not use it."""
-_EARLY = """Of the predicted tokens, {early:g} % were [MASK]s before the first layer, and {late:g} %
-were [MASK]s that entered at layer {k} of {layers}. The stock fill-mask pipeline works;
-`python -m pretrain.fill_mask {folder}` inserts all of them late."""
 _DECODER = """{late} decoder layers stood between the encoder and the head and are not exported: use
 this encoder for finetuning as any other of its kind; to fill masks, use
 `python -m pretrain.fill_mask {folder}`. No stock MLM head is in the folder."""
@@ -47,15 +44,7 @@ def model_card(
     progress = checkpoint.progress
     masking = checkpoint.last_masking(config.masking, config.budget)
     late = f" and {masking.late_layers} extra decoder layers" if masking.late_layers else ""
-    if masking.insertion_layer and masking.trains_stock_forward:
-        kind = _EARLY.format(
-            early=100 * masking.early_share,
-            late=100 * (masking.masked_share - masking.early_share),
-            k=masking.insertion_layer,
-            layers=model.num_hidden_layers,
-            folder=folder,
-        )
-    elif masking.insertion_layer:
+    if masking.insertion_layer:
         kind = _LATE.format(
             k=masking.insertion_layer, layers=model.num_hidden_layers, late=late, folder=folder
         )
@@ -107,12 +96,10 @@ def _stages(config: PretrainConfig, last: MaskingConfig) -> str:
     lines = []
     for start, masking in zip(starts, config.masking.stages(), strict=True):
         begin = f"from {100 * start:g} % of the run on: " if start else ""
-        early = f"; {100 * masking.early_share:g} % from layer 0 on"
         lines.append(
             f"{begin}{100 * masking.rate:g} % selected, {100 * masking.loss_fraction:g} % of it "
             f"predicted, of which {100 * masking.masked_share:g} % [MASK] (from layer "
-            f"{masking.insertion_layer} on{early if masking.early_share else ''}), "
-            f"{100 * masking.random_share:g} % random"
+            f"{masking.insertion_layer} on), {100 * masking.random_share:g} % random"
         )
         if masking == last:
             break

@@ -34,9 +34,6 @@ class MaskingConfig:
     """Of the selected tokens, the share that is predicted; the others are dropped."""
     masked_share: float = 0.8
     """Of the predicted tokens, the share that becomes a [MASK]."""
-    early_share: float = 0.0
-    """Of the predicted tokens, the share whose [MASK] enters before the first layer all the same,
-    as the row of <mask> in the word embedding. A part of `masked_share`."""
     random_share: float = 0.1
     """Of the predicted tokens, the share replaced by a random token; the rest stays as it is."""
     select: Literal["token", "whole_word", "span"] = "token"
@@ -75,11 +72,6 @@ class MaskingConfig:
             f"masking.masked_share = {self.masked_share} and masking.random_share = "
             f"{self.random_share} must not be negative and may add up to 1 at most",
         )
-        require(
-            0 <= self.early_share <= self.masked_share,
-            f"masking.early_share is {self.early_share}; it is a part of masking.masked_share = "
-            f"{self.masked_share}, from 0 to all of it",
-        )
         for k in [self.insert_layer, *(stage.insert_layer for stage in self.schedule)]:
             require(
                 not isinstance(k, float) or 0 < k < 1,
@@ -99,11 +91,6 @@ class MaskingConfig:
         """k, the number of layers that run on the visible tokens only."""
         assert isinstance(self.insert_layer, int)  # `with_layers` has made it one
         return self.insert_layer
-
-    @property
-    def trains_stock_forward(self) -> bool:
-        """Whether some [MASK]s enter where stock models have them, and no decoder layer follows."""
-        return self.late_layers == 0 and (self.insertion_layer == 0 or self.early_share > 0)
 
     def with_layers(self, count: int) -> MaskingConfig:
         """The same for an encoder of `count` layers: shares of them are layers."""

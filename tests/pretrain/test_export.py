@@ -106,29 +106,6 @@ def test_a_last_stage_at_layer_0_makes_a_stock_masked_lm(
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_early_masks_make_a_stock_masked_lm_of_a_late_masked_one(
-    name: str, exported: Exported
-) -> None:
-    model, folder = exported(*ARCHITECTURES[name], "--masking.early_share", "0.2")
-    card = " ".join((folder / "README.md").read_text().split())
-    assert "20 % were [MASK]s before the first layer, and 60 % were [MASK]s that entered at" in card
-    assert "80 % [MASK] (from layer 1 on; 20 % from layer 0 on), 10 % random" in card
-    stock = AutoModelForMaskedLM.from_pretrained(folder).eval()
-    masked = torch.randint(5, 250, (3, 20), generator=torch.Generator().manual_seed(0))
-    masked[:, [4, 9]] = model.config.token_id("mask")
-    order = torch.tensor([i for i in range(20) if i not in (4, 9)] + [4, 9]).expand(3, -1)
-    with torch.no_grad():
-        theirs = stock(masked).logits[:, [4, 9]].log_softmax(-1)
-        ours = model.logits(masked.gather(1, order), order, 2).log_softmax(-1)
-    ordinary = slice(4, model.config.token_id("mask"))
-    torch.testing.assert_close(ours[..., ordinary], theirs[..., ordinary], atol=1e-5, rtol=1e-5)
-    back = load(folder)  # which inserts [MASK]s late, as before
-    assert back.masking == model.masking
-    for parameter, expected in back.named_parameters():
-        torch.testing.assert_close(expected, model.get_parameter(parameter), msg=parameter)
-
-
-@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_a_folder_gives_back_the_whole_model(exported: Exported, name: str) -> None:
     model, folder = exported(*ARCHITECTURES[name], "--masking.late_layers", "2")
     for name, tensor in load(folder).state_dict().items():

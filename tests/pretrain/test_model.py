@@ -25,18 +25,10 @@ from tests.pretrain.small_model import (
 
 
 @pytest.mark.parametrize(
-    ("name", "tied", "early"),
-    [
-        ("roberta", True, {}),
-        ("roberta-prelayernorm", True, {}),
-        ("roberta", False, {}),
-        ("roberta", True, {"insert_layer": 2, "early_share": 0.8}),
-    ],
+    ("name", "tied"), [("roberta", True), ("roberta-prelayernorm", True), ("roberta", False)]
 )
-def test_k0_and_early_masks_equal_hugging_face_masked_lm_with_gradients(
-    name: str, tied: bool, early: dict[str, float]
-) -> None:
-    model = make_model(name, tied, mask_embedding="shared", **early)
+def test_k0_equals_hugging_face_masked_lm_with_gradients(name: str, tied: bool) -> None:
+    model = make_model(name, tied, mask_embedding="shared")
     batch = corrupt(model, make_rows())
     architecture = architecture_of(model.config)
     kind = RobertaForMaskedLM if name == "roberta" else RobertaPreLayerNormForMaskedLM
@@ -78,7 +70,6 @@ def test_k0_and_early_masks_equal_hugging_face_masked_lm_with_gradients(
     rate=st.floats(0.1, 0.8),
     loss_fraction=st.sampled_from([1.0, 0.6]),
     masked_share=st.floats(0.2, 1.0),
-    early=st.sampled_from([0.0, 0.3, 1.0]),
     seed=st.integers(0, 1000),
 )
 def test_every_insertion_equals_the_slow_path(
@@ -90,7 +81,6 @@ def test_every_insertion_equals_the_slow_path(
     rate: float,
     loss_fraction: float,
     masked_share: float,
-    early: float,
     seed: int,
 ) -> None:
     model = make_model(
@@ -102,7 +92,6 @@ def test_every_insertion_equals_the_slow_path(
         rate=rate,
         loss_fraction=loss_fraction,
         masked_share=masked_share,
-        early_share=early * masked_share,
         random_share=min(0.1, 1 - masked_share),
     )
     batch = corrupt(model, make_rows(3, seed), seed)
