@@ -60,6 +60,8 @@ class Entry:
     """What it spends; its schedules end with it."""
     trainer: Literal["latemask", "huggingface"] = "latemask"
     """pretrain/main.py, or transformers' Trainer with the stock model of the same settings."""
+    start: Literal["ours", "stock"] = "ours"
+    """The Trainer's initial weights: those of pretrain/main.py, or as transformers draws them."""
     pretrain: dict[str, Any] = field(default_factory=dict)
     """What differs from the track's `pretrain`."""
 
@@ -174,7 +176,7 @@ def job_of(track: Track, attempt: Attempt, out: Path) -> Job:
     load_config(file)
     command: list[object] = [sys.executable, "pretrain/main.py", "--config", file]
     if attempt.entry.trainer == "huggingface":
-        command = [sys.executable, "-m", "reproduce.late_masking.peer", file, "--start", "stock"]
+        command = [sys.executable, "-m", "reproduce.late_masking.peer", file, "--start", attempt.entry.start]
         command += ["--output", attempt.folder]
     log = out / "logs" / attempt.name / f"seed-{attempt.seed}.log"
     return Job(f"{attempt.name}, seed {attempt.seed}", command, [attempt.makes], log)
