@@ -176,8 +176,8 @@ def job_of(track: Track, attempt: Attempt, out: Path) -> Job:
     load_config(file)
     command: list[object] = [sys.executable, "pretrain/main.py", "--config", file]
     if attempt.entry.trainer == "huggingface":
-        command = [sys.executable, "-m", "reproduce.late_masking.peer", file, "--start", attempt.entry.start]
-        command += ["--output", attempt.folder]
+        command = [sys.executable, "-m", "reproduce.late_masking.peer", file]
+        command += ["--start", attempt.entry.start, "--output", attempt.folder]
     log = out / "logs" / attempt.name / f"seed-{attempt.seed}.log"
     return Job(f"{attempt.name}, seed {attempt.seed}", command, [attempt.makes], log)
 
