@@ -82,6 +82,8 @@ class Track:
     """Groups of pretrain/main.py that entries share unless they say otherwise."""
     entries: dict[str, Entry]
     """By name; the first is what times are compared with."""
+    note: str = ""
+    """What a reader of the record has to know: how target and budgets were chosen."""
 
 
 @dataclass(frozen=True)
@@ -271,6 +273,7 @@ def page(track: Track, rows: Sequence[dict[str, Any]], config: Path, results: Pa
         )
     lines += [
         "", "Times in brackets don't count: the losses aren't below a target with p < 0.01.", "",
+        *(["## How this record was made", "", track.note.strip(), ""] if track.note else []),
         "## Rules", "", RULES, "",
         f"To enter, add an entry to `{config}`, run it and the first one with all seeds, and send "
         "the page, the CSV file and the logs.", "",
